@@ -1,0 +1,117 @@
+"""Value objects that travel between the rooms of the house: frozen, with their shapes stated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float, Float64, Int, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """Extent of a clip in tokens: `t` tubelets of `h` x `w` patches, numbered with time slowest.
+
+    >>> len(TokenGrid(t=8, h=14, w=14))
+    1568
+    """
+
+    t: int
+    h: int
+    w: int
+
+    def __post_init__(self) -> None:
+        if min(self.t, self.h, self.w) < 1:
+            raise ValueError(
+                f"a token grid needs at least one token an axis, got (t, h, w) = ({self.t}, {self.h}, {self.w}). "
+                "Give a larger or longer clip, or a smaller patch_size or tubelet_size."
+            )
+
+    def __len__(self) -> int:
+        return self.t * self.h * self.w
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames of one video, as decoded: `frames` uint8 RGB (T, C, H, W), `timestamps` (T,) in seconds."""
+
+    frames: UInt8[Tensor, "t c h w"]
+    timestamps: Float64[Tensor, "t"]
+    path: str = ""
+
+    def __repr__(self) -> str:
+        return f"Clip(frames={tuple(self.frames.shape)}, seconds={self.timestamps.tolist()}, path={self.path!r})"
+
+
+@dataclass(frozen=True)
+class ClipFailure:
+    """A clip that could not be read: its file, and the reason in one line."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """A batch of transformed clips.
+
+    `video` is (B, C, T, H, W) float, normalised; `label` (B,) class ids, -1 where a clip has none;
+    `index` (B,) rows of the manifest. `failures` lists the clips of this batch that could not be
+    read: they are not in `video`, so B may be smaller than the batch size asked for, and even 0.
+    """
+
+    video: Float[Tensor, "b c t h w"]
+    label: Int[Tensor, "b"]
+    index: Int[Tensor, "b"]
+    failures: tuple[ClipFailure, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return self.video.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipBatch:
+        """The same batch with its tensors on `device`."""
+        return replace(
+            self,
+            video=self.video.to(device, non_blocking=non_blocking),
+            label=self.label.to(device, non_blocking=non_blocking),
+            index=self.index.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> ClipBatch:
+        """The same batch in page-locked memory (called by `torch.utils.data.DataLoader`)."""
+        return replace(
+            self, video=self.video.pin_memory(), label=self.label.pin_memory(), index=self.index.pin_memory()
+        )
+
+    def __repr__(self) -> str:
+        return f"ClipBatch(video={tuple(self.video.shape)}, failures={len(self.failures)})"
+
+
+@dataclass(frozen=True)
+class MaskPair:
+    """Token ids of one mask strategy for a batch: `context` (B, Nc) is seen, `target` (B, Nt) is to be predicted.
+
+    Both hold int64 ids of a `TokenGrid`, ascending in each row, and share no id.
+    """
+
+    context: Int[Tensor, "b nc"]
+    target: Int[Tensor, "b nt"]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskPair:
+        """The same pair with its ids on `device`."""
+        return MaskPair(
+            context=self.context.to(device, non_blocking=non_blocking),
+            target=self.target.to(device, non_blocking=non_blocking),
+        )
+
+    def __repr__(self) -> str:
+        return f"MaskPair(context={tuple(self.context.shape)}, target={tuple(self.target.shape)})"
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """What an objective returns: a scalar `loss` with gradient, and detached scalars to log by name."""
+
+    loss: Float[Tensor, ""]
+    metrics: dict[str, Tensor] = field(default_factory=dict)
