@@ -1,0 +1,65 @@
+"""Pre-norm transformer block."""
+
+from __future__ import annotations
+
+import math
+
+from jaxtyping import Float
+from timm.layers import DropPath, Mlp, trunc_normal_
+from torch import Tensor, nn
+
+from vjepa.layers.attention import Attention
+from vjepa.layers.position import RotaryTables
+
+LAYER_NORM_EPS = 1e-6  # encoders and predictors of every release; probes use 1e-5
+INIT_STD = 0.02
+
+
+class Block(nn.Module):
+    """`x + Attention(norm(x))`, then `x + Mlp(norm(x))`.
+
+    Args:
+        embed_dim: Width of a token.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden width of the MLP over `embed_dim`.
+        drop_path: Probability that a row skips a branch in training.
+        norm_eps: Epsilon of the layer norms.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        norm_eps: float = LAYER_NORM_EPS,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.attn = Attention(embed_dim=embed_dim, num_heads=num_heads)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.mlp = Mlp(embed_dim, int(embed_dim * mlp_ratio))
+
+    def forward(
+        self, tokens: Float[Tensor, "b n d"], rotary: RotaryTables | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """Tokens (B, N, D) to tokens (B, N, D)."""
+        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), rotary))
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+
+def init_weights(module: nn.Module) -> None:
+    """Draw one module's weights: normal of std 0.02, biases 0 (use as `model.apply(init_weights)`)."""
+    if isinstance(module, nn.Linear | nn.Conv3d):
+        trunc_normal_(module.weight, std=INIT_STD)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def rescale_blocks(blocks: nn.ModuleList) -> None:
+    """Divide the output projections of block i by sqrt(2 (i + 1)), so that depth does not add variance."""
+    for depth, block in enumerate(blocks, start=1):
+        block.attn.proj.weight.data.div_(math.sqrt(2 * depth))
+        block.mlp.fc2.weight.data.div_(math.sqrt(2 * depth))

@@ -1,0 +1,8 @@
+"""Encoders and predictors."""
+
+from vjepa.models.encoder import VideoEncoder
+from vjepa.models.predictor import Predictor
+from vjepa.models.presets import SIZES, create_model, list_models
+from vjepa.models.tubelet import TubeletEmbed
+
+__all__ = ["SIZES", "Predictor", "TubeletEmbed", "VideoEncoder", "create_model", "list_models"]

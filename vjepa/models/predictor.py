@@ -1,0 +1,120 @@
+"""The predictor: from the embeddings of what is seen to the embeddings of what is hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+
+from vjepa.layers import (
+    LAYER_NORM_EPS,
+    Block,
+    RotaryTables,
+    gather_tokens,
+    init_weights,
+    rescale_blocks,
+    rotary_3d,
+    sincos_3d,
+)
+from vjepa.models.encoder import Position
+from vjepa.types import TokenGrid
+
+
+class Predictor(nn.Module):
+    """Narrow transformer over context tokens and mask tokens (V-JEPA, arXiv 2404.08471).
+
+    Args:
+        encoder_dim: Width of the encoder's tokens, in and out.
+        embed_dim: Width inside the predictor.
+        depth: Number of blocks.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden width of the MLPs over `embed_dim`.
+        position: As in `VideoEncoder`.
+        num_mask_tokens: Learned vectors that stand for hidden tokens; one a mask strategy.
+        mask_token_std: Spread of the mask tokens at the start; 0 in the released recipes.
+        drop_path: Probability of skipping a branch, rising linearly from 0 at the first block.
+    """
+
+    def __init__(
+        self,
+        encoder_dim: int,
+        *,
+        embed_dim: int = 384,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        position: Position = "rope",
+        num_mask_tokens: int = 2,
+        mask_token_std: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
+        self.position = position
+        self.mask_tokens = nn.ParameterList(
+            nn.Parameter(torch.zeros(1, 1, embed_dim)) for _ in range(num_mask_tokens)
+        )
+        self.predictor_embed = nn.Linear(encoder_dim, embed_dim)
+        self.predictor_blocks = nn.ModuleList(
+            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path=rate)
+            for rate in torch.linspace(0, drop_path, depth, device="cpu").tolist()
+        )
+        self.predictor_norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+        self.predictor_proj = nn.Linear(embed_dim, encoder_dim)
+        self.apply(init_weights)
+        rescale_blocks(self.predictor_blocks)
+        for token in self.mask_tokens:
+            if mask_token_std:
+                trunc_normal_(token, std=mask_token_std)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights."""
+        return sum(p.numel() for p in self.parameters())
+
+    def forward(
+        self,
+        context: Float[Tensor, "b nc d"],
+        context_ids: Int[Tensor, "b nc"],
+        target_ids: Int[Tensor, "b nt"],
+        *,
+        grid: TokenGrid,
+        mask_token: int = 0,
+    ) -> Float[Tensor, "b nt d"]:
+        """Predict the embeddings of hidden tokens.
+
+        Args:
+            context: Encoded context tokens (B, Nc, D).
+            context_ids: Their ids (B, Nc).
+            target_ids: Ids of the tokens to predict (B, Nt), in any order.
+            grid: Grid in which all ids count, `encoder.grid_of(video)`.
+            mask_token: Which mask token stands for the hidden; taken modulo their number.
+
+        Returns:
+            Predictions (B, Nt, D), in the order of `target_ids`.
+        """
+        ids = torch.cat([context_ids, target_ids], dim=1)
+        seen = self.predictor_embed(context)
+        hidden = self.mask_tokens[mask_token % len(self.mask_tokens)].expand(*target_ids.shape, -1)
+        tokens = self._place(torch.cat([seen, hidden.to(seen.dtype)], dim=1), ids, grid)
+        rotary = self._rotary(ids, grid)
+        for block in self.predictor_blocks:
+            tokens = block(tokens, rotary)
+        return self.predictor_proj(self.predictor_norm(tokens[:, context_ids.shape[1] :]))
+
+    def _place(self, tokens: Tensor, ids: Tensor, grid: TokenGrid) -> Tensor:
+        if not self.position.startswith("sincos"):
+            return tokens
+        table = sincos_3d(grid, self.embed_dim, uniform_power=self.position == "sincos")
+        table = table.to(device=tokens.device, dtype=torch.float32)
+        return tokens + gather_tokens(table.expand(len(ids), -1, -1), ids)
+
+    def _rotary(self, ids: Tensor, grid: TokenGrid) -> RotaryTables | None:
+        if not self.position.startswith("rope"):
+            return None
+        style = "tiled" if self.position == "rope" else "interleaved"
+        return rotary_3d(ids, grid, self.embed_dim // self.num_heads, style)

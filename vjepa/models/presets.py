@@ -1,0 +1,51 @@
+"""Published sizes, as data, and the two functions that read them."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatch
+from typing import Any
+
+from vjepa.models.encoder import VideoEncoder
+
+# "gigantic" has the MLP ratio 4.0 its releases were trained with (64/13 was meant: a misspelt keyword);
+# the "_xformers" sizes have more heads: vit_giant_xformers is the ViT-g of V-JEPA 2.
+SIZES: dict[str, dict[str, Any]] = {
+    "vit_tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
+    "vit_small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
+    "vit_base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
+    "vit_large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
+    "vit_huge": {"embed_dim": 1280, "depth": 32, "num_heads": 16},
+    "vit_giant": {"embed_dim": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 48 / 11},
+    "vit_giant_xformers": {"embed_dim": 1408, "depth": 40, "num_heads": 22, "mlp_ratio": 48 / 11},
+    "vit_gigantic": {"embed_dim": 1664, "depth": 48, "num_heads": 16},
+    "vit_gigantic_xformers": {"embed_dim": 1664, "depth": 48, "num_heads": 26},
+}
+PATCHES = ((16, 224), (16, 256), (16, 384), (14, 224))  # (patch size, image size) of the listed names
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that `create_model` knows, matched like file names.
+
+    >>> list_models("vit_large_*_256")
+    ['vit_large_patch16_256']
+    """
+    names = [f"{size}_patch{patch}_{image}" for size in SIZES for patch, image in PATCHES]
+    return [name for name in names if fnmatch(name, pattern)]
+
+
+def create_model(name: str, **overrides: Any) -> VideoEncoder:
+    """A randomly initialised encoder of a published size.
+
+    Args:
+        name: `<size>_patch<p>_<pixels>`, e.g. "vit_tiny_patch16_224"; any patch and image size goes.
+        **overrides: Arguments of `VideoEncoder`, e.g. `num_frames=16, position="sincos"`.
+
+    Raises:
+        ValueError: If the size is not a published one.
+    """
+    match = re.fullmatch(r"(?P<size>\w+)_patch(?P<patch>\d+)_(?P<image>\d+)", name)
+    if match is None or match["size"] not in SIZES:
+        raise ValueError(f"no model is called {name!r}. Names are <size>_patch16_224 with a size of {', '.join(SIZES)}.")
+    settings = {"patch_size": int(match["patch"]), "img_size": int(match["image"]), **SIZES[match["size"]]}
+    return VideoEncoder(**{**settings, **overrides})

@@ -1,0 +1,56 @@
+"""From pixels to tokens: a clip cut into tubelets, each projected to one vector."""
+
+from __future__ import annotations
+
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vjepa.layers.tokens import gather_tokens
+from vjepa.types import TokenGrid
+
+
+class TubeletEmbed(nn.Module):
+    """Linear projection of non-overlapping tubelets of `tubelet_size` frames of `patch_size` x `patch_size` pixels.
+
+    The weight has the shape of a 3-D convolution, as in the released checkpoints; the product is taken on
+    gathered tubelets, so tokens that are not kept cost nothing.
+
+    Args:
+        patch_size: Side of a patch, in pixels.
+        tubelet_size: Frames of a tubelet.
+        embed_dim: Width of a token.
+        in_chans: Colour channels.
+    """
+
+    def __init__(self, *, patch_size: int, tubelet_size: int, embed_dim: int, in_chans: int = 3) -> None:
+        super().__init__()
+        size = (tubelet_size, patch_size, patch_size)
+        self.proj = nn.Conv3d(in_chans, embed_dim, kernel_size=size, stride=size)
+
+    def grid_of(self, video: Float[Tensor, "b c t h w"]) -> TokenGrid:
+        """Extent of a clip in tokens; frames and pixels beyond the last whole tubelet are not counted."""
+        frames, height, width = video.shape[2:]
+        tubelet, patch, _ = self.proj.kernel_size
+        return TokenGrid(t=max(frames // tubelet, 1), h=height // patch, w=width // patch)
+
+    def forward(
+        self, video: Float[Tensor, "b c t h w"], keep: Int[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """Tokens (B, N, D) of a clip (B, C, T, H, W), or the (B, K, D) tokens named by `keep`."""
+        tubelets = self._cut(video)
+        if keep is not None:
+            tubelets = gather_tokens(tubelets, keep)
+        return F.linear(tubelets, self.proj.weight.flatten(1), self.proj.bias)
+
+    def _cut(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n p"]:
+        tubelet, patch, _ = self.proj.kernel_size
+        missing = tubelet - video.shape[2]
+        if missing > 0:  # an image is a clip of one frame: hold its last frame for a whole tubelet
+            video = F.pad(video, (0, 0, 0, 0, 0, missing), mode="replicate")
+        grid = self.grid_of(video)
+        video = video[:, :, : grid.t * tubelet, : grid.h * patch, : grid.w * patch]
+        return rearrange(
+            video, "b c (t p) (h q) (w r) -> b (t h w) (c p q r)", p=tubelet, q=patch, r=patch
+        )
