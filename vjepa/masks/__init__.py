@@ -1,0 +1,8 @@
+"""Mask strategies: which tokens are seen, which are predicted."""
+
+from vjepa.masks.base import MaskStrategy
+from vjepa.masks.causal import Causal
+from vjepa.masks.random_tubes import RandomTubes
+from vjepa.masks.tube_blocks import TubeBlocks
+
+__all__ = ["Causal", "MaskStrategy", "RandomTubes", "TubeBlocks"]

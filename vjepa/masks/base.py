@@ -1,0 +1,80 @@
+"""What a mask strategy is, and the one way from hidden tokens to rectangular ids."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from vjepa.types import MaskPair, TokenGrid
+
+Surplus = Literal["random", "tail"]
+
+
+class MaskStrategy(ABC):
+    """Chooses, for a batch of clips, which tokens are seen and which are to be predicted."""
+
+    @abstractmethod
+    def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
+        """Draw one `MaskPair` of ids in `grid`; all rows have the same two lengths.
+
+        Args:
+            grid: Extent of the clips in tokens.
+            batch_size: Number of rows to draw.
+            generator: Source of all randomness: the same state gives the same masks.
+        """
+
+
+def take_ids(
+    chosen: Bool[Tensor, "b n"], count: int, surplus: Surplus, generator: torch.Generator
+) -> Int[Tensor, "b {count}"]:
+    """Ids of `count` chosen tokens a row, ascending.
+
+    Args:
+        chosen: Which tokens may be taken (B, N); at least `count` in each row.
+        count: Ids a row.
+        surplus: What is dropped where a row has more: a "random" part, or the "tail", the highest ids, which
+            are the latest frames (as released; it ties the task to the batch size).
+        generator: Used by "random" only.
+    """
+    rank = (~chosen).float()
+    if surplus == "random" and bool((chosen.sum(1) > count).any()):
+        rank = 2 * rank + torch.rand(chosen.shape, generator=generator)
+    order = rank.argsort(dim=1, stable=True)
+    return order[:, :count].sort(dim=1).values
+
+
+def pair_from_hidden(
+    hidden: Bool[Tensor, "b t h w"],
+    *,
+    surplus: Surplus,
+    generator: torch.Generator,
+    max_keep: int | None = None,
+) -> MaskPair:
+    """Context ids of what is visible and target ids of what is hidden, cut to the smallest row of the batch.
+
+    Args:
+        hidden: True = hidden (B, t, h, w); each row hides some tokens and shows some.
+        surplus: See `take_ids`.
+        generator: See `take_ids`.
+        max_keep: Most context ids a row; None for no limit.
+    """
+    flat = rearrange(hidden, "b t h w -> b (t h w)")
+    num_target = int(flat.sum(1).min())
+    num_context = int((~flat).sum(1).min())
+    if max_keep is not None:
+        num_context = min(num_context, max_keep)
+    return MaskPair(
+        context=take_ids(~flat, num_context, surplus, generator),
+        target=take_ids(flat, num_target, surplus, generator),
+    )
+
+
+def complement(ids: Int[Tensor, "b k"], num_tokens: int) -> Int[Tensor, "b rest"]:
+    """All ids below `num_tokens` that a row of `ids` does not have, ascending."""
+    absent = torch.ones(len(ids), num_tokens, dtype=torch.bool).scatter_(1, ids, False)
+    return rearrange(absent.nonzero()[:, 1], "(b rest) -> b rest", b=len(ids))

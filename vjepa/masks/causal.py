@@ -1,0 +1,33 @@
+"""Causal masks: the past is seen, the future is to be predicted."""
+
+from __future__ import annotations
+
+import torch
+
+from vjepa.masks.base import MaskStrategy, pair_from_hidden
+from vjepa.types import MaskPair, TokenGrid
+
+
+class Causal(MaskStrategy):
+    """Shows the first tubelets of a clip and hides the rest; the cut is drawn once a batch.
+
+    Args:
+        past: Range of the share of the clip's length that is seen; at least one tubelet is seen and one hidden.
+    """
+
+    def __init__(self, *, past: tuple[float, float] = (0.25, 0.75)) -> None:
+        low, high = past
+        if not 0 < low <= high < 1:
+            raise ValueError(f"past is a range 0 < low <= high < 1, got ({low}, {high}).")
+        self.past = past
+
+    def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
+        """Draw the cut, the same for every clip of the batch."""
+        if grid.t < 2:
+            raise ValueError(f"a causal mask needs at least 2 tubelets, got {grid.t}. Use longer clips.")
+        low, high = self.past
+        share = low + (high - low) * float(torch.rand((), generator=generator))
+        cut = min(max(round(grid.t * share), 1), grid.t - 1)
+        hidden = torch.zeros(batch_size, grid.t, grid.h, grid.w, dtype=torch.bool)
+        hidden[:, cut:] = True
+        return pair_from_hidden(hidden, surplus="tail", generator=generator)
