@@ -111,7 +111,16 @@ class MaskPair:
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What an objective returns: a scalar `loss` with gradient, and detached scalars to log by name."""
+    """What an objective returns.
+
+    `loss` is a scalar with gradient, `metrics` are detached scalars to log by name; `predictions` and
+    `targets` (N, D) are the detached tokens of the batch, row against row, by which a run's health is judged.
+    """
 
     loss: Float[Tensor, ""]
+    predictions: Float[Tensor, "n d"]
+    targets: Float[Tensor, "n d"]
     metrics: dict[str, Tensor] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"LossOutput(loss={self.loss.item():.4f}, tokens={tuple(self.targets.shape)})"

@@ -1,0 +1,17 @@
+"""Schedules, parameter groups, moving averages."""
+
+from vjepa.optim.ema import EmaPair, ema_distance, ema_update
+from vjepa.optim.param_groups import decay_groups
+from vjepa.optim.schedules import Constant, Cosine, Linear, Schedule, WarmupCosine
+
+__all__ = [
+    "Constant",
+    "Cosine",
+    "EmaPair",
+    "Linear",
+    "Schedule",
+    "WarmupCosine",
+    "decay_groups",
+    "ema_distance",
+    "ema_update",
+]
