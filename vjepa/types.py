@@ -24,7 +24,7 @@ class TokenGrid:
     def __post_init__(self) -> None:
         if min(self.t, self.h, self.w) < 1:
             raise ValueError(
-                f"a token grid needs at least one token an axis, got (t, h, w) = ({self.t}, {self.h}, {self.w}). "
+                f"a token grid needs a token on every axis, got (t, h, w) = ({self.t}, {self.h}, {self.w}). "
                 "Give a larger or longer clip, or a smaller patch_size or tubelet_size."
             )
 
@@ -41,7 +41,9 @@ class Clip:
     path: str = ""
 
     def __repr__(self) -> str:
-        return f"Clip(frames={tuple(self.frames.shape)}, seconds={self.timestamps.tolist()}, path={self.path!r})"
+        return (
+            f"Clip(frames={tuple(self.frames.shape)}, seconds={self.timestamps.tolist()}, path={self.path!r})"
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class ClipBatch:
 
 @dataclass(frozen=True)
 class MaskPair:
-    """Token ids of one mask strategy for a batch: `context` (B, Nc) is seen, `target` (B, Nt) is to be predicted.
+    """Token ids of one mask strategy for a batch: `context` (B, Nc) is seen, `target` (B, Nt) is hidden.
 
     Both hold int64 ids of a `TokenGrid`, ascending in each row, and share no id.
     """

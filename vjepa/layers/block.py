@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 from jaxtyping import Float
 from timm.layers import DropPath, Mlp, trunc_normal_
@@ -58,8 +60,8 @@ def init_weights(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def rescale_blocks(blocks: nn.ModuleList) -> None:
+def rescale_blocks(blocks: Iterable[nn.Module]) -> None:
     """Divide the output projections of block i by sqrt(2 (i + 1)), so that depth does not add variance."""
     for depth, block in enumerate(blocks, start=1):
-        block.attn.proj.weight.data.div_(math.sqrt(2 * depth))
-        block.mlp.fc2.weight.data.div_(math.sqrt(2 * depth))
+        for projection in ("attn.proj", "mlp.fc2"):
+            cast("nn.Linear", block.get_submodule(projection)).weight.data.div_(math.sqrt(2 * depth))

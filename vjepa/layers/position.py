@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vjepa.types import TokenGrid
 
+RotaryStyle = Literal["tiled", "interleaved"]
 BASE = 10000.0  # wavelength base of every published table, additive and rotary
 
 
@@ -81,7 +82,7 @@ class RotaryTables:
 
 
 def rotary_angles(
-    positions: Int[Tensor, "*b n"], width: int, style: Literal["tiled", "interleaved"]
+    positions: Int[Tensor, "*b n"], width: int, style: RotaryStyle
 ) -> Float[Tensor, "*b n {width}"]:
     """Angle of every channel of one axis: `width // 2` frequencies, each used twice.
 
@@ -98,7 +99,7 @@ def rotary_angles(
 
 
 def rotary_3d(
-    ids: Int[Tensor, "b n"], grid: TokenGrid, head_dim: int, style: Literal["tiled", "interleaved"] = "tiled"
+    ids: Int[Tensor, "b n"], grid: TokenGrid, head_dim: int, style: RotaryStyle = "tiled"
 ) -> RotaryTables:
     """Tables that rotate the channels of a head by the tokens' places: [t | h | w | rest untouched].
 
@@ -110,7 +111,9 @@ def rotary_3d(
     """
     width = 2 * (head_dim // 3 // 2)
     if width < 2:
-        raise ValueError(f"rotary positions need head_dim >= 6, got {head_dim}. Use fewer heads or more width.")
+        raise ValueError(
+            f"rotary positions need head_dim >= 6, got {head_dim}. Use fewer heads or more width."
+        )
     axes = token_coordinates(ids, grid)
     angles = torch.cat([rotary_angles(x, width, style) for x in axes], dim=-1)
     angles = torch.nn.functional.pad(angles, (0, head_dim - 3 * width))  # angle 0: the rest stays as it is

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from vjepa.layers import (
     LAYER_NORM_EPS,
     Block,
+    RotaryStyle,
     RotaryTables,
     gather_tokens,
     init_weights,
@@ -27,6 +28,7 @@ from vjepa.models.tubelet import TubeletEmbed
 from vjepa.types import TokenGrid
 
 Position = Literal["sincos", "sincos_plain", "rope", "rope_interleaved"]
+ROTARY_STYLES: dict[str, RotaryStyle] = {"rope": "tiled", "rope_interleaved": "interleaved"}
 
 
 class VideoEncoder(nn.Module):
@@ -52,6 +54,8 @@ class VideoEncoder(nn.Module):
         drop_path: Probability of skipping a branch, rising linearly from 0 at the first block.
     """
 
+    pos_embed: Tensor  # (1, N, D), of additive positions only
+
     def __init__(
         self,
         *,
@@ -76,9 +80,7 @@ class VideoEncoder(nn.Module):
         )
         self.embed_dim, self.num_heads = embed_dim, num_heads
         self.position, self.short_clips = position, short_clips
-        self.patch_embed = TubeletEmbed(
-            patch_size=patch_size, tubelet_size=tubelet_size, embed_dim=embed_dim
-        )
+        self.patch_embed = TubeletEmbed(patch_size=patch_size, tubelet_size=tubelet_size, embed_dim=embed_dim)
         if position.startswith("sincos"):
             self.register_buffer("pos_embed", self._table(num_frames).float()[None])
         self.blocks = nn.ModuleList(
@@ -146,11 +148,10 @@ class VideoEncoder(nn.Module):
 
     def _rotary(self, grid: TokenGrid, keep: Tensor | None, device: torch.device) -> RotaryTables | None:
         """Tables of one forward, shared by all blocks."""
-        if not self.position.startswith("rope"):
+        if self.position not in ROTARY_STYLES:
             return None
         ids = torch.arange(len(grid), device=device)[None] if keep is None else keep
-        style = "tiled" if self.position == "rope" else "interleaved"
-        return rotary_3d(ids, grid, self.embed_dim // self.num_heads, style)
+        return rotary_3d(ids, grid, self.embed_dim // self.num_heads, ROTARY_STYLES[self.position])
 
     def _table(self, num_frames: int) -> Float[Tensor, "n d"]:
         if num_frames == 1:

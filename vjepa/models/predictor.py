@@ -19,7 +19,7 @@ from vjepa.layers import (
     rotary_3d,
     sincos_3d,
 )
-from vjepa.models.encoder import Position
+from vjepa.models.encoder import ROTARY_STYLES, Position
 from vjepa.types import TokenGrid
 
 
@@ -114,7 +114,6 @@ class Predictor(nn.Module):
         return tokens + gather_tokens(table.expand(len(ids), -1, -1), ids)
 
     def _rotary(self, ids: Tensor, grid: TokenGrid) -> RotaryTables | None:
-        if not self.position.startswith("rope"):
+        if self.position not in ROTARY_STYLES:
             return None
-        style = "tiled" if self.position == "rope" else "interleaved"
-        return rotary_3d(ids, grid, self.embed_dim // self.num_heads, style)
+        return rotary_3d(ids, grid, self.embed_dim // self.num_heads, ROTARY_STYLES[self.position])

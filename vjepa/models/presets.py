@@ -46,6 +46,8 @@ def create_model(name: str, **overrides: Any) -> VideoEncoder:
     """
     match = re.fullmatch(r"(?P<size>\w+)_patch(?P<patch>\d+)_(?P<image>\d+)", name)
     if match is None or match["size"] not in SIZES:
-        raise ValueError(f"no model is called {name!r}. Names are <size>_patch16_224 with a size of {', '.join(SIZES)}.")
+        raise ValueError(
+            f"no model is called {name!r}. Names are <size>_patch16_224 with a size of {', '.join(SIZES)}."
+        )
     settings = {"patch_size": int(match["patch"]), "img_size": int(match["image"]), **SIZES[match["size"]]}
     return VideoEncoder(**{**settings, **overrides})

@@ -51,6 +51,4 @@ class TubeletEmbed(nn.Module):
             video = F.pad(video, (0, 0, 0, 0, 0, missing), mode="replicate")
         grid = self.grid_of(video)
         video = video[:, :, : grid.t * tubelet, : grid.h * patch, : grid.w * patch]
-        return rearrange(
-            video, "b c (t p) (h q) (w r) -> b (t h w) (c p q r)", p=tubelet, q=patch, r=patch
-        )
+        return rearrange(video, "b c (t p) (h q) (w r) -> b (t h w) (c p q r)", p=tubelet, q=patch, r=patch)

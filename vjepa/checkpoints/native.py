@@ -1,0 +1,206 @@
+"""Our own files: a folder to use (safetensors and a config), and the checkpoint a run resumes from.
+
+A folder holds `encoder.safetensors` (the target encoder, the one to use), `context_encoder.safetensors` (the one
+that was trained), `predictor.safetensors` and `config.json`. Loading is strict: it is all or an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vjepa.models import Predictor, VideoEncoder
+
+FORMAT = 1
+CONFIG = "config.json"
+FILES = {"target": "encoder", "context": "context_encoder"}  # which -> name of its file
+CKPT_PREFIX = {
+    "target": "objective.target_encoder.",
+    "context": "objective.context_encoder.",
+    "predictor": "objective.predictor.",
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used, and why; nothing was loaded."""
+
+
+def describe(encoder: VideoEncoder, predictor: Predictor | None = None) -> dict[str, Any]:
+    """What a checkpoint says of its networks: the arguments of their constructors."""
+    networks = {"encoder": encoder, "predictor": predictor}
+    return {"format": FORMAT} | {k: dict(v.config) for k, v in networks.items() if v is not None}
+
+
+def save_folder(
+    folder: str | Path,
+    encoder: VideoEncoder,
+    *,
+    context_encoder: VideoEncoder | None = None,
+    predictor: Predictor | None = None,
+) -> Path:
+    """Write networks to a folder that `load_encoder` and `load_predictor` open.
+
+    Args:
+        folder: Where to; made if need be.
+        encoder: The encoder to use: of a pre-training run, its target encoder.
+        context_encoder: The encoder that was trained, if it is to be kept too.
+        predictor: Its predictor.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    networks = {"encoder": encoder, "context_encoder": context_encoder, "predictor": predictor}
+    for name, network in networks.items():
+        if network is not None:
+            write_tensors(network.state_dict(), folder / f"{name}.safetensors")
+    _write_config(describe(encoder, predictor), folder)
+    return folder
+
+
+def load_encoder(
+    path: str | Path, *, which: Literal["target", "context"] = "target", **overrides: Any
+) -> VideoEncoder:
+    """An encoder with its weights, in eval mode.
+
+    Args:
+        path: A folder written by `vjepa fit` or `save_pretrained`, or a `.ckpt` of a run.
+        which: The moving average ("target"), or the network that was trained ("context").
+        **overrides: Arguments of `VideoEncoder` to use in place of the stored ones.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        CheckpointError: If it holds something else, or a key is missing, unknown or of another shape.
+    """
+    config, tensors = _read(Path(path), which)
+    return _filled(VideoEncoder, {**config["encoder"], **overrides}, tensors, path)
+
+
+def load_predictor(path: str | Path, **overrides: Any) -> Predictor:
+    """A predictor with its weights, in eval mode. Arguments and errors as in `load_encoder`."""
+    config, tensors = _read(Path(path), "predictor")
+    if "predictor" not in config:
+        raise CheckpointError(f"{path} holds an encoder alone, no predictor.")
+    return _filled(Predictor, {**config["predictor"], **overrides}, tensors, path)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The description in a folder or `.ckpt` of ours."""
+    path = Path(path)
+    return _ckpt(path)["vjepa"] if path.is_file() else _folder_config(path)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def key_diff(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """The keys that do not fit, a line a kind; empty if all do.
+
+    >>> key_diff({"norm.bias": torch.zeros(2)}, {"norm.bias": torch.zeros(3), "extra": torch.zeros(1)})
+    'not expected: extra; other shape: norm.bias is (3,), expected (2,)'
+    """
+    shapes = [
+        f"{k} is {tuple(found[k].shape)}, expected {tuple(expected[k].shape)}"
+        for k in expected
+        if k in found and found[k].shape != expected[k].shape
+    ]
+    kinds = {
+        "missing": [k for k in expected if k not in found],
+        "not expected": [k for k in found if k not in expected],
+        "other shape": shapes,
+    }
+    return "; ".join(f"{kind}: {_few(keys)}" for kind, keys in kinds.items() if keys)
+
+
+def _few(keys: list[str], most: int = 4) -> str:
+    rest = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + rest
+
+
+def _filled(
+    model_class: type[VideoEncoder] | type[Predictor],
+    config: dict[str, Any],
+    tensors: dict[str, Tensor],
+    path: str | Path,
+) -> Any:
+    """A model built from its config and filled, strictly."""
+    try:
+        with torch.device("meta"):
+            model: nn.Module = model_class(**config)
+    except TypeError as error:
+        raise CheckpointError(f"{path}: its config does not fit {model_class.__name__}: {error}") from error
+    if diff := key_diff(model.state_dict(), tensors):
+        raise CheckpointError(f"{path} does not fit its {model_class.__name__}: {diff}.")
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def _read(path: Path, part: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: no such checkpoint. Give a folder written by vjepa fit, or a .ckpt file."
+        )
+    if path.is_file():
+        checkpoint = _ckpt(path)
+        prefix = CKPT_PREFIX[part]
+        state = checkpoint["state_dict"]
+        return checkpoint["vjepa"], {
+            k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)
+        }
+    config = _folder_config(path)
+    file = path / f"{FILES.get(part, part)}.safetensors"
+    if not file.is_file():
+        raise CheckpointError(
+            f"{path} has no {file.name}; it holds {_few(sorted(p.name for p in path.iterdir()))}."
+        )
+    try:
+        return config, load_file(file)
+    except SafetensorError as error:
+        raise CheckpointError(f"{file} is not a whole safetensors file: {error}") from error
+
+
+def _folder_config(folder: Path) -> dict[str, Any]:
+    file = folder / CONFIG
+    if not file.is_file():
+        raise CheckpointError(f"{folder} has no {CONFIG}: not a folder written by vjepa.")
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not JSON: {error}") from error
+    if not isinstance(config, dict) or "encoder" not in config:
+        raise CheckpointError(f"{file} does not describe an encoder.")
+    return config
+
+
+def _ckpt(path: Path) -> dict[str, Any]:
+    """A `.ckpt` of ours, opened without running anything that is in it."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, ValueError, EOFError, OSError, torch.serialization.pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a checkpoint that can be opened safely: {reason}") from error
+    if not isinstance(checkpoint, dict) or "vjepa" not in checkpoint:
+        raise CheckpointError(f"{path} is not a checkpoint of a vjepa run.")
+    return checkpoint
+
+
+def _write_config(config: dict[str, Any], folder: Path) -> None:
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{CONFIG}.")
+    with os.fdopen(handle, "w") as file:
+        json.dump(config, file, indent=2)
+    os.replace(temporary, folder / CONFIG)

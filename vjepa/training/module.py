@@ -1,0 +1,133 @@
+"""One training loop for every objective: optimiser, schedules, moving average, logging."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+
+from vjepa.checkpoints.native import describe
+from vjepa.objectives import Objective
+from vjepa.optim import Schedule, decay_groups, ema_update
+from vjepa.training.health import feature_health, network_health
+from vjepa.types import ClipBatch
+
+VALIDATION_EPOCH = 2**32 - 1  # a mask stream of its own, the same in every validation
+
+
+class PretrainModule(L.LightningModule):
+    """Trains an objective with AdamW; once after each optimiser step its moving averages follow.
+
+    Args:
+        objective: Networks, masks and loss.
+        lr: Learning rate of each optimiser step.
+        weight_decay: Weight decay of each step, on weights that are neither biases nor vectors.
+        momentum: Momentum of the moving average after each step.
+        betas: Decay of AdamW's two averages.
+        eps: AdamW's epsilon.
+        seed: Seed of the masks, which depend on it, the rank, the epoch and the batch's number alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        objective: Objective,
+        lr: Schedule,
+        weight_decay: Schedule,
+        momentum: Schedule,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.objective = objective
+        self.lr, self.weight_decay, self.momentum = lr, weight_decay, momentum
+        self.betas, self.eps, self.seed = betas, eps, seed
+
+    def configure_optimizers(self) -> torch.optim.AdamW:
+        """AdamW over the context encoder and the predictor; learning rate and decay are set at each step."""
+        networks = (self.objective.context_encoder, self.objective.predictor)
+        return torch.optim.AdamW(decay_groups(*networks), betas=self.betas, eps=self.eps)
+
+    def on_fit_start(self) -> None:
+        """Fix the length of the run, which the schedules need."""
+        total = self.trainer.estimated_stepping_batches
+        if not np.isfinite(total):
+            raise ValueError(
+                "the schedules need the length of the run, got no limit. "
+                "Set --trainer.max_steps or --trainer.max_epochs."
+            )
+        self.total_steps = int(total)
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor | None:
+        """Loss of one batch; a batch without a readable clip is skipped."""
+        if not len(batch):
+            return None
+        output = self.objective(batch, self.mask_generator(self.trainer.current_epoch, batch_idx))
+        logged = {"loss": output.loss.detach(), **output.metrics}
+        if self._log_now():
+            logged |= feature_health(output)
+        self.log_dict(self._named("train", logged), batch_size=len(batch))
+        self.log("loss", output.loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
+        return output.loss
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Loss and health of one batch of held-out clips, with the same masks every time."""
+        if not len(batch):
+            return
+        output = self.objective(batch, self.mask_generator(VALIDATION_EPOCH, batch_idx))
+        logged = {"loss": output.loss, **output.metrics, **feature_health(output)}
+        self.log_dict(self._named("val", logged), batch_size=len(batch), on_epoch=True, sync_dist=True)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log what only the gradients know."""
+        if self._log_now():
+            self.log_dict(self._named("train", network_health(self.objective)))
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Set the step's learning rate and decay, step, then move the averages.
+
+        Lightning calls this once an optimiser step, whatever the accumulation; at the end of a batch would be
+        too often.
+        """
+        step, log_now = self.trainer.global_step, self._log_now()
+        lr = self.lr.value(step, self.total_steps)
+        decay = self.weight_decay.value(step, self.total_steps)
+        momentum = self.momentum.value(step, self.total_steps)
+        for group in optimizer.param_groups:
+            group["lr"], group["weight_decay"] = lr, decay if group["decay"] else 0.0
+        optimizer.step(closure=optimizer_closure)
+        ema_update(self.objective.ema_pairs(), momentum)
+        if log_now:
+            self.log_dict({"train/lr": lr, "train/weight_decay": decay, "train/momentum": momentum})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what `vjepa.load_encoder` needs to build the networks again."""
+        checkpoint["vjepa"] = describe(self.objective.context_encoder, self.objective.predictor)
+
+    def mask_generator(self, epoch: int, batch_idx: int) -> torch.Generator:
+        """Generator of one batch's masks.
+
+        Batches are counted, not optimiser steps: under accumulation those repeat, and micro-batches
+        would share masks.
+        """
+        words = np.random.SeedSequence([self.seed, self.global_rank, epoch, batch_idx]).generate_state(2)
+        return torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
+
+    def _log_now(self) -> bool:
+        every = cast("Any", self.trainer).log_every_n_steps  # set by the trainer, not declared by it
+        return self.trainer.global_step % every == 0
+
+    def _named(self, stage: str, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {f"{stage}/{name}": value for name, value in metrics.items()}
