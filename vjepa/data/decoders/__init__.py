@@ -1,0 +1,5 @@
+"""Decoder backends, one a file."""
+
+from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
+
+__all__ = ["DecodeError", "Decoder", "decoder_class"]

@@ -1,0 +1,109 @@
+"""What every decoder backend offers: frames of one video file by number, and when each is shown."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from importlib import import_module
+from pathlib import Path
+from typing import Self
+
+from jaxtyping import Float64, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+BUILT_IN = {
+    "pyav": "vjepa.data.decoders.pyav.PyAVDecoder",
+    "decord": "vjepa.data.decoders.decord.DecordDecoder",
+}
+
+
+class DecodeError(RuntimeError):
+    """A video file that cannot be read as asked: its path, and the reason in one line."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(str(path), reason)  # both kept as args: the error crosses process borders by pickle
+        self.path = str(path)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class Decoder(ABC):
+    """One open video file. Used as a context manager; frames come in RGB, by number, in any order.
+
+    >>> with decoder_class("pyav").open("clip.mp4") as video:  # doctest: +SKIP
+    ...     video.frames_at([0, 2, 2]).shape
+    torch.Size([3, 3, 64, 64])
+    """
+
+    @classmethod
+    @abstractmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open `path`; raises `DecodeError` where it is no readable video."""
+
+    @property
+    @abstractmethod
+    def timestamps(self) -> Float64[ndarray, "n"]:
+        """When each frame is first shown, in seconds, ascending."""
+
+    @abstractmethod
+    def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
+        """RGB frames by number, in the order asked for; raises `DecodeError` where one cannot be decoded."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames the file really holds, whatever its header says."""
+        return len(self.timestamps)
+
+    @property
+    def fps(self) -> float:
+        """Average frames a second; 0 for a video of one frame."""
+        shown = self.timestamps
+        return float((len(shown) - 1) / (shown[-1] - shown[0])) if len(shown) > 1 else 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def decoder_class(name: str) -> type[Decoder]:
+    """The backend of that name.
+
+    Args:
+        name: "pyav", "decord", or the class path of a `Decoder` of your own, such as "my_code.MyDecoder".
+
+    Raises:
+        ValueError: if there is no such class, or it is not a `Decoder`.
+
+    >>> decoder_class("pyav").__name__
+    'PyAVDecoder'
+    """
+    module_name, _, class_name = BUILT_IN.get(name, name).rpartition(".")
+    advice = f"Use one of {', '.join(BUILT_IN)}, or the class path of a vjepa.data.Decoder of your own."
+    if not module_name:
+        raise ValueError(f"decoder {name!r} is not known. {advice}")
+    try:
+        found = getattr(import_module(module_name), class_name)
+    except ModuleNotFoundError as e:
+        raise ValueError(f"decoder {name!r}: {e}. {advice}") from e
+    except AttributeError as e:
+        raise ValueError(f"decoder {name!r}: {module_name} has no {class_name}. {advice}") from e
+    if not (isinstance(found, type) and issubclass(found, Decoder)):
+        raise ValueError(f"decoder {name!r} is not a subclass of vjepa.data.Decoder. {advice}")
+    return found
+
+
+def check_indices(path: str, indices: list[int], num_frames: int) -> None:
+    """Raise `IndexError` for a frame number outside the video."""
+    if not indices or min(indices) < 0 or max(indices) >= num_frames:
+        raise IndexError(
+            f"{path}: frames {indices} asked for, it has 0 to {num_frames - 1}. "
+            "Ask for at least one, in that range."
+        )

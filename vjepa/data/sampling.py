@@ -1,0 +1,250 @@
+"""Which frames of a video make a clip: pure functions of timestamps and a generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from numpy import ndarray
+
+# Matroska rounds times to the millisecond: a frame due at 66.67 ms may be stamped 67 ms
+ROUNDING_SECONDS = 1e-3
+# 29.97 fps counts as 30, but 30.01, measured from rounded timestamps, does not count as 31
+ROUNDING_FPS = 0.02
+
+
+class ShortVideoError(ValueError):
+    """A video too short for a clip, where `short="error"`."""
+
+
+def time_indices(
+    timestamps: Float64[ndarray, "n"], start_seconds: float, fps: float, num_frames: int
+) -> Int64[ndarray, "t"]:
+    """Frames on screen at `start_seconds + k / fps`; the last one where the video is over.
+
+    Args:
+        timestamps: when each frame is first shown, in seconds, ascending.
+        start_seconds: when the clip begins.
+        fps: frames of the clip a second.
+        num_frames: frames in the clip.
+
+    Returns:
+        (num_frames,) frame numbers.
+
+    >>> time_indices(np.arange(50) / 25, start_seconds=0.0, fps=4.0, num_frames=5).tolist()
+    [0, 6, 12, 18, 25]
+    """
+    wanted = start_seconds + np.arange(num_frames) / fps + ROUNDING_SECONDS
+    shown = np.searchsorted(timestamps, wanted, side="right") - 1
+    return np.clip(shown, 0, len(timestamps) - 1).astype(np.int64)
+
+
+def reference_indices(
+    num_frames_video: int,
+    clip_frames: int,
+    frame_step: int,
+    num_clips: int = 1,
+    *,
+    allow_overlap: bool = False,
+    random_start: Callable[[int, int], int] | None = None,
+) -> Int64[ndarray, "c t"]:
+    """Frame numbers by the rule of the published V-JEPA code (spec.md section 5), with all its habits.
+
+    Args:
+        num_frames_video: frames in the video.
+        clip_frames: frames in a clip.
+        frame_step: nominal step; the true spacing is `clip_frames * frame_step / (clip_frames - 1)`.
+        num_clips: clips, one from each equal part of the video.
+        allow_overlap: let the clips of a short video overlap instead of shortening them.
+        random_start: `random_start(low, high)` draws from [low, high); None begins each part at its start.
+
+    Returns:
+        (num_clips, clip_frames) frame numbers.
+
+    >>> reference_indices(300, 16, 4)[0, :6].tolist()
+    [0, 4, 8, 12, 17, 21]
+    """
+    clip_len, part = clip_frames * frame_step, num_frames_video // num_clips
+    clips = []
+    for i in range(num_clips):
+        if part > clip_len:
+            end = random_start(clip_len, part) if random_start else clip_len
+            start = end - clip_len
+            indices = (
+                np.clip(np.linspace(start, end, clip_frames), start, end - 1).astype(np.int64) + i * part
+            )
+        elif not allow_overlap:
+            indices = _padded_linspace(part, frame_step, clip_frames, part - 1) + i * part
+        else:
+            stop = min(clip_len, num_frames_video) - 1
+            step = (num_frames_video - clip_len) // (num_clips - 1) if num_frames_video > clip_len else 0
+            indices = _padded_linspace(stop, frame_step, clip_frames, stop - 1) + i * step
+        clips.append(indices)
+    return np.stack(clips)
+
+
+def _padded_linspace(stop: int, frame_step: int, clip_frames: int, largest: int) -> Int64[ndarray, "t"]:
+    spaced = np.linspace(0, stop, num=stop // frame_step)[:clip_frames]
+    padded = np.concatenate([spaced, np.full(clip_frames - len(spaced), float(stop))])
+    return np.clip(padded, 0, max(largest, 0)).astype(np.int64)
+
+
+def reference_step(fps_video: float, fps: float) -> int:
+    """The published code's integer step for `fps`: `ceil(fps_video) // fps`, 0 where the video is slower.
+
+    >>> reference_step(29.97, 4.0)
+    7
+    """
+    return int(math.ceil(fps_video - ROUNDING_FPS) // fps)
+
+
+class ClipSampler:
+    """Chooses the frames of a clip.
+
+    Args:
+        num_frames: frames in a clip.
+        fps: frames of the clip a second of video, honest for any frame rate; null takes every frame, or every
+            frame_step-th.
+        frame_step: take every frame_step-th frame instead of a frame rate (give fps null).
+        rule: "time" follows the clock; "reference" is the published code's integer rule, for parity.
+        short: a video shorter than a clip repeats its last frame, or is an error.
+        position: where in the video the clip lies.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_frames: int = 16,
+        fps: float | None = 4.0,
+        frame_step: int | None = None,
+        rule: Literal["time", "reference"] = "time",
+        short: Literal["repeat", "error"] = "repeat",
+        position: Literal["random", "centre", "start"] = "random",
+    ) -> None:
+        if fps is not None and frame_step is not None:
+            raise ValueError(f"fps {fps} and frame_step {frame_step} both given. Set one of them to null.")
+        if num_frames < 1 or (fps is not None and fps <= 0) or (frame_step is not None and frame_step < 1):
+            raise ValueError(
+                f"num_frames {num_frames}, fps {fps}, frame_step {frame_step}: all must be above 0 (or null)."
+            )
+        if rule == "reference" and position == "centre":
+            raise ValueError("rule 'reference' knows no position 'centre'. Use 'random' or 'start'.")
+        self.num_frames = num_frames
+        self.fps = fps
+        self.frame_step = frame_step
+        self.rule = rule
+        self.short = short
+        self.position = position
+
+    def at(self, position: Literal["random", "centre", "start"]) -> ClipSampler:
+        """The same sampler with its clips at `position`; the reference rule takes 'start' for 'centre'."""
+        if self.rule == "reference" and position == "centre":
+            position = "start"
+        return ClipSampler(
+            num_frames=self.num_frames,
+            fps=self.fps,
+            frame_step=self.frame_step,
+            rule=self.rule,
+            short=self.short,
+            position=position,
+        )
+
+    def sample(
+        self,
+        timestamps: Float64[ndarray, "n"],
+        generator: np.random.Generator,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> Int64[ndarray, "t"]:
+        """Frame numbers of one clip.
+
+        Args:
+            timestamps: when each frame of the video is first shown, in seconds, ascending.
+            generator: draws the clip's start where `position` is "random".
+            start: seconds at which the usable part of the video begins (default: its beginning).
+            end: seconds at which it ends, exclusive (default: its end).
+
+        Returns:
+            (num_frames,) frame numbers of the video.
+
+        Raises:
+            ShortVideoError: if the part is empty, or too short where `short` is "error".
+        """
+        first = (
+            0 if start is None else int(np.searchsorted(timestamps, start - ROUNDING_SECONDS, side="left"))
+        )
+        stop = (
+            len(timestamps)
+            if end is None
+            else int(np.searchsorted(timestamps, end - ROUNDING_SECONDS, side="left"))
+        )
+        if stop <= first:
+            raise ShortVideoError(
+                f"no frame between {start} and {end} seconds: the video runs from {timestamps[0]:.3f} to "
+                f"{timestamps[-1]:.3f}. Correct start and end in the manifest."
+            )
+        part = timestamps[first:stop]
+        if self.rule == "reference":
+            return first + self._by_reference(part, generator)
+        if self.fps is not None:
+            return first + self._by_time(part, generator)
+        return first + self._by_step(len(part), generator)
+
+    def _by_time(self, part: Float64[ndarray, "n"], generator: np.random.Generator) -> Int64[ndarray, "t"]:
+        assert self.fps is not None
+        last_shown = float(np.median(np.diff(part))) if len(part) > 1 else 0.0
+        span = (self.num_frames - 1) / self.fps
+        room = float(part[-1] - part[0]) + last_shown - 2 * ROUNDING_SECONDS - span
+        if room < 0:
+            self._refuse_short(
+                f"{part[-1] - part[0] + last_shown:.2f} s of video, a clip of {self.num_frames} "
+                f"frames at {self.fps:g} fps spans {span:.2f} s",
+                "Raise fps",
+            )
+        offset = max(room, 0.0) * {"start": 0.0, "centre": 0.5}.get(self.position, 0.0)
+        if self.position == "random":
+            offset = max(room, 0.0) * generator.random()
+        # begin when a frame appears, not in the midst of it: at the native rate no rounding can then skip a frame
+        begin = part[time_indices(part, float(part[0]) + offset, self.fps, 1)[0]]
+        return time_indices(part, float(begin), self.fps, self.num_frames)
+
+    def _by_step(self, n: int, generator: np.random.Generator) -> Int64[ndarray, "t"]:
+        step = self.frame_step or 1
+        span = (self.num_frames - 1) * step + 1
+        if n < span:
+            self._refuse_short(
+                f"{n} frames, a clip of {self.num_frames} at step {step} spans {span}", "Lower frame_step"
+            )
+        room = max(n - span, 0)
+        offset = {"start": 0, "centre": room // 2}.get(self.position, 0)
+        if self.position == "random":
+            offset = int(generator.integers(room + 1))
+        return np.minimum(offset + step * np.arange(self.num_frames, dtype=np.int64), n - 1)
+
+    def _by_reference(
+        self, part: Float64[ndarray, "n"], generator: np.random.Generator
+    ) -> Int64[ndarray, "t"]:
+        step = self.frame_step or 1
+        if self.fps is not None:
+            fps_video = (len(part) - 1) / float(part[-1] - part[0]) if len(part) > 1 else 0.0
+            step = reference_step(fps_video, self.fps)
+            if step == 0:
+                raise ShortVideoError(
+                    f"{fps_video:.2f} fps, slower than the {self.fps:g} fps asked for: rule 'reference' "
+                    "cannot read it. Lower fps or set rule='time'."
+                )
+        if len(part) < self.num_frames * step:
+            self._refuse_short(
+                f"{len(part)} frames, a clip of {self.num_frames} at step {step} spans "
+                f"{self.num_frames * step}",
+                "Lower frame_step or raise fps",
+            )
+        draw = (lambda low, high: int(generator.integers(low, high))) if self.position == "random" else None
+        return reference_indices(len(part), self.num_frames, step, random_start=draw)[0]
+
+    def _refuse_short(self, what: str, advice: str) -> None:
+        if self.short == "error":
+            raise ShortVideoError(f"{what}. {advice}, lower num_frames, or set short='repeat'.")
