@@ -1,0 +1,257 @@
+"""The verbs of `vjepa`: a table, one parser a verb, and the one border where errors become exit codes."""
+
+from __future__ import annotations
+
+import dis
+import importlib
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+from vjepa import __version__
+from vjepa.console import fail, log_to_stderr, one_line, say, show
+from vjepa.report import as_report, write_result
+from vjepa.usage import UsageError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jsonargparse import ArgumentParser
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its one line, the function behind it ("module:function"), an example to paste.
+
+    `positional` names the parameter given without a flag. A `forwards` function gets `(verb, argv)` as they
+    are and parses them itself (LightningCLI does); any other is turned into a parser by its signature.
+    """
+
+    summary: str
+    target: str
+    example: str
+    positional: str | None = None
+    forwards: bool = False
+
+
+VERBS = {
+    "fit": Verb(
+        "pre-train a model as a recipe says",
+        "vjepa.training.fit:main",
+        "vjepa fit --config configs/quickstart.yaml --trainer.default_root_dir runs/quickstart",
+        forwards=True,
+    ),
+    "validate": Verb(
+        "loss and health of a checkpoint on held-out clips",
+        "vjepa.training.fit:main",
+        "vjepa validate --config configs/quickstart.yaml --ckpt_path last",
+        forwards=True,
+    ),
+    "probe": Verb(
+        "train and test probes on a frozen encoder",
+        "vjepa.probes.commands:probe",
+        "vjepa probe --encoder runs/quickstart/export --train data/train.csv --val data/val.csv --out probe",
+    ),
+    "classify": Verb(
+        "label videos with a trained probe",
+        "vjepa.probes.commands:classify",
+        "vjepa classify --probe runs/probe clip.mp4 other.mp4",
+        positional="videos",
+    ),
+    "extract": Verb(
+        "write frozen features of videos",
+        "vjepa.extraction.commands:extract",
+        "vjepa extract --encoder runs/quickstart/export --data data/val.csv --out runs/features",
+    ),
+    "data check": Verb(
+        "decode every clip of a manifest once and list what is broken",
+        "vjepa.data.audit:check_command",
+        "vjepa data check data/train.csv --out runs/check",
+        positional="source",
+    ),
+    "data world": Verb(
+        "generate labelled videos of a small physical world",
+        "vjepa.worlds.commands:world_command",
+        "vjepa data world --out data/world",
+    ),
+    "demo": Verb(
+        "offline tour: generate, pre-train, probe, extract, picture",
+        "vjepa.training.demo:demo",
+        "vjepa demo --out runs/demo",
+    ),
+    "doctor": Verb(
+        "what works here: devices, decoders, attention kernels, memory, versions",
+        "vjepa.doctor:doctor",
+        "vjepa doctor",
+    ),
+    "inspect": Verb(
+        "what a checkpoint holds",
+        "vjepa.checkpoints.commands:inspect",
+        "vjepa inspect runs/quickstart/export",
+        positional="ckpt",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb. Returns 0 on success, 2 on a mistake of the user's, 1 on a crash, 130 if interrupted.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = bool(os.environ.get("VJEPA_DEBUG"))
+    try:
+        return _run(argv)
+    except SystemExit as stop:  # a parser has printed its help or configuration
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        return fail("interrupted", code=130)
+    except Exception as error:  # noqa: BLE001  the border: nothing above it could name the error better
+        if debug:
+            traceback.print_exc()
+        if is_users(error):
+            return fail(f"error: {one_line(error)}", code=2)
+        hint = "" if debug else "; set VJEPA_DEBUG=1 for the traceback"
+        return fail(f"crashed: {type(error).__name__}: {one_line(error)}{hint}", code=1)
+
+
+def is_users(error: Exception) -> bool:
+    """Whether `error` is the user's to mend: a `raise` of this package made it, or a file is missing.
+
+    `assert` is for our bugs and `raise` for the user's, so what a library raised, or what Python raised from
+    an expression of ours, is a crash.
+    """
+    if isinstance(error, (UsageError, FileNotFoundError)):
+        return True
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or isinstance(error, AssertionError):
+        return False
+    frame = last.tb_frame
+    raised = dis.opname[frame.f_code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
+    return raised and frame.f_globals.get("__name__", "").split(".")[0] == "vjepa"
+
+
+def overview() -> str:
+    """Text of `vjepa --help`."""
+    width = max(map(len, VERBS)) + 2
+    lines = [f"  {name:<{width}}{verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "example: vjepa fit --config configs/quickstart.yaml",
+            "",
+            "usage: vjepa VERB [options]      `vjepa VERB --help` explains a verb",
+            "",
+            *lines,
+            "",
+            f"vjepa {__version__}. Exit codes: 0 success, 2 a mistake in what was given, 1 a crash.",
+        ]
+    )
+
+
+def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb that `argv` begins with, of one word or two, and the arguments after it.
+
+    >>> split_verb(["data", "check", "clips.csv"])
+    ('data check', ['clips.csv'])
+
+    Args:
+        argv: Arguments without the program's name.
+
+    Raises:
+        UsageError: No verb begins so; the message names the nearest.
+    """
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if len(argv) >= words and name in VERBS:
+            return name, list(argv[words:])
+    started = [name for name in VERBS if name.startswith(f"{argv[0]} ")]
+    got = " ".join(argv[:2]) if started and len(argv) > 1 and not argv[1].startswith("-") else argv[0]
+    if got in {name.split()[0] for name in started}:
+        raise UsageError(f"'{got}' needs a second word: {', '.join(started)}. See `vjepa --help`.")
+    raise UsageError(
+        f"unknown verb '{got}': the nearest real one is '{nearest(got, VERBS)}'. See `vjepa --help`."
+    )
+
+
+def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
+    """The parser of a verb, made from the signature and docstring of its function.
+
+    Args:
+        name: The verb, a key of `VERBS`.
+        function: Its typed keyword-only function.
+    """
+    from docstring_parser import parse
+    from jsonargparse import ArgumentParser
+
+    verb = VERBS[name]
+    doc = parse(function.__doc__ or "")
+    parser = ArgumentParser(
+        prog=f"vjepa {name}", description=doc.short_description, exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_argument("--config", action="config", help="a YAML file with any of the settings below")
+    if verb.positional is not None:
+        helps = {param.arg_name: param.description for param in doc.params}
+        _add_positional(parser, verb.positional, function, help=helps.get(verb.positional) or "")
+    skip: set[str | int] = {verb.positional} if verb.positional else set()
+    parser.add_function_arguments(function, doc.short_description, skip=skip, fail_untyped=True)
+    return parser
+
+
+def _add_positional(parser: ArgumentParser, name: str, function: Callable[..., Any], *, help: str) -> None:
+    hint = get_type_hints(function)[name]
+    many = get_origin(hint) in (list, tuple)
+    parser.add_argument(
+        name, type=get_args(hint)[0] if many else hint, nargs="+" if many else None, help=help
+    )
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        say(overview())
+        return 0
+    if argv[0] == "--version":
+        say(f"vjepa {__version__}")
+        return 0
+    name, rest = split_verb(argv)
+    verb = VERBS[name]
+    log_to_stderr()
+    module, attribute = verb.target.split(":")
+    function = getattr(importlib.import_module(module), attribute)
+    if "-h" in rest or "--help" in rest:
+        say(f"example: {verb.example}\n")
+    if verb.forwards:
+        show(as_report(function(name, rest)))
+    else:
+        _carry_out(name, function, rest)
+    return 0
+
+
+def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> None:
+    """Parses `argv` for a verb's function, runs it, shows its report and writes it where `--out` says."""
+    from vjepa.parsing import explained
+
+    parser = verb_parser(name, function)
+    with explained(parser, argv):
+        parsed = parser.parse_args(argv)
+        settings = json.loads(parser.dump(parsed, format="json"))
+        arguments = {
+            key: value for key, value in parser.instantiate_classes(parsed).items() if key != "config"
+        }
+    report = as_report(function(**arguments))
+    if arguments.get("out") is not None:
+        path = write_result(
+            Path(arguments["out"]), figures=report.figures, settings=settings, seed=arguments.get("seed")
+        )
+        log.info("results in %s", path)
+    show(report)

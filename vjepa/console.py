@@ -1,0 +1,91 @@
+"""What the command line shows: tables where there is a terminal, plain lines elsewhere, logs on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from vjepa.report import Report
+
+
+def say(text: str) -> None:
+    """Writes `text` and a newline to standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def fail(line: str, *, code: int) -> int:
+    """Writes one line to standard error and returns the exit code to end with.
+
+    Args:
+        line: What went wrong.
+        code: The exit code.
+    """
+    sys.stdout.flush()
+    sys.stderr.write(f"vjepa: {line}\n")
+    return code
+
+
+def one_line(error: BaseException) -> str:
+    """Message of `error` in one line, its type where it has no message.
+
+    >>> one_line(FileNotFoundError(2, "No such file or directory", "clips.csv"))
+    "no such file or directory: 'clips.csv'"
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.strerror[0].lower()}{error.strerror[1:]}: '{error.filename}'"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def show(report: Report) -> None:
+    """Shows a report: a table on a terminal, `key: value` lines elsewhere. An empty one shows nothing."""
+    if sys.stdout.isatty():
+        _show_tables(report)
+        return
+    if report.title:
+        say(report.title)
+    for row in report.rows:
+        say("  ".join(f"{key}: {_text(value)}" for key, value in row.items()))
+    for key, value in _scalars(report).items():
+        say(f"{key}: {_text(value)}")
+
+
+def _show_tables(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if report.rows:
+        columns = list(dict.fromkeys(key for row in report.rows for key in row))
+        table = Table(*columns, title=report.title or None, title_justify="left")
+        for row in report.rows:
+            table.add_row(*(_text(row[key]) if key in row else "" for key in columns))
+        console.print(table, markup=False)
+    elif report.title:
+        console.print(report.title, markup=False)
+    if figures := _scalars(report):
+        table = Table(show_header=False, box=None)
+        for key, value in figures.items():
+            table.add_row(key, _text(value))
+        console.print(table, markup=False)
+
+
+def _scalars(report: Report) -> dict[str, Any]:
+    """Figures short enough to show; long ones (a confusion matrix) are for `result.json`."""
+    return {key: value for key, value in report.figures.items() if not isinstance(value, (dict, list, tuple))}
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def log_to_stderr() -> None:
+    """Sends log lines to standard error: the package's own from INFO on, of others warnings."""
+    handler: logging.Handler = logging.StreamHandler()
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("vjepa").setLevel(logging.INFO)

@@ -1,0 +1,49 @@
+"""What a user typed wrong: an error that is reported in one line, and the real name nearest to a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
+# A sibling below this similarity is no likely misspelling: then the whole tree of names is searched.
+LIKELY = 0.6
+
+
+class UsageError(Exception):
+    """A mistake in what the user gave. Its message is one line: what was got, what is allowed, what to do."""
+
+
+def _similarity(a: str, b: str) -> float:
+    return SequenceMatcher(None, a.lower(), b.lower()).ratio()
+
+
+def nearest(key: str, known: Iterable[str]) -> str | None:
+    """The name among `known` that `key` most likely meant, `None` where nothing is known.
+
+    Keys may be dotted. The first part that leads nowhere is compared with its real siblings; if none is
+    alike, the whole key and its last part are compared with all names.
+
+    >>> nearest("data.num_clip", ["data.num_clips", "data.root", "trainer.max_steps"])
+    'data.num_clips'
+    >>> nearest("modl.depth", ["model.depth", "data.root"])
+    'model'
+
+    Args:
+        key: What was written.
+        known: All real names.
+    """
+    names = sorted(set(known))
+    parts = key.split(".")
+    for depth in range(1, len(parts) + 1):
+        if not any((name + ".").startswith(".".join(parts[:depth]) + ".") for name in names):
+            break
+    parent = "".join(part + "." for part in parts[: depth - 1])
+    siblings = {name[len(parent) :].split(".")[0] for name in names if name.startswith(parent)}
+    best = max(sorted(siblings), key=lambda name: _similarity(parts[depth - 1], name), default="")
+    if _similarity(parts[depth - 1], best) >= LIKELY:
+        return parent + best
+
+    def likeness(name: str) -> float:
+        return max(_similarity(key, name), _similarity(parts[-1], name.rsplit(".", 1)[-1]))
+
+    return max(names, key=likeness, default=None)
