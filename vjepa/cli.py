@@ -204,7 +204,7 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
         helps = {param.arg_name: param.description for param in doc.params}
         _add_positional(parser, verb.positional, function, help=helps.get(verb.positional) or "")
     skip: set[str | int] = {verb.positional} if verb.positional else set()
-    parser.add_function_arguments(function, doc.short_description, skip=skip, fail_untyped=True)
+    parser.add_function_arguments(function, skip=skip, fail_untyped=True)
     return parser
 
 
