@@ -36,7 +36,7 @@ def write_video(
     gop: int = 12,
     seconds: list[float] | None = None,
 ) -> Path:
-    """Encode `moving_frames` to `path` and return it; `seconds` gives each frame's time (variable frame rate)."""
+    """Encode `moving_frames` to `path` and return it; `seconds`: each frame's time (variable frame rate)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
@@ -59,7 +59,7 @@ def write_videos(folder: str | Path, num_videos: int, **options) -> list[Path]:
 
 
 def write_manifest(folder: str | Path, num_videos: int = 12, *, name: str = "train.csv", **options) -> Path:
-    """Videos in `folder`, and beside them a CSV manifest with the labels left and right; returns the manifest."""
+    """Videos in `folder`, and a CSV manifest beside them with the labels left and right; returns it."""
     folder = Path(folder)
     stem = Path(name).stem
     videos = write_videos(folder / stem, num_videos, **options)

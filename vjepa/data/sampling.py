@@ -207,7 +207,7 @@ class ClipSampler:
         offset = max(room, 0.0) * {"start": 0.0, "centre": 0.5}.get(self.position, 0.0)
         if self.position == "random":
             offset = max(room, 0.0) * generator.random()
-        # begin when a frame appears, not in the midst of it: at the native rate no rounding can then skip a frame
+        # begin when a frame appears, not midway: at the native rate no rounding can then skip one
         begin = part[time_indices(part, float(part[0]) + offset, self.fps, 1)[0]]
         return time_indices(part, float(begin), self.fps, self.num_frames)
 

@@ -1,0 +1,226 @@
+"""From decoded frames to a normalised clip; one random box and one flip for all frames of a clip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+WHITE = 255.0
+CROP_TRIES = 10  # as published
+# the published evaluation resizes the short side to 256 for a crop of 224
+SHORT_SIDE_PER_CROP = 256 / 224
+
+
+@runtime_checkable
+class ClipTransform(Protocol):
+    """Anything that turns decoded frames into network input."""
+
+    def __call__(
+        self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator
+    ) -> Float[Tensor, "3 t h2 w2"]: ...
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """The random numbers a crop takes; `numpy.random.Generator` has them."""
+
+    def uniform(self, low: float, high: float) -> float: ...
+
+    def integers(self, low: int, high: int) -> int: ...
+
+
+def random_resized_crop_box(
+    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], rng: Draws
+) -> Box:
+    """The published random crop: uniform area, log-uniform aspect ratio, 10 tries, then a central crop.
+
+    Args:
+        height: of the frame, pixels.
+        width: of the frame, pixels.
+        scale: smallest and largest share of the frame's area.
+        ratio: smallest and largest width / height.
+        rng: source of the draws; `integers` excludes its upper end.
+
+    >>> random_resized_crop_box(60, 90, (1.0, 1.0), (1.5, 1.5), np.random.default_rng(0))
+    Box(top=0, left=0, height=60, width=90)
+    """
+    for _ in range(CROP_TRIES):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+            return Box(top, left, h, w)
+    w, h = width, height
+    if width / height < ratio[0]:
+        h = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        w = round(height * ratio[1])
+    return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+def crop_and_resize(
+    frames: UInt8[Tensor, "t c h w"], box: Box, size: tuple[int, int]
+) -> Float[Tensor, "t c {size[0]} {size[1]}"]:
+    """The box of every frame, bilinear without antialias (`align_corners=False`), as published; 0 to 255."""
+    cut = frames[:, :, box.top : box.top + box.height, box.left : box.left + box.width].float()
+    if cut.shape[-2:] == size:
+        return cut
+    return F.interpolate(cut, size=size, mode="bilinear", align_corners=False)
+
+
+def normalise(
+    frames: Float[Tensor, "t 3 h w"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "3 t h w"]:
+    """(x - 255 mean) / (255 std) by channel, channels first."""
+    scale = 1 / (WHITE * torch.tensor(std))
+    shift = -torch.tensor(mean) / torch.tensor(std)
+    out = torch.empty(frames.shape[1], frames.shape[0], *frames.shape[2:])
+    torch.addcmul(
+        shift[:, None, None, None],
+        rearrange(frames, "t c h w -> c t h w"),
+        scale[:, None, None, None],
+        out=out,
+    )
+    return out
+
+
+def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ValueError(f"size {size}: height and width must be at least 1 pixel.")
+    return height, width
+
+
+class TrainTransform:
+    """Random resized crop, flip and normalisation of pre-training, the same for all frames of a clip.
+
+    Args:
+        size: height and width of the output in pixels; one number for a square.
+        scale: smallest and largest share of the frame's area that a crop takes.
+        ratio: smallest and largest width / height of a crop.
+        flip: probability of a mirrored clip; 0 where left and right have a meaning.
+        mean: of each colour channel, of 1.
+        std: of each colour channel, of 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int | tuple[int, int] = 224,
+        scale: tuple[float, float] = (0.3, 1.0),
+        ratio: tuple[float, float] = (0.75, 1.35),
+        flip: float = 0.5,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        if not (0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1] and 0 <= flip <= 1):
+            raise ValueError(
+                f"scale {scale}, ratio {ratio}, flip {flip}: scale and ratio are (smallest, largest) above 0,"
+                " scale at most 1, flip between 0 and 1."
+            )
+        self.size = _height_width(size)
+        self.scale = scale
+        self.ratio = ratio
+        self.flip = flip
+        self.mean = mean
+        self.std = std
+
+    def __call__(
+        self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator
+    ) -> Float[Tensor, "3 t h2 w2"]:
+        """(T, 3, H, W) uint8 to (3, T, height, width) normalised float."""
+        box = random_resized_crop_box(frames.shape[2], frames.shape[3], self.scale, self.ratio, generator)
+        resized = crop_and_resize(frames, box, self.size)
+        if generator.random() < self.flip:
+            resized = resized.flip(-1)
+        return normalise(resized, self.mean, self.std)
+
+
+class EvalTransform:
+    """The published single view of evaluation: resize the short side, cut the centre, normalise.
+
+    Args:
+        size: height and width of the output in pixels; one number for a square.
+        short_side: pixels of the short side before the cut (default: the published 256 / 224 of `size`;
+            `size` itself cuts nothing off a square video).
+        mean: of each colour channel, of 1.
+        std: of each colour channel, of 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int | tuple[int, int] = 224,
+        short_side: int | None = None,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        self.size = _height_width(size)
+        self.short_side = short_side or int(min(self.size) * SHORT_SIDE_PER_CROP)
+        if self.short_side < min(self.size):
+            raise ValueError(f"short_side {short_side} is below size {size}. Give at least {min(self.size)}.")
+        self.mean = mean
+        self.std = std
+
+    def __call__(
+        self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator | None = None
+    ) -> Float[Tensor, "3 t h2 w2"]:
+        """(T, 3, H, W) uint8 to (3, T, height, width) normalised float; draws nothing."""
+        height, width = frames.shape[2:]
+        # the whole crop must fit: a wide crop of a square video needs more than its short side
+        short, (crop_h, crop_w) = min(height, width), self.size
+        grow = max(self.short_side / short, crop_h / height, crop_w / width)
+        resized = resize_fixed_point(
+            frames, (max(int(grow * height), crop_h), max(int(grow * width), crop_w))
+        )
+        top = int(round((resized.shape[2] - crop_h) / 2))
+        left = int(round((resized.shape[3] - crop_w) / 2))
+        return normalise(resized[:, :, top : top + crop_h, left : left + crop_w].float(), self.mean, self.std)
+
+
+def resize_fixed_point(
+    frames: UInt8[Tensor, "t c h w"], size: tuple[int, int]
+) -> UInt8[Tensor, "t c {size[0]} {size[1]}"]:
+    """Bilinear in 11-bit fixed point, as OpenCV does it: the published evaluation's resize, to the bit."""
+    if frames.shape[-2:] == size:
+        return frames
+    (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = (
+        _taps(n, m) for n, m in zip(frames.shape[-2:], size, strict=True)
+    )
+    wide = frames.int()
+    across = wide[..., x0] * wx0 + wide[..., x1] * wx1
+    upper, lower = across[..., y0, :] >> 4, across[..., y1, :] >> 4
+    down = ((upper * wy0[:, None]) >> 16) + ((lower * wy1[:, None]) >> 16)
+    return ((down + 2) >> 2).clamp(0, 255).to(torch.uint8)
+
+
+def _taps(length: int, new_length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For each new pixel: its two sources and their weights of 2048."""
+    centre = (torch.arange(new_length, dtype=torch.float64) + 0.5) * (length / new_length) - 0.5
+    low = centre.floor()
+    share = (centre - low).float()
+    share = torch.where((low < 0) | (low >= length - 1), torch.zeros(()), share)
+    low = low.long().clamp(0, length - 1)
+    weight0 = ((1 - share) * 2048).round().int()
+    weight1 = (share * 2048).round().int()
+    return low, (low + 1).clamp(max=length - 1), weight0, weight1
