@@ -45,13 +45,13 @@ class Verb:
 VERBS = {
     "fit": Verb(
         "pre-train a model as a recipe says",
-        "vjepa.training.fit:main",
+        "vjepa.fit:main",
         "vjepa fit --config configs/quickstart.yaml --trainer.default_root_dir runs/quickstart",
         forwards=True,
     ),
     "validate": Verb(
         "loss and health of a checkpoint on held-out clips",
-        "vjepa.training.fit:main",
+        "vjepa.fit:main",
         "vjepa validate --config configs/quickstart.yaml --ckpt_path last",
         forwards=True,
     ),
@@ -204,7 +204,7 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
         helps = {param.arg_name: param.description for param in doc.params}
         _add_positional(parser, verb.positional, function, help=helps.get(verb.positional) or "")
     skip: set[str | int] = {verb.positional} if verb.positional else set()
-    parser.add_function_arguments(function, skip=skip, fail_untyped=True)
+    parser.add_function_arguments(function, as_group=False, skip=skip, fail_untyped=True)
     return parser
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vjepa.usage import UsageError, nearest
+from vjepa.usage import UsageError, first_wrong, nearest
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -115,11 +115,11 @@ def _unknown_key(parser: ArgumentParser, found: re.Match[str], message: str, arg
     if classes:
         parent = ".".join(PARSER_KEY.findall(message[: found.start()]))
         match = nearest(found[1], _class_keys(classes[-1]))
-        where = f" of {classes[-1]}{_place(found[1], argv)}"
+        where = f" of {classes[-1]}{_place(f'{parent}.{found[1]}', argv)}"
         allowed = f"the nearest real one is '{match}'" if match else "it takes none"
         return f"unknown key '{parent}.{found[1]}'{where}: {allowed}."
-    key = found[1]
-    match = nearest(key, known_keys(parser))
+    known = known_keys(parser)
+    key, match = first_wrong(found[1], known), nearest(found[1], known)
     return f"unknown key '{key}'{_place(key, argv)}: the nearest real one is '{match}'."
 
 
@@ -130,7 +130,7 @@ def _unknown_class(found: re.Match[str], message: str, argv: Sequence[str]) -> s
     key = ".".join(PARSER_KEY.findall(message))
     match = nearest(name, classes)
     allowed = f"the nearest real one is {module}.{match}" if match else f"{module} defines no class"
-    return f"unknown class {module}.{name} for '{key}'{_place(name, argv)}: {allowed}."
+    return f"unknown class {module}.{name} for '{key}'{_place(f'{key}.{name}', argv)}: {allowed}."
 
 
 def _class_keys(class_path: str) -> list[str]:
@@ -148,14 +148,15 @@ def _class_keys(class_path: str) -> list[str]:
 
 
 def _place(key: str, argv: Sequence[str]) -> str:
-    """' (FILE:LINE)' of the configuration file in `argv` that writes `key`, if one does."""
+    """' (FILE:LINE)' of the configuration file in `argv` that writes `key`, part below part."""
     words = [word for arg in argv for word in arg.split("=", 1)]
-    first, last = key.split(".")[0], key.split(".")[-1]
     for flag, file in zip(words, words[1:], strict=False):
         if flag in ("--config", "-c") and Path(file).is_file():
-            lines = Path(file).read_text(encoding="utf-8").splitlines()
-            for word in (last, first):
-                for number, line in enumerate(lines, start=1):
-                    if re.search(rf"(?<![\w]){re.escape(word)}(?![\w])", line.split("#")[0]):
-                        return f" ({file}:{number})"
+            lines = [line.split("#")[0] for line in Path(file).read_text(encoding="utf-8").splitlines()]
+            at = 0
+            for part in key.split("."):
+                written = re.compile(rf"(?<!\w){re.escape(part)}(?!\w)")
+                at = next((n for n in range(at, len(lines)) if written.search(lines[n])), len(lines))
+            if at < len(lines):
+                return f" ({file}:{at + 1})"
     return ""

@@ -76,10 +76,10 @@ def write_result(
         seed: The seed it ran with, if it has one.
     """
     content = {**figures, "settings": settings, "versions": versions(), "seed": seed}
+    text = json.dumps(_plain(content), indent=2, allow_nan=False)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=out, suffix=".part", delete=False, encoding="utf-8") as part:
-        json.dump(_plain(content), part, indent=2, allow_nan=False)
-        part.write("\n")
+        part.write(text + "\n")
     target = out / "result.json"
     Path(part.name).chmod(0o644)  # a temporary file is private; a result is to be read
     os.replace(part.name, target)

@@ -1,4 +1,4 @@
-"""What a user typed wrong: an error that is reported in one line, and the real name nearest to a wrong one."""
+"""What a user typed wrong: an error reported in one line, and the real name nearest to a wrong one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,22 @@ def _similarity(a: str, b: str) -> float:
     return SequenceMatcher(None, a.lower(), b.lower()).ratio()
 
 
+def first_wrong(key: str, known: Iterable[str]) -> str:
+    """`key` up to its first part that leads to no name in `known`; all of it if each part does.
+
+    >>> first_wrong("modl.depth", ["model.depth"]), first_wrong("model.dept", ["model.depth"])
+    ('modl', 'model.dept')
+
+    Args:
+        key: A dotted key.
+        known: All real names.
+    """
+    parts = key.split(".")
+    begun = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    names = [f"{name}." for name in known]
+    return next((start for start in begun if not any(name.startswith(f"{start}.") for name in names)), key)
+
+
 def nearest(key: str, known: Iterable[str]) -> str | None:
     """The name among `known` that `key` most likely meant, `None` where nothing is known.
 
@@ -33,17 +49,14 @@ def nearest(key: str, known: Iterable[str]) -> str | None:
         known: All real names.
     """
     names = sorted(set(known))
-    parts = key.split(".")
-    for depth in range(1, len(parts) + 1):
-        if not any((name + ".").startswith(".".join(parts[:depth]) + ".") for name in names):
-            break
-    parent = "".join(part + "." for part in parts[: depth - 1])
+    above, dot, wrong = first_wrong(key, names).rpartition(".")
+    parent = above + dot
     siblings = {name[len(parent) :].split(".")[0] for name in names if name.startswith(parent)}
-    best = max(sorted(siblings), key=lambda name: _similarity(parts[depth - 1], name), default="")
-    if _similarity(parts[depth - 1], best) >= LIKELY:
+    best = max(sorted(siblings), key=lambda name: _similarity(wrong, name), default="")
+    if _similarity(wrong, best) >= LIKELY:
         return parent + best
 
     def likeness(name: str) -> float:
-        return max(_similarity(key, name), _similarity(parts[-1], name.rsplit(".", 1)[-1]))
+        return max(_similarity(key, name), _similarity(key.split(".")[-1], name.split(".")[-1]))
 
     return max(names, key=likeness, default=None)

@@ -1,0 +1,53 @@
+import io
+import sys
+
+import pytest
+
+from vjepa.console import one_line, show
+from vjepa.report import Report
+
+REPORT = Report(
+    title="probes [final]",
+    rows=[{"probe": "linear", "top1": 0.123456}, {"probe": "attentive", "top5": 1.0}],
+    figures={"chance": 0.1, "confusion": [[1]]},
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys):
+    show(REPORT)
+    assert capsys.readouterr().out.splitlines() == [
+        "probes [final]",
+        "probe: linear  top1: 0.1235",
+        "probe: attentive  top5: 1",
+        "chance: 0.1",
+    ]
+
+
+def test_a_table_on_a_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    show(REPORT)
+    shown = terminal.getvalue()
+    assert "┃" in shown and "attentive" in shown and "chance" in shown and "confusion" not in shown
+
+
+def test_an_empty_report_shows_nothing(capsys):
+    show(Report())
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.csv"), "no such file or directory: 'a.csv'"),
+        (ValueError("one\n  two"), "one two"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+    ],
+)
+def test_one_line(error, line):
+    assert one_line(error) == line
