@@ -5,7 +5,7 @@ from vjepa.checkpoints.native import (
     load_encoder,
     load_predictor,
     read_config,
-    save_folder,
 )
+from vjepa.models.files import save_folder
 
 __all__ = ["CheckpointError", "load_encoder", "load_predictor", "read_config", "save_folder"]

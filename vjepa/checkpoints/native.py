@@ -7,21 +7,18 @@ that was trained), `predictor.safetensors` and `config.json`. Loading is strict:
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vjepa.models import Predictor, VideoEncoder
+from vjepa.models.files import CONFIG
 
-FORMAT = 1
-CONFIG = "config.json"
 FILES = {"target": "encoder", "context": "context_encoder"}  # which -> name of its file
 CKPT_PREFIX = {
     "target": "objective.target_encoder.",
@@ -32,37 +29,6 @@ CKPT_PREFIX = {
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used, and why; nothing was loaded."""
-
-
-def describe(encoder: VideoEncoder, predictor: Predictor | None = None) -> dict[str, Any]:
-    """What a checkpoint says of its networks: the arguments of their constructors."""
-    networks = {"encoder": encoder, "predictor": predictor}
-    return {"format": FORMAT} | {k: dict(v.config) for k, v in networks.items() if v is not None}
-
-
-def save_folder(
-    folder: str | Path,
-    encoder: VideoEncoder,
-    *,
-    context_encoder: VideoEncoder | None = None,
-    predictor: Predictor | None = None,
-) -> Path:
-    """Write networks to a folder that `load_encoder` and `load_predictor` open.
-
-    Args:
-        folder: Where to; made if need be.
-        encoder: The encoder to use: of a pre-training run, its target encoder.
-        context_encoder: The encoder that was trained, if it is to be kept too.
-        predictor: Its predictor.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    networks = {"encoder": encoder, "context_encoder": context_encoder, "predictor": predictor}
-    for name, network in networks.items():
-        if network is not None:
-            write_tensors(network.state_dict(), folder / f"{name}.safetensors")
-    _write_config(describe(encoder, predictor), folder)
-    return folder
 
 
 def load_encoder(
@@ -97,17 +63,6 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return _ckpt(path)["vjepa"] if path.is_file() else _folder_config(path)
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
 def key_diff(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     """The keys that do not fit, a line a kind; empty if all do.
 
@@ -139,6 +94,7 @@ def _filled(
     path: str | Path,
 ) -> Any:
     """A model built from its config and filled, strictly."""
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}  # JSON knows no tuples
     try:
         with torch.device("meta"):
             model: nn.Module = model_class(**config)
@@ -197,10 +153,3 @@ def _ckpt(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "vjepa" not in checkpoint:
         raise CheckpointError(f"{path} is not a checkpoint of a vjepa run.")
     return checkpoint
-
-
-def _write_config(config: dict[str, Any], folder: Path) -> None:
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{CONFIG}.")
-    with os.fdopen(handle, "w") as file:
-        json.dump(config, file, indent=2)
-    os.replace(temporary, folder / CONFIG)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,7 @@ from vjepa.layers import (
     sincos_2d,
     sincos_3d,
 )
+from vjepa.models.files import save_folder
 from vjepa.models.tubelet import TubeletEmbed
 from vjepa.types import TokenGrid
 
@@ -95,6 +97,10 @@ class VideoEncoder(nn.Module):
     def num_parameters(self) -> int:
         """Number of weights, tables of positions not counted."""
         return sum(p.numel() for p in self.parameters())
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write weights and config to a folder that `vjepa.load_encoder` opens; returns the folder."""
+        return save_folder(folder, self)
 
     def grid_of(self, video: Float[Tensor, "b c t h w"]) -> TokenGrid:
         """Extent in tokens of a clip (B, C, T, H, W)."""

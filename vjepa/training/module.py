@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from vjepa.checkpoints.native import describe
+from vjepa.models.files import describe
 from vjepa.objectives import Objective
 from vjepa.optim import Schedule, decay_groups, ema_update
 from vjepa.training.health import feature_health, network_health

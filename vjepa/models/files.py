@@ -1,0 +1,77 @@
+"""A network on disk: a safetensors file for its weights, and a config that says how to build it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+FORMAT = 1
+CONFIG = "config.json"
+
+
+def describe(encoder: nn.Module, predictor: nn.Module | None = None) -> dict[str, Any]:
+    """What a checkpoint says of its networks: the arguments of their constructors."""
+    networks = {"encoder": encoder, "predictor": predictor}
+    return {"format": FORMAT} | {
+        k: dict(cast("dict", v.config)) for k, v in networks.items() if v is not None
+    }
+
+
+def save_folder(
+    folder: str | Path,
+    encoder: nn.Module,
+    *,
+    context_encoder: nn.Module | None = None,
+    predictor: nn.Module | None = None,
+) -> Path:
+    """Write networks to a folder that `load_encoder` and `load_predictor` open.
+
+    Args:
+        folder: Where to; made if need be.
+        encoder: The encoder to use: of a pre-training run, its target encoder.
+        context_encoder: The encoder that was trained, if it is to be kept too.
+        predictor: Its predictor.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    networks = {"encoder": encoder, "context_encoder": context_encoder, "predictor": predictor}
+    for name, network in networks.items():
+        if network is not None:
+            write_tensors(network.state_dict(), folder / f"{name}.safetensors")
+    write_text(json.dumps(describe(encoder, predictor), indent=2), folder / CONFIG)
+    return folder
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file whole or not at all."""
+    whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    with replaced_whole(path) as temporary:
+        save_file(whole, temporary)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file whole or not at all."""
+    with replaced_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replaced_whole(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to; it takes the place of `path` if nothing was raised."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # a temporary file is private; a result is to be shared
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
