@@ -45,12 +45,16 @@ class ManifestRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """All rows of a manifest; `label` of a row is an index into `label_names`, or -1."""
+    """All rows of a manifest; `label` of a row is an index into `label_names`, or -1.
+
+    `kind` and `source` say what was read, `base` is the folder that relative paths start from.
+    """
 
     rows: tuple[ManifestRow, ...]
     label_names: tuple[str, ...]
     kind: str
     source: str
+    base: str = ""
     columns: tuple[str, ...] = field(default=("path",))
 
     def __len__(self) -> int:
@@ -128,7 +132,7 @@ def read_manifest(
     names = tuple(label_names) or _label_names(entries, label_column)
     ids = {name: i for i, name in enumerate(names)}
     rows = tuple(_row(source, base, entry, label_column, ids) for entry in entries)
-    manifest = Manifest(rows, names, kind, str(source), tuple(columns))
+    manifest = Manifest(rows, names, kind, str(source), str(base), tuple(columns))
     log.info("%s", manifest.describe())
     return manifest
 

@@ -155,6 +155,10 @@ class TrainTransform:
             resized = resized.flip(-1)
         return normalise(resized, self.mean, self.std)
 
+    def centred(self) -> EvalTransform:
+        """The same output without chance: the largest central view of the whole frame."""
+        return EvalTransform(size=self.size, short_side=min(self.size), mean=self.mean, std=self.std)
+
 
 class EvalTransform:
     """The published single view of evaluation: resize the short side, cut the centre, normalise.

@@ -1,0 +1,46 @@
+"""One clip from one file, for a notebook or a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vjepa.data.decoders.base import decoder_class
+from vjepa.data.sampling import ClipSampler
+from vjepa.types import Clip
+
+
+def read_clip(
+    path: str | Path,
+    *,
+    num_frames: int = 16,
+    fps: float | None = 4.0,
+    start_seconds: float = 0.0,
+    decoder: str = "pyav",
+) -> Clip:
+    """Decode one clip.
+
+    Args:
+        path: the video file.
+        num_frames: frames in the clip; a video that ends earlier repeats its last frame.
+        fps: frames of the clip a second of video; null takes every frame.
+        start_seconds: where the clip begins, in seconds after the first frame.
+        decoder: "pyav", "decord", or the class path of a `Decoder` of your own.
+
+    Returns:
+        `frames` uint8 RGB (T, C, H, W) and their `timestamps` (T,) in seconds.
+
+    Raises:
+        DecodeError: if the file cannot be read.
+        ShortVideoError: if the video ends before `start_seconds`.
+    """
+    import torch
+
+    sampler = ClipSampler(num_frames=num_frames, fps=fps, position="start")
+    with decoder_class(decoder).open(path) as video:
+        timestamps = video.timestamps
+        start = float(timestamps[0]) + start_seconds if start_seconds else None
+        indices = sampler.sample(timestamps, np.random.default_rng(0), start=start)
+        frames = video.frames_at(indices.tolist())
+    return Clip(frames=frames, timestamps=torch.from_numpy(timestamps[indices]), path=str(path))

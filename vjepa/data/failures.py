@@ -1,0 +1,70 @@
+"""The failure policy: unreadable clips are counted, listed, and in number limited."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+
+from vjepa.types import ClipBatch
+
+log = logging.getLogger(__name__)
+
+FIRST_BATCHES = 2  # without one readable clip in these, nothing will come
+LISTED = 20  # files named in an error; the rest is counted
+
+
+class TooManyFailures(RuntimeError):  # noqa: N818  the name says what is wrong
+    """More unreadable files than allowed; the message lists them."""
+
+
+class FailureLedger:
+    """The unreadable files of a run, each with its reason.
+
+    Args:
+        max_failures: files that may be unreadable before the run stops.
+    """
+
+    def __init__(self, *, max_failures: int) -> None:
+        self.max_failures = max_failures
+        self.reasons: dict[str, str] = {}
+        self.first_batches = FIRST_BATCHES
+        self._num_batches = 0
+        self._num_clips = 0
+
+    def observe(self, batch: ClipBatch) -> None:
+        """Count the failures of a batch.
+
+        Raises:
+            TooManyFailures: if they are more than allowed, or the first batches hold no readable clip.
+        """
+        self._num_batches += 1
+        self._num_clips += len(batch)
+        for failure in batch.failures:
+            if failure.path not in self.reasons:
+                self.reasons[failure.path] = failure.reason
+                log.warning("cannot read %s: %s", failure.path, failure.reason)
+        advice = "remove them from the manifest or raise --data.max_failures"
+        if len(self.reasons) > self.max_failures:
+            raise TooManyFailures(f"{self.summary()}; {self.max_failures} are allowed: {advice}")
+        if self._num_batches == self.first_batches and not self._num_clips and self.reasons:
+            raise TooManyFailures(
+                f"not one readable clip in the first {self.first_batches} batches; {self.summary()}. "
+                "Mend the files or the manifest; `vjepa data check` tries every file"
+            )
+
+    def summary(self) -> str:
+        """How many files could not be read, and which."""
+        if not self.reasons:
+            return "all clips were readable"
+        listed = "; ".join(f"{path} ({reason})" for path, reason in list(self.reasons.items())[:LISTED])
+        more = f"; and {len(self.reasons) - LISTED} more" if len(self.reasons) > LISTED else ""
+        count = len(self.reasons)
+        return f"{count} unreadable file{'s' * (count != 1)}: {listed}{more}"
+
+    def write(self, path: str | Path) -> None:
+        """Write path and reason of each file as CSV."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "reason"])
+            writer.writerows(self.reasons.items())

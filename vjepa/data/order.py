@@ -1,0 +1,113 @@
+"""The order of an epoch: a pure function of seed, epoch and the identity of each row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+from numpy import ndarray
+from torch.utils.data import Sampler
+
+from vjepa.data.manifest import Manifest
+
+
+class SampleKey(NamedTuple):
+    """Names one sample: all its random choices follow from it and the seed."""
+
+    epoch: int
+    index: int  # type: ignore[assignment]  # also the name of a method of tuples
+
+
+def row_identities(manifest: Manifest) -> UInt64[ndarray, "n"]:
+    """64 bits that name each row: its path from the manifest's folder on, its start, which copy it is."""
+    seen: Counter[tuple[str, float | None]] = Counter()
+    identities = np.empty(len(manifest), np.uint64)
+    for i, row in enumerate(manifest.rows):
+        path = PurePath(row.path)
+        base = PurePath(manifest.base)
+        name = (path.relative_to(base) if manifest.base and path.is_relative_to(base) else path).as_posix()
+        copy = seen[name, row.start]
+        seen[name, row.start] += 1
+        digest = hashlib.blake2b(f"{name}\n{row.start}\n{copy}".encode(), digest_size=8).digest()
+        identities[i] = int.from_bytes(digest, "little")
+    return identities
+
+
+def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int64[ndarray, "n"]:
+    """Rows in the order of one epoch; without some rows, the others keep their order.
+
+    Args:
+        identities: of the rows, from `row_identities`.
+        seed: of the run.
+        epoch: counted from 0.
+
+    Returns:
+        (n,) row numbers.
+
+    >>> epoch_order(np.arange(5, dtype=np.uint64), seed=0, epoch=0).tolist()
+    [4, 1, 0, 3, 2]
+    """
+    salt = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+    return np.argsort(_splitmix64(identities ^ salt), kind="stable").astype(np.int64)
+
+
+def _splitmix64(x: UInt64[ndarray, "n"]) -> UInt64[ndarray, "n"]:
+    """The finaliser of SplitMix64 (Steele et al. 2014): a bijection that mixes every bit into every other."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+class EpochBatches(Sampler[list[SampleKey]]):
+    """Batches of sample keys of one rank: whole batches, shuffled, a new order each epoch, from any position.
+
+    Args:
+        identities: of the rows, from `row_identities`.
+        batch_size: clips in a batch of one rank.
+        seed: of the order.
+        rank: which rank this is.
+        world_size: how many ranks there are; they share each epoch's order, every world_size-th clip each.
+    """
+
+    def __init__(
+        self,
+        *,
+        identities: UInt64[ndarray, "n"],
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.global_batch = batch_size * world_size
+        if len(identities) < self.global_batch:
+            raise ValueError(
+                f"{len(identities)} clips do not fill one batch of {batch_size} on {world_size} devices. "
+                f"Lower --data.batch_size to at most {max(len(identities) // world_size, 1)}."
+            )
+        self._identities = identities
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the beginning of `epoch`; stay, if in that epoch already. Lightning calls this."""
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, wherever this one was taken up."""
+        return len(self._identities) // self.global_batch
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch, start = self.epoch, self.start
+        order = epoch_order(self._identities, self._seed, epoch)
+        for batch in range(start, len(self)):
+            rows = order[batch * self.global_batch : (batch + 1) * self.global_batch]
+            yield [SampleKey(epoch, int(i)) for i in rows[self._rank :: self._world_size]]
