@@ -245,9 +245,7 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> None
     with explained(parser, argv):
         parsed = parser.parse_args(argv)
         settings = json.loads(parser.dump(parsed, format="json"))
-        arguments = {
-            key: value for key, value in parser.instantiate_classes(parsed).items() if key != "config"
-        }
+        arguments = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
     report = as_report(function(**arguments))
     if arguments.get("out") is not None:
         path = write_result(

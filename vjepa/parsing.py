@@ -50,7 +50,7 @@ def explain(parser: ArgumentParser, message: str, argv: Sequence[str]) -> str:
         message: Text of its error.
         argv: The arguments it was given.
     """
-    parser, verb = _chosen(parser, argv)
+    parser, verb = chosen_parser(parser, argv)
     advice = f"See `{parser.prog.replace(' [options]', '')} --help`."
     if found := NO_ATTRIBUTE.search(message):
         return _unknown_class(found, message, argv)
@@ -85,7 +85,7 @@ def known_keys(parser: ArgumentParser) -> list[str]:
     return [key for key in dict.fromkeys(keys) if key not in NOT_KEYS]
 
 
-def _chosen(parser: ArgumentParser, argv: Sequence[str]) -> tuple[ArgumentParser, str]:
+def chosen_parser(parser: ArgumentParser, argv: Sequence[str]) -> tuple[ArgumentParser, str]:
     """The parser of the subcommand named in `argv` with its name, or `parser` itself and ''."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
