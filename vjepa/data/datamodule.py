@@ -106,8 +106,8 @@ class VideoDataModule(L.LightningDataModule):
             raise ManifestError(
                 "--data.train",
                 0,
-                "no training data given. Give a manifest or a folder of videos (data_manifests/README.md shows "
-                "how to make one), or generate a world with --data.world",
+                "no training data given. Give a manifest or a folder of videos (data_manifests/README.md "
+                "shows how to make one), or generate a world with --data.world",
             )
         if self.val_manifest is None and self.sources["val"]:
             names = self.train_manifest.label_names if self.train_manifest else ()

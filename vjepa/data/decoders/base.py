@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
-from typing import Self
 
 from jaxtyping import Float64, UInt8
 from numpy import ndarray
@@ -39,7 +38,7 @@ class Decoder(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path) -> Decoder:
         """Open `path`; raises `DecodeError` where it is no readable video."""
 
     @property
@@ -66,7 +65,7 @@ class Decoder(ABC):
         shown = self.timestamps
         return float((len(shown) - 1) / (shown[-1] - shown[0])) if len(shown) > 1 else 0.0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Decoder:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ class DecordDecoder(Decoder):
         self._timestamps = np.asarray(reader.get_frame_timestamp(range(len(reader)))[:, 0], np.float64)
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path) -> DecordDecoder:
         try:
             import decord
         except ImportError as e:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 from pathlib import Path
-from typing import Self
 
 import av
 import numpy as np
@@ -45,7 +44,7 @@ class PyAVDecoder(Decoder):
         self._timestamps = np.asarray(pts, np.float64) * base.numerator / base.denominator
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path) -> PyAVDecoder:
         path = str(path)
         container = _open_container(path)
         try:
