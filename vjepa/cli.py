@@ -84,7 +84,7 @@ VERBS = {
     ),
     "demo": Verb(
         "offline tour: generate, pre-train, probe, extract, picture",
-        "vjepa.training.demo:demo",
+        "vjepa.demo:demo",
         "vjepa demo --out runs/demo",
     ),
     "doctor": Verb(
