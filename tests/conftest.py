@@ -1,4 +1,4 @@
-"""What all tests share: one core, and no accelerator of the machine they happen to run on."""
+"""What all tests share: one thread of torch, so that timings and sums do not depend on the machine."""
 
 import pytest
 import torch
