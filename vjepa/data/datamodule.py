@@ -13,7 +13,7 @@ from vjepa.data.cache import FrameCache, cache_for
 from vjepa.data.dataset import VideoClips, collate
 from vjepa.data.decoders.base import decoder_class
 from vjepa.data.failures import FIRST_BATCHES, FailureLedger
-from vjepa.data.loader import ResumableLoader
+from vjepa.data.loader import Progress, ResumableLoader
 from vjepa.data.manifest import Manifest, ManifestError, read_manifest
 from vjepa.data.order import EpochBatches
 from vjepa.data.sampling import ClipSampler
@@ -112,6 +112,10 @@ class VideoDataModule(L.LightningDataModule):
         if self.val_manifest is None and self.sources["val"]:
             names = self.train_manifest.label_names if self.train_manifest else ()
             self.val_manifest = read_manifest(self.sources["val"], root=self.root, label_names=names)
+        if self.val_manifest is None and stage == "fit" and self.trainer is not None:
+            self.trainer.limit_val_batches = (
+                0  # Lightning warns of, and sanity-checks, an empty list of loaders
+            )
 
     def manifest(self, split: Split) -> Manifest:
         """The manifest of a split; raises `ManifestError` where none was given."""
@@ -160,13 +164,13 @@ class VideoDataModule(L.LightningDataModule):
         self._train_loader = ResumableLoader(
             batches=batches,
             make=lambda: DataLoader(clips, batch_sampler=batches, **self._loading()),
-            num_trained=self._num_trained,
+            progress=self._progress,
         )
         return self._train_loader
 
-    def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
-        """Validation clips, the same each time; none where there is no validation manifest."""
-        return self.eval_dataloader("val") if self.val_manifest is not None else []
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Validation clips, the same each time."""
+        return self.eval_dataloader("val")
 
     def eval_dataloader(self, split: Split) -> DataLoader[Any]:
         """All clips of a split in the manifest's order, the same each time; this rank's share of them."""
@@ -194,10 +198,12 @@ class VideoDataModule(L.LightningDataModule):
             "persistent_workers": self.num_workers > 0,
         }
 
-    def _num_trained(self) -> int:
+    def _progress(self) -> Progress:
+        if self.trainer is None:
+            return Progress(epoch=0, batch=0)
         # `processed`: a batch that was fetched but not trained on is to come again
-        assert self.trainer is not None
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        trained = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        return Progress(epoch=self.trainer.current_epoch, batch=trained)
 
     def _cache(self, split: Split) -> FrameCache | None:
         if not self.cache_bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader
 
@@ -11,40 +11,53 @@ from vjepa.data.order import EpochBatches
 from vjepa.types import ClipBatch
 
 
+class Progress(NamedTuple):
+    """How far training is: the epoch, and how many batches of it were trained on."""
+
+    epoch: int
+    batch: int
+
+
 class ResumableLoader:
     """Batches of clips in the order of `EpochBatches`; its state is how far training got, not prefetching.
 
-    Lightning finds `sampler.set_epoch` and saves and restores the state with its loops.
+    Lightning saves and restores the state with its loops.
 
     Args:
         batches: the order; also holds the position.
         make: makes the loader that does the work.
-        num_trained: how many batches of the running epoch have been trained on.
+        progress: of the training that this loader feeds.
     """
 
     def __init__(
-        self, *, batches: EpochBatches, make: Callable[[], DataLoader[Any]], num_trained: Callable[[], int]
+        self,
+        *,
+        batches: EpochBatches,
+        make: Callable[[], DataLoader[Any]],
+        progress: Callable[[], Progress],
     ) -> None:
-        self.sampler = batches
+        self._batches = batches
         self._make = make
-        self._num_trained = num_trained
+        self._progress = progress
         self._loader: DataLoader[Any] | None = None
         self._running_epoch = -1
         self._given = 0
 
     def __len__(self) -> int:
         """Batches of a whole epoch, wherever this one was taken up."""
-        return len(self.sampler)
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        # a generator begins at the first `next`: Lightning asks for the iterator before it tells the epoch
+        # A generator begins at the first `next`; Lightning makes the iterator before it knows the epoch. Its
+        # `set_epoch` runs an epoch ahead after a resume at an epoch's end with max_steps, hence `progress`.
+        self._batches.set_epoch(self._progress().epoch)
         if self._loader is None:
             self._loader = self._make()
-        self._running_epoch, self._given = self.sampler.epoch, self.sampler.start
+        self._running_epoch, self._given = self._batches.epoch, self._batches.start
         for batch in self._loader:
             self._given += 1
             yield batch
-        self.sampler.start = 0
+        self._batches.start = 0
 
     def close(self) -> None:
         """Let the worker processes end."""
@@ -52,10 +65,10 @@ class ResumableLoader:
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, and batches of it that were trained on."""
-        batch = self.sampler.start
-        if self.sampler.epoch == self._running_epoch:
-            batch = min(self._given, self._num_trained())
-        return {"epoch": self.sampler.epoch, "batch": batch, "global_batch": self.sampler.global_batch}
+        batch = self._batches.start
+        if self._batches.epoch == self._running_epoch:
+            batch = min(self._given, self._progress().batch)
+        return {"epoch": self._batches.epoch, "batch": batch, "global_batch": self._batches.global_batch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go to a saved position.
@@ -63,10 +76,10 @@ class ResumableLoader:
         Raises:
             ValueError: if the batch on all devices together has another size now.
         """
-        if state["global_batch"] != self.sampler.global_batch:
+        if state["global_batch"] != self._batches.global_batch:
             raise ValueError(
                 f"the checkpoint was saved at batch {state['batch']} of an epoch, {state['global_batch']} "
-                f"clips a batch on all devices together; now they are {self.sampler.global_batch}. "
+                f"clips a batch on all devices together; now they are {self._batches.global_batch}. "
                 f"Set --data.batch_size to {state['global_batch']} divided by the number of devices."
             )
-        self.sampler.epoch, self.sampler.start = state["epoch"], state["batch"]
+        self._batches.epoch, self._batches.start = state["epoch"], state["batch"]

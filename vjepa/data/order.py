@@ -97,7 +97,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of `epoch`; stay, if in that epoch already. Lightning calls this."""
+        """Go to the beginning of `epoch`; stay, if in that epoch already."""
         if epoch != self.epoch:
             self.epoch, self.start = epoch, 0
 
