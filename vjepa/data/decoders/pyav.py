@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -22,26 +24,27 @@ from vjepa.data.decoders.base import DecodeError, Decoder, check_indices
 TRUNCATED_SHARE = 0.9
 
 
+class _PacketIndex(NamedTuple):
+    """Times of a stream's packets in its time base: all frames, the keyframes, the earliest of any."""
+
+    pts: list[int]
+    keyframes: list[int]
+    earliest: int
+
+
 class PyAVDecoder(Decoder):
     """Reads with PyAV. Frame numbers and times come from the packets in the file, never from its header."""
 
     def __init__(
-        self,
-        *,
-        path: str,
-        container: InputContainer,
-        stream: VideoStream,
-        pts: list[int],
-        keyframes: list[int],
+        self, *, path: str, container: InputContainer, stream: VideoStream, index: _PacketIndex
     ) -> None:
         self._path = path
         self._container = container
         self._stream = stream
-        self._pts = pts
-        self._keyframes = keyframes
+        self._index = index
         base = stream.time_base
         assert base is not None
-        self._timestamps = np.asarray(pts, np.float64) * base.numerator / base.denominator
+        self._timestamps = np.asarray(index.pts, np.float64) * base.numerator / base.denominator
 
     @classmethod
     def open(cls, path: str | Path) -> PyAVDecoder:
@@ -49,11 +52,11 @@ class PyAVDecoder(Decoder):
         container = _open_container(path)
         try:
             stream = _best_stream(path, container)
-            pts, keyframes = _index_packets(path, container, stream)
+            index = _index_packets(path, container, stream)
         except BaseException:
             container.close()
             raise
-        return cls(path=path, container=container, stream=stream, pts=pts, keyframes=keyframes)
+        return cls(path=path, container=container, stream=stream, index=index)
 
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
@@ -66,11 +69,12 @@ class PyAVDecoder(Decoder):
         check_indices(self._path, indices, self.num_frames)
         places: dict[int, list[int]] = {}
         for place, index in enumerate(indices):
-            places.setdefault(self._pts[index], []).append(place)
-        first = self._keyframes[max(bisect.bisect_right(self._keyframes, min(places)) - 1, 0)]
-        frames = self._decode(first, places, len(indices))
-        if frames is None and first != self._keyframes[0]:
-            frames = self._decode(self._keyframes[0], places, len(indices))  # a container that seeks badly
+            places.setdefault(self._index.pts[index], []).append(place)
+        keyframes = self._index.keyframes
+        nearest = keyframes[max(bisect.bisect_right(keyframes, min(places)) - 1, 0)]
+        frames = self._decode(nearest, places, len(indices))
+        if frames is None:  # MPEG program streams seek by decoding time and miss the keyframe
+            frames = self._decode(self._index.earliest, places, len(indices))
         if frames is None:
             raise DecodeError(self._path, f"not all of the {len(places)} frames asked for could be decoded")
         return rearrange(torch.from_numpy(frames), "t h w c -> t c h w")
@@ -129,10 +133,10 @@ def _best_stream(path: str, container: InputContainer) -> VideoStream:
     return stream
 
 
-def _index_packets(path: str, container: InputContainer, stream: VideoStream) -> tuple[list[int], list[int]]:
-    """Presentation times of all frames and of the keyframes, ascending, in the stream's time base."""
+def _index_packets(path: str, container: InputContainer, stream: VideoStream) -> _PacketIndex:
     pts: list[int] = []
     keyframes: list[int] = []
+    earliest = sys.maxsize
     num_packets = 0
     try:
         for packet in container.demux(stream):
@@ -147,6 +151,7 @@ def _index_packets(path: str, container: InputContainer, stream: VideoStream) ->
                     path, "its packets carry no times. Remux it to mp4 or mkv, for example with ffmpeg"
                 )
             pts.append(when)
+            earliest = min(earliest, when, when if packet.dts is None else packet.dts)
             if packet.is_keyframe:
                 keyframes.append(when)
     except av.error.FFmpegError as e:
@@ -155,7 +160,7 @@ def _index_packets(path: str, container: InputContainer, stream: VideoStream) ->
         raise DecodeError(path, f"{len(pts)} frames and {len(keyframes)} keyframes: nothing can be decoded")
     pts.sort()
     _check_complete(path, container, stream, num_packets, pts[-1] - pts[0])
-    return pts, sorted(keyframes)
+    return _PacketIndex(pts, sorted(keyframes), earliest)
 
 
 def _check_complete(
