@@ -1,7 +1,7 @@
 """Our own files: a folder to use (safetensors and a config), and the checkpoint a run resumes from.
 
-A folder holds `encoder.safetensors` (the target encoder, the one to use), `context_encoder.safetensors` (the one
-that was trained), `predictor.safetensors` and `config.json`. Loading is strict: it is all or an error.
+A folder holds `encoder.safetensors` (the target encoder, the one to use), `context_encoder.safetensors` (the
+one that was trained), `predictor.safetensors` and `config.json`. Loading is strict: it is all or an error.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def eval_transform(encoder: VideoEncoder) -> EvalTransform:
 
 
 def default_transform(encoder: VideoEncoder) -> ClipToInput:
-    """What `vjepa.read_clip` returns, as input of `encoder`: `encoder(default_transform(encoder)(clip)[None])`.
+    """Makes input of `encoder` from what `vjepa.read_clip` returns: `(C, T, H, W)`, without the batch.
 
     Args:
         encoder: The encoder whose native height and width are wanted.

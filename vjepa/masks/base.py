@@ -18,6 +18,11 @@ Surplus = Literal["random", "tail"]
 class MaskStrategy(ABC):
     """Chooses, for a batch of clips, which tokens are seen and which are to be predicted."""
 
+    @property
+    def uniform_in_time(self) -> bool:
+        """Whether, over many draws, all moments of a clip are seen equally often; one that is not says so."""
+        return True
+
     @abstractmethod
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """Draw one `MaskPair` of ids in `grid`; all rows have the same two lengths.

@@ -21,6 +21,11 @@ class Causal(MaskStrategy):
             raise ValueError(f"past is a range 0 < low <= high < 1, got ({low}, {high}).")
         self.past = past
 
+    @property
+    def uniform_in_time(self) -> bool:
+        """Never: the past is seen and the future hidden."""
+        return False
+
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """Draw the cut, the same for every clip of the batch."""
         if grid.t < 2:

@@ -64,6 +64,12 @@ class TubeBlocks(MaskStrategy):
         self.invert = invert
         self.surplus = surplus
 
+    @property
+    def uniform_in_time(self) -> bool:
+        """With tubes through the whole clip whose surplus is cut at random."""
+        tubes = self.temporal_scale[0] == 1.0 and self.max_temporal_keep >= 1.0
+        return tubes and self.surplus == "random"
+
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """Draw a box size for the batch, then boxes for each clip."""
         return self.place(grid, self.block_size(grid, generator), batch_size, generator)

@@ -42,7 +42,7 @@ class VideoEncoder(nn.Module):
     Args:
         img_size: Height and width of the native clip in pixels; one number for a square.
         patch_size: Side of a patch, in pixels.
-        num_frames: Frames of the native clip; 1 makes an image encoder (2-D positions, tubelets of one frame).
+        num_frames: Frames of the native clip; 1 makes an image encoder (2-D positions, one frame a tubelet).
         tubelet_size: Frames of a tubelet.
         embed_dim: Width of a token.
         depth: Number of blocks.

@@ -12,7 +12,7 @@ from vjepa.types import TokenGrid
 
 
 class TubeletEmbed(nn.Module):
-    """Linear projection of non-overlapping tubelets of `tubelet_size` frames of `patch_size` x `patch_size` pixels.
+    """Linear projection of tubelets: boxes of `tubelet_size` frames and `patch_size` x `patch_size` pixels.
 
     The weight has the shape of a 3-D convolution, as in the released checkpoints; the product is taken on
     gathered tubelets, so tokens that are not kept cost nothing.

@@ -2,7 +2,7 @@
 
 from vjepa.optim.ema import EmaPair, ema_distance, ema_update
 from vjepa.optim.param_groups import decay_groups
-from vjepa.optim.schedules import Constant, Cosine, Linear, Schedule, WarmupCosine
+from vjepa.optim.schedules import Constant, Cosine, Linear, Schedule, WarmupCosine, WarmupStableDecay
 
 __all__ = [
     "Constant",
@@ -11,6 +11,7 @@ __all__ = [
     "Linear",
     "Schedule",
     "WarmupCosine",
+    "WarmupStableDecay",
     "decay_groups",
     "ema_distance",
     "ema_update",

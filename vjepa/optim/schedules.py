@@ -105,5 +105,36 @@ class WarmupCosine(Schedule):
         return _half_wave(self.peak, self.end, (count - warmup) / max(length, 1))
 
 
+@dataclass(frozen=True, kw_only=True)
+class WarmupStableDecay(Schedule):
+    """A line from `start` to `peak`, then `peak`, then a line to `end` (V-JEPA 2: cool-down, and 2-AC).
+
+    Args:
+        peak: Value between warm-up and decay.
+        start: Value before the warm-up.
+        end: Value at the end of the stretched run.
+        warmup: Length of the warm-up: optimiser steps if 1 or more, else a share of the run.
+        decay: Length of the decay, up to the end of the stretched run: steps if more than 1, else a share of it.
+        stretch: Length of the whole schedule over the length of the run.
+    """
+
+    peak: float
+    start: float = 0.0
+    end: float = 0.0
+    warmup: float = 0.0
+    decay: float = 0.1
+    stretch: float = 1.0
+
+    def value(self, step: int, total_steps: int) -> float:
+        """See `Schedule.value`."""
+        count, length = step + 1, int(self.stretch * total_steps)
+        warmup = int(self.warmup if self.warmup >= 1 else self.warmup * total_steps)
+        decay = int(self.decay if self.decay > 1 else self.decay * length)
+        if count < warmup:
+            return self.start + count / warmup * (self.peak - self.start)
+        share = min(max(count - (length - decay), 0) / max(decay, 1), 1.0)
+        return self.peak + share * (self.end - self.peak)
+
+
 def _half_wave(start: float, end: float, share: float) -> float:
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))

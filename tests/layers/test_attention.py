@@ -1,0 +1,67 @@
+"""Attention and blocks, against torch's own."""
+
+import pytest
+import torch
+from torch import nn
+
+from vjepa.layers import Attention, Block, init_weights, rescale_blocks, rotary_3d
+from vjepa.types import TokenGrid
+
+
+@pytest.fixture
+def tokens():
+    return torch.randn(2, 5, 24, generator=torch.Generator().manual_seed(0))
+
+
+def test_attention_is_that_of_torch(tokens):
+    torch.manual_seed(0)
+    ours, theirs = Attention(embed_dim=24, num_heads=3), nn.MultiheadAttention(24, 3, batch_first=True)
+    theirs.load_state_dict({
+        "in_proj_weight": ours.qkv.weight, "in_proj_bias": ours.qkv.bias,
+        "out_proj.weight": ours.proj.weight, "out_proj.bias": ours.proj.bias,
+    })  # fmt: skip
+    expected, _ = theirs(tokens, tokens, tokens)
+    torch.testing.assert_close(ours(tokens), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_rotary_tables_change_the_outcome_by_place(tokens):
+    attention, grid = Attention(embed_dim=24, num_heads=3), TokenGrid(2, 3, 3)
+    near, far = (rotary_3d(torch.arange(5)[None] * step, grid, 8) for step in (1, 3))
+    assert not torch.allclose(attention(tokens, near), attention(tokens, far))
+    assert not torch.allclose(attention(tokens, near), attention(tokens))
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="must be divisible"):
+        Attention(embed_dim=24, num_heads=5)
+
+
+def test_a_block_adds_to_its_input(tokens):
+    block = Block(embed_dim=24, num_heads=3, norm_eps=1e-5)
+    assert block.norm1.eps == block.norm2.eps == 1e-5
+    for projection in (block.attn.proj, block.mlp.fc2):
+        nn.init.zeros_(projection.weight)
+        nn.init.zeros_(projection.bias)
+    assert torch.equal(block(tokens), tokens)
+
+
+def test_drop_path_skips_rows_in_training_alone(tokens):
+    torch.manual_seed(0)
+    block = Block(embed_dim=24, num_heads=3, drop_path=0.999)
+    assert torch.equal(block.train()(tokens), tokens)
+    assert not torch.equal(block.eval()(tokens), tokens)
+
+
+def test_hidden_width_of_the_mlp():
+    assert Block(embed_dim=1408, num_heads=22, mlp_ratio=48 / 11).mlp.fc1.out_features == 6144
+
+
+def test_init_and_rescale():
+    torch.manual_seed(0)
+    blocks = nn.ModuleList(Block(embed_dim=96, num_heads=3) for _ in range(4)).apply(init_weights)
+    rescale_blocks(blocks)
+    for depth, block in enumerate(blocks, start=1):
+        assert block.attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.03)
+        assert block.attn.proj.weight.std().item() == pytest.approx(0.02 / (2 * depth) ** 0.5, rel=0.03)
+        assert block.mlp.fc2.weight.std().item() == pytest.approx(0.02 / (2 * depth) ** 0.5, rel=0.03)
+        assert not block.attn.qkv.bias.any()
