@@ -74,6 +74,7 @@ class VideoDataModule(L.LightningDataModule):
                 f"batch_size {batch_size}, num_workers {num_workers}, max_failures {max_failures}, "
                 f"cache_bytes {cache_bytes}: the first must be at least 1, the others at least 0."
             )
+        decoder_class(decoder)  # an unknown name is refused here, not when the first clip is due
         self.sources: dict[str, str | None] = {"train": train, "val": val}
         self.root = root
         self.world = world

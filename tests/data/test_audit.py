@@ -1,0 +1,34 @@
+import pytest
+
+from tests.videos import write_broken, write_manifest, write_video
+from vjepa.data import ManifestError
+from vjepa.data.audit import check, check_command
+
+
+def test_lists_what_is_broken_and_measures_the_rest(tmp_path):
+    write_manifest(tmp_path, 4, num_frames=16, height=16, width=32, fps=8.0)
+    broken = write_broken(tmp_path / "train")
+    report = check(tmp_path / "train")
+    assert {b.path for b in report.broken} == {str(b) for b in broken}
+    assert (report.num_files, report.num_frames) == (7, 64)
+    assert report.seconds == pytest.approx(8.0, abs=0.01)
+    assert report.sizes == {"32 x 16": 4}
+    assert check(tmp_path / "train.csv").labels == {"left": 2, "right": 2}
+
+
+def test_a_file_in_several_rows_is_decoded_once(tmp_path):
+    write_video(tmp_path / "v.mp4", num_frames=80, height=16, width=16)
+    (tmp_path / "m.csv").write_text("path,start,end\nv.mp4,0,1\nv.mp4,1,2\n")
+    report = check(tmp_path / "m.csv")
+    assert (len(report.manifest), report.num_files, report.num_frames) == (2, 1, 80)
+    assert report.labels == {"(none)": 2}
+
+
+def test_command_writes_the_quarantine(tmp_path):
+    write_manifest(tmp_path / "set", 2, num_frames=2, height=16, width=16)
+    write_broken(tmp_path / "set" / "train")
+    report = check_command(source=str(tmp_path / "set" / "train"), out=tmp_path / "out", decoder="pyav")
+    assert report.figures["num_broken"] == 3 and len(report.rows) == 3
+    assert len((tmp_path / "out" / "quarantine.csv").read_text().splitlines()) == 4
+    with pytest.raises(ManifestError, match="relative to"):
+        check_command(source=str(tmp_path / "set" / "train.csv"), root=str(tmp_path))
