@@ -1,0 +1,27 @@
+"""Probes: what frozen features know, measured with labels."""
+
+from vjepa.probes.attentive import AttentiveProbe
+from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
+from vjepa.probes.features import Features, eval_clips, extract_features, random_twin
+from vjepa.probes.linear import LinearProbe
+from vjepa.probes.protocol import fit_probe
+from vjepa.probes.results import ProbeKind, ProbeResult, Progress
+from vjepa.probes.trials import ProbeSettings
+
+__all__ = [
+    "AttentiveProbe",
+    "Features",
+    "LinearProbe",
+    "Probe",
+    "ProbeError",
+    "ProbeKind",
+    "ProbeResult",
+    "ProbeSettings",
+    "Progress",
+    "Standardize",
+    "StandardizedProbe",
+    "eval_clips",
+    "extract_features",
+    "fit_probe",
+    "random_twin",
+]

@@ -1,0 +1,197 @@
+"""Frozen features: the tokens of every clip of a manifest, computed once for all probes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float16, Int
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vjepa.data.dataset import VideoClips, collate
+from vjepa.data.manifest import Manifest
+from vjepa.data.sampling import ClipSampler
+from vjepa.data.transforms import EvalTransform
+from vjepa.models import VideoEncoder
+from vjepa.probes.base import ProbeError
+from vjepa.types import ClipFailure
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["fp32", "bf16"]
+NOTICE_SECONDS = 10.0  # between two lines of progress
+
+
+@dataclass(frozen=True)
+class Features:
+    """Tokens of the clips that could be read.
+
+    `tokens` (clips, N, D) fp16: after the encoder's last norm they are small numbers, of which bf16 would keep 8
+    bits beside fp16's 11, too few next to a large constant component; `index` (clips,) rows of the manifest;
+    `failures`: the others.
+    """
+
+    tokens: Float16[Tensor, "clips n d"]
+    index: Int[Tensor, "clips"]
+    failures: tuple[ClipFailure, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Features(tokens={tuple(self.tokens.shape)}, failures={len(self.failures)})"
+
+    def labels(self, manifest: Manifest) -> Int[Tensor, "clips"]:
+        """Class ids (clips,) by `manifest`, -1 where it has none: one set of features serves any label column.
+
+        Args:
+            manifest: The manifest of the clips, or the same rows read with another `label_column`.
+        """
+        return torch.tensor([manifest.rows[i].label for i in self.index.tolist()], dtype=torch.int64)
+
+    def groups(self, manifest: Manifest) -> list[str]:
+        """Group of each clip, "" where it has none."""
+        return [manifest.rows[i].group for i in self.index.tolist()]
+
+    def rows(self, chosen: Int[Tensor, "chosen"]) -> Features:
+        """The features of some clips.
+
+        Args:
+            chosen: Positions among these clips.
+        """
+        return replace(self, tokens=self.tokens[chosen], index=self.index[chosen])
+
+
+def eval_clips(
+    manifest: Manifest,
+    encoder: VideoEncoder,
+    *,
+    num_frames: int | None = None,
+    fps: float | None = None,
+    decoder: str = "pyav",
+) -> VideoClips:
+    """The clips of a manifest without chance: from the middle of each video, its largest central view.
+
+    Args:
+        manifest: Which videos.
+        encoder: Whose native height, width and length the clips get.
+        num_frames: Frames of a clip (default: the encoder's).
+        fps: Frames of the clip a second of video; None takes every frame.
+        decoder: Backend that reads the videos.
+    """
+    img_size = encoder.config["img_size"]
+    short_side = img_size if isinstance(img_size, int) else min(img_size)
+    return VideoClips(
+        manifest,
+        sampler=ClipSampler(
+            num_frames=num_frames or encoder.config["num_frames"], fps=fps, position="centre"
+        ),
+        transform=EvalTransform(size=img_size, short_side=short_side),
+        decoder=decoder,
+    )
+
+
+def random_twin(encoder: VideoEncoder, *, seed: int) -> VideoEncoder:
+    """An encoder of the same make with fresh random weights, in eval mode, on the same device.
+
+    Args:
+        encoder: The encoder whose architecture is taken.
+        seed: Of the weights; the random state of the process is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        twin = VideoEncoder(**encoder.config)
+    return twin.to(next(encoder.parameters()).device).eval()
+
+
+@torch.no_grad()
+def extract_features(
+    encoder: VideoEncoder,
+    clips: VideoClips,
+    *,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    precision: Precision = "fp32",
+    max_ram_gb: float = 8.0,
+    scratch: Path | None = None,
+) -> Features:
+    """Tokens of every clip, once, in the order of the manifest.
+
+    Args:
+        encoder: Frozen encoder; put in eval mode and back. Its device does the work, the tokens stay in RAM.
+        clips: Deterministic clips, e.g. of `eval_clips`.
+        batch_size: Clips of one forward.
+        num_workers: Processes that decode.
+        precision: "bf16" runs the encoder in autocast.
+        max_ram_gb: Size of the tokens in 10^9 bytes above which they go to a file in `scratch`.
+        scratch: Folder for that file, which the caller deletes; None: too large is an error.
+
+    Raises:
+        ProbeError: If no clip can be read, the tokens are not finite, or they are too large.
+    """
+    device = next(encoder.parameters()).device
+    loader = DataLoader(
+        clips,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=collate,
+        generator=torch.Generator(),  # else the loader draws from the random state of the process
+    )
+    was_training = encoder.training
+    encoder.eval()
+    tokens: Tensor | None = None
+    index: list[int] = []
+    failures: list[ClipFailure] = []
+    noticed = time.monotonic()
+    for batch in loader:
+        failures += batch.failures
+        if not len(batch):
+            continue
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            out = encoder(batch.video.to(device))
+        if tokens is None:
+            tokens = _room((len(clips), *out.shape[1:]), max_ram_gb=max_ram_gb, scratch=scratch)
+        tokens[len(index) : len(index) + len(batch)] = out.half().cpu()
+        index += batch.index.tolist()
+        if time.monotonic() - noticed > NOTICE_SECONDS:
+            noticed = time.monotonic()
+            log.info("features of %d of %d clips", len(index) + len(failures), len(clips))
+    encoder.train(was_training)
+    if tokens is None:
+        raise ProbeError(
+            f"none of the {len(clips)} clips of {clips.manifest.source} can be read: {_list(failures)}."
+        )
+    if failures:
+        log.warning("%d of %d clips cannot be read: %s", len(failures), len(clips), _list(failures))
+    tokens = tokens[: len(index)]
+    if not all(part.isfinite().all() for part in tokens.split(batch_size)):
+        raise ProbeError(
+            f"the encoder gives tokens that are not finite on {clips.manifest.source}: it has diverged. "
+            "Use an earlier checkpoint."
+        )
+    return Features(tokens=tokens, index=torch.tensor(index), failures=tuple(failures))
+
+
+def _room(shape: tuple[int, ...], *, max_ram_gb: float, scratch: Path | None) -> Float16[Tensor, "clips n d"]:
+    """An empty tensor in RAM, or in a file if it is large."""
+    count = torch.Size(shape).numel()
+    gigabytes = count * torch.float16.itemsize / 1e9
+    if gigabytes <= max_ram_gb:
+        return torch.empty(shape, dtype=torch.float16)
+    if scratch is None:
+        raise ProbeError(
+            f"tokens of {shape[0]} clips take {gigabytes:.1f} GB, max_ram_gb is {max_ram_gb:g}. "
+            "Raise max_ram_gb, or give a scratch folder for a file."
+        )
+    scratch.mkdir(parents=True, exist_ok=True)
+    file = scratch / f"tokens_{len(list(scratch.iterdir()))}.bin"
+    log.info("tokens of %d clips take %.1f GB: kept in %s", shape[0], gigabytes, file)
+    return torch.from_file(str(file), shared=True, size=count, dtype=torch.float16).view(shape)
+
+
+def _list(failures: Sequence[ClipFailure], most: int = 20) -> str:
+    named = "; ".join(f"{failure.path} ({failure.reason})" for failure in failures[:most])
+    return named + (f"; and {len(failures) - most} more" if len(failures) > most else "")

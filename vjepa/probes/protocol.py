@@ -1,0 +1,150 @@
+"""The protocol of a probe: settings chosen on held-out training clips, one look at the validation clips."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vjepa.probes.base import ProbeError, Standardize
+from vjepa.probes.fit_attentive import fit_attentive, heads_for, steps_for
+from vjepa.probes.fit_linear import fit_linear
+from vjepa.probes.results import ProbeKind, ProbeResult, Progress, has_converged, logits_of, scores
+from vjepa.probes.splits import few_per_class, held_out_split
+from vjepa.probes.trials import ProbeData, ProbeSettings, Trial
+
+log = logging.getLogger(__name__)
+
+
+def fit_probe(
+    kind: ProbeKind,
+    train_tokens: Float[Tensor, "train n d"],
+    train_labels: Int[Tensor, "train"],
+    val_tokens: Float[Tensor, "val n d"],
+    val_labels: Int[Tensor, "val"],
+    *,
+    num_classes: int,
+    seed: int = 0,
+    groups: Sequence[str] = (),
+    num_per_class: int | None = None,
+    settings: ProbeSettings | None = None,
+    device: torch.device | str = "cpu",
+) -> ProbeResult:
+    """Train a probe on frozen tokens and measure it.
+
+    Tokens are standardised by the training clips. Every setting of the grid is trained on four fifths of the
+    training clips; the one that is best on the rest is trained again on all of them, and that probe is
+    measured, once, on the validation clips. Clips labelled -1 are left out.
+
+    Args:
+        kind: "linear" or "attentive".
+        train_tokens: Tokens (clips, N, D) to train on, of any float type; they may be a file mapped to memory.
+        train_labels: Their class ids.
+        val_tokens: Tokens to measure on.
+        val_labels: Their class ids.
+        num_classes: Number of classes.
+        seed: Of the held-out fifth, the first weights, the order of clips, and the few labels.
+        groups: Group of each training clip; a group is never on both sides of the held-out split.
+        num_per_class: Train with this many labelled clips a class, drawn by `seed`; all by default.
+        settings: The grid; the default is for features of a few thousand clips.
+        device: Where the probe is trained.
+
+    Raises:
+        ProbeError: If the labels do not make a task.
+    """
+    settings = settings or ProbeSettings()
+    generator = torch.Generator().manual_seed(seed)
+    kept = (train_labels >= 0).nonzero()[:, 0]
+    if num_per_class is not None:
+        kept = kept[few_per_class(train_labels[kept], num_per_class, generator)]
+    val_rows = (val_labels >= 0).nonzero()[:, 0]
+    _check(train_labels[kept], val_labels[val_rows], num_classes)
+    if len(kept) < len(train_labels):
+        train_tokens, train_labels = train_tokens[kept], train_labels[kept]
+        groups = [groups[i] for i in kept.tolist()] if groups else ()
+    standardize = Standardize(embed_dim=train_tokens.shape[-1])
+    standardize.measure(train_tokens)
+    device = torch.device(device)
+    data = ProbeData(train_tokens, train_labels, standardize.to(device), num_classes, device)
+    rows, held = held_out_split(train_labels, groups, generator)
+    chosen = best_trial(_trials(kind, data, rows, held, settings, seed))
+    everything, nothing = torch.arange(len(train_labels)), torch.arange(0)
+    one = replace(settings, **{name: (value,) for name, value in chosen.setting.items()})
+    (final,) = _trials(kind, data, everything, nothing, one, seed)
+    history = _merged(final, chosen)
+    fixed = _fixed(kind, settings, train_tokens)
+    return ProbeResult(
+        kind=kind,
+        **scores(logits_of(final.probe, val_tokens, val_rows, device), val_labels[val_rows]),
+        converged=has_converged(history),
+        history=history,
+        settings={**chosen.setting, **fixed},
+        num_train=len(train_labels),
+        num_val=len(val_rows),
+        probe=final.probe.cpu().eval(),
+    )
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial:
+    """The trial with the most right answers on the held-out clips, of equals the one with the lowest loss."""
+    return max(trials, key=lambda trial: (trial.marks[-1].held_out_accuracy, -trial.marks[-1].held_out_loss))
+
+
+def _trials(
+    kind: ProbeKind,
+    data: ProbeData,
+    rows: Int[Tensor, "rows"],
+    held: Int[Tensor, "held"],
+    settings: ProbeSettings,
+    seed: int,
+) -> list[Trial]:
+    if kind == "linear":
+        return fit_linear(data, rows, held, settings=settings)
+    num_steps = steps_for(settings, len(data.labels))
+    return fit_attentive(data, rows, held, settings=settings, num_steps=num_steps, seed=seed)
+
+
+def _fixed(kind: ProbeKind, settings: ProbeSettings, tokens: Float[Tensor, "clips n d"]) -> dict[str, int]:
+    """What does not vary in the grid, as it was used."""
+    if kind == "linear":
+        return {"max_iterations": settings.max_iterations}
+    return {
+        "num_steps": steps_for(settings, len(tokens)),
+        "batch_size": settings.batch_size,
+        "num_heads": settings.num_heads or heads_for(tokens.shape[-1]),
+        "depth": settings.depth,
+    }
+
+
+def _merged(final: Trial, chosen: Trial) -> tuple[Progress, ...]:
+    return tuple(
+        Progress(kept.step, kept.train_loss, kept.train_accuracy, twin.held_out_accuracy)
+        for kept, twin in zip(final.marks, chosen.marks, strict=True)
+    )
+
+
+def _check(train: Int[Tensor, "train"], val: Int[Tensor, "val"], num_classes: int) -> None:
+    for name, labels in (("training", train), ("validation", val)):
+        if not len(labels):
+            raise ProbeError(f"no {name} clip has a label. Name the manifest's column of labels.")
+        if int(labels.max()) >= num_classes:
+            raise ProbeError(
+                f"{name} label {int(labels.max())} with num_classes {num_classes}. "
+                f"Give num_classes of at least {int(labels.max()) + 1}."
+            )
+    seen = train.unique()
+    if len(seen) < 2:
+        raise ProbeError(
+            f"all {len(train)} training clips are of one class: nothing to tell apart. "
+            "Give clips of at least two classes."
+        )
+    unseen = sorted(set(val.tolist()) - set(seen.tolist()))
+    if unseen:
+        raise ProbeError(
+            f"{len(unseen)} classes of the validation clips have no training clip: ids {unseen[:8]}. "
+            "Add training clips of them, or take them out of the validation manifest."
+        )

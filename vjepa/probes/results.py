@@ -1,0 +1,103 @@
+"""What a probe reached: accuracies on clips it has never seen, and whether its training had converged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+
+from vjepa.probes.base import CHUNK_CLIPS, Probe, StandardizedProbe
+
+ProbeKind = Literal["linear", "attentive"]
+SETTLED_LOSS_CHANGE = 0.05  # share of the training loss that the last quarter of the steps may still take off
+SOLVED_ACCURACY = 0.99  # of the training clips: little is left to learn
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A probe at one point of its training: `train_*` of the probe that is kept, on all training clips.
+
+    `held_out_accuracy` is that of its twin with the same settings, trained on four fifths of them, on the rest.
+    """
+
+    step: int
+    train_loss: float
+    train_accuracy: float
+    held_out_accuracy: float
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A trained probe and what it reached on the validation clips, shares of 1.
+
+    `per_class` has a share a class, nan for a class without validation clips; `confusion` counts, a row a true
+    class; `chance` is the share of the largest class; `settings` what the held-out fifth chose.
+    """
+
+    kind: ProbeKind
+    top1: float
+    top5: float
+    per_class: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    chance: float
+    converged: bool
+    history: tuple[Progress, ...]
+    settings: dict[str, Any]
+    num_train: int
+    num_val: int
+    probe: StandardizedProbe
+
+    def __repr__(self) -> str:
+        state = "converged" if self.converged else "not converged"
+        return f"ProbeResult({self.kind}, top1={self.top1:.3f}, chance={self.chance:.3f}, {state})"
+
+
+def has_converged(history: Sequence[Progress]) -> bool:
+    """Whether the last quarter of the steps changed little, or the training clips are solved."""
+    before, last = history[-2], history[-1]
+    change = abs(before.train_loss - last.train_loss) / max(before.train_loss, 1e-12)
+    return change < SETTLED_LOSS_CHANGE or last.train_accuracy > SOLVED_ACCURACY
+
+
+@torch.no_grad()
+def logits_of(
+    probe: Probe, tokens: Float[Tensor, "clips n d"], rows: Int[Tensor, "rows"], device: torch.device
+) -> Float[Tensor, "rows classes"]:
+    """Class scores of some clips, a chunk at a time.
+
+    Args:
+        probe: A probe that takes the tokens as they are.
+        tokens: All tokens.
+        rows: Which clips.
+        device: Where the probe is.
+    """
+    parts = [probe(tokens[chunk].to(device).float()).float().cpu() for chunk in rows.split(CHUNK_CLIPS)]
+    return torch.cat(parts)
+
+
+def scores(logits: Float[Tensor, "clips classes"], labels: Int[Tensor, "clips"]) -> dict[str, Any]:
+    """The accuracies of a `ProbeResult`, by name.
+
+    >>> scores(torch.eye(2), torch.tensor([0, 0]))["top1"]
+    0.5
+    """
+    classes = logits.shape[1]
+    confusion = multiclass_confusion_matrix(logits, labels, classes)
+    counts = confusion.sum(dim=1)
+
+    def top(k: int) -> float:
+        share = multiclass_accuracy(logits, labels, classes, top_k=min(k, classes), average="micro")
+        return float(share)
+
+    return {
+        "top1": top(1),
+        "top5": top(5),
+        "per_class": tuple((confusion.diag() / counts).tolist()),
+        "confusion": tuple(tuple(row) for row in confusion.tolist()),
+        "chance": float(counts.max() / counts.sum()),
+    }

@@ -1,0 +1,90 @@
+"""What the two ways of training a probe share: the labelled tokens, the settings, and a trial of one setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from vjepa.probes.base import Standardize, StandardizedProbe
+
+MARKS = (0.5, 0.75, 1.0)  # shares of the training at which a probe is looked at
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How probes are trained; each tuple is a grid, from which a held-out fifth of the training clips chooses.
+
+    Args:
+        lr: Learning rates of the attentive probe (AdamW, cosine to 0).
+        weight_decay: Its weight decays.
+        num_steps: Its optimiser steps (default: 20 passes over the training clips, but at least 800).
+        batch_size: Clips of one of its steps.
+        num_heads: Its attention heads (default: one for 64 channels).
+        depth: 1 is the probe of V-JEPA, 4 that of V-JEPA 2.
+        l2: Penalties of the linear probe on its squared weights, of pooled features with variance 1.
+        max_iterations: Most iterations of its full-batch L-BFGS.
+    """
+
+    lr: tuple[float, ...] = (3e-3, 1e-3, 3e-4)
+    weight_decay: tuple[float, ...] = (0.01, 1.0)
+    num_steps: int | None = None
+    batch_size: int = 64
+    num_heads: int | None = None
+    depth: int = 1
+    l2: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    max_iterations: int = 200
+
+    def __post_init__(self) -> None:
+        if not (self.lr and self.weight_decay and self.l2):
+            raise ValueError("an empty grid: give at least one value each for lr, weight_decay and l2.")
+        if min(self.batch_size, self.num_steps or 4, self.max_iterations) < 1:
+            raise ValueError(
+                f"batch_size {self.batch_size}, num_steps {self.num_steps}, max_iterations "
+                f"{self.max_iterations}: give at least 1 each."
+            )
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """Labelled tokens of the training clips, as the encoder gave them, and their standardisation."""
+
+    tokens: Float[Tensor, "clips n d"]
+    labels: Int[Tensor, "clips"]
+    standardize: Standardize
+    num_classes: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A probe at one point of its training; `held_out_*` are nan where nothing is held out."""
+
+    step: int
+    train_loss: float
+    train_accuracy: float
+    held_out_loss: float
+    held_out_accuracy: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A probe trained with one setting of a grid, looked at after a half, three quarters and all of it."""
+
+    setting: dict[str, Any]
+    probe: StandardizedProbe
+    marks: tuple[Mark, ...]
+
+
+def loss_and_accuracy(
+    logits: Float[Tensor, "clips classes"], labels: Int[Tensor, "clips"]
+) -> tuple[float, float]:
+    """Mean cross-entropy and share of right answers; nan for no clips."""
+    if not len(labels):
+        return float("nan"), float("nan")
+    loss = F.cross_entropy(logits, labels)
+    return float(loss), float((logits.argmax(dim=1) == labels).double().mean())
