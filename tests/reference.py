@@ -47,7 +47,10 @@ def reference_json(name: str) -> dict[str, Any]:
 def encoder_arguments(ctor: dict[str, Any]) -> dict[str, Any]:
     """Arguments of `VideoEncoder` from those of the reference's class."""
     position = "rope" if ctor.get("use_rope") else "sincos"
-    return {k: ctor[k] for k in ENCODER_ARGUMENTS} | {"position": position}
+    return {k: ctor[k] for k in ENCODER_ARGUMENTS} | {
+        "position": position,
+        "mlp_ratio": float(ctor["mlp_ratio"]),
+    }
 
 
 def load_strictly(network: torch.nn.Module, weights: dict[str, Tensor]) -> torch.nn.Module:

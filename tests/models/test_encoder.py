@@ -1,0 +1,150 @@
+"""The video encoder: the published networks to their tolerance, clips of any shape, and its errors."""
+
+import pytest
+import torch
+
+from tests.reference import encoder_arguments, load_strictly, reference_case
+from vjepa.models import VideoEncoder
+from vjepa.types import TokenGrid
+
+CASES = {
+    "vjepa1_encoder": {},
+    "vjepa1_image_encoder": {},
+    "vjepa2_encoder_rope": {},
+    "vjepa2_encoder_sincos": {"short_clips": "first"},
+}
+# case, input, mask, output; a factor scales the input, only row 0 is compared where the output has one
+FORWARDS = [
+    ("vjepa1_encoder", "in.x", None, "out.full"),
+    ("vjepa1_encoder", "in.x", "in.mask0", "out.masked0"),
+    ("vjepa1_encoder", "in.x", "in.mask1", "out.multimask1"),
+    ("vjepa1_encoder", "in.x_nonnative", None, "out.nonnative"),
+    ("vjepa1_image_encoder", "in.x", None, "out.full"),
+    ("vjepa1_image_encoder", "in.x_nonnative", None, "out.nonnative"),
+    ("vjepa2_encoder_rope", "in.x", None, "out.full"),
+    ("vjepa2_encoder_rope", "in.x", "in.mask0", "out.masked0"),
+    ("vjepa2_encoder_rope", "in.x_nonnative", None, "out.nonnative"),
+    ("vjepa2_encoder_rope", "in.x_nonnative", "in.mask_nonnative", "out.nonnative_masked"),
+    ("vjepa2_encoder_rope", "in.x_nonsquare", None, "out.nonsquare"),
+    ("vjepa2_encoder_sincos", "in.x", None, "out.full"),
+    ("vjepa2_encoder_sincos", "in.x_nonnative", None, "out.nonnative"),
+]
+POSITIONS = ["sincos", "sincos_plain", "rope", "rope_interleaved"]
+
+
+def reference_encoder(name):
+    case = reference_case(name)
+    encoder = VideoEncoder(**encoder_arguments(case.about["ctor"]), **CASES[name])
+    return case, load_strictly(encoder, case.weights())
+
+
+def tiny(**arguments) -> VideoEncoder:
+    torch.manual_seed(0)
+    settings = {"img_size": 32, "patch_size": 8, "num_frames": 8, "embed_dim": 48, "depth": 2, "num_heads": 2}
+    return VideoEncoder(**{**settings, **arguments}).eval()
+
+
+def random_clip(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("name", "clip", "keep", "expected"), FORWARDS)
+@torch.no_grad()
+def test_published_encoders(name, clip, keep, expected):
+    case, encoder = reference_encoder(name)
+    video = case.tensors[clip]
+    if video.ndim == 4:  # the reference's image encoder has no axis of time
+        video = video[:, :, None]
+    case.assert_close(encoder(video, None if keep is None else case.tensors[keep]), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("vjepa1_encoder", "out.layers_first"), ("vjepa2_encoder_rope", "out.layer0_normed")],
+)
+@torch.no_grad()
+def test_published_intermediates(name, expected):
+    case, encoder = reference_encoder(name)
+    first, last = encoder.forward_intermediates(case.tensors["in.x"], [0, -1])
+    case.assert_close(first[:1], expected)
+    case.assert_close(last, "out.full")
+
+
+@torch.no_grad()
+def test_published_epsilon_shows_on_faint_input():
+    case, encoder = reference_encoder("vjepa2_encoder_rope")
+    case.assert_close(encoder(case.tensors["in.x"][:1] * 1e-3), "out.full_x_times_1e-3")
+
+
+@torch.no_grad()
+def test_short_clips_take_the_first_positions_or_interpolate():
+    case, encoder = reference_encoder("vjepa2_encoder_sincos")
+    video = case.tensors["in.x"][:1, :, :4]
+    case.assert_close(encoder(video), "out.chopped_T4")
+    encoder.short_clips = "interpolate"
+    assert not torch.allclose(encoder(video), case.tensors["out.chopped_T4"], atol=1e-3)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize(("frames", "height", "width"), [(8, 32, 32), (2, 32, 64), (12, 24, 40), (1, 16, 48)])
+@torch.no_grad()
+def test_any_clip_whole_or_in_parts(position, frames, height, width):
+    encoder, video = tiny(position=position), random_clip(2, 3, frames, height, width)
+    grid = encoder.grid_of(video)
+    assert grid == TokenGrid(t=max(frames // 2, 1), h=height // 8, w=width // 8)
+    order = torch.rand(2, len(grid), generator=torch.Generator().manual_seed(2)).argsort(1)
+    whole, parts = encoder(video), encoder(video, keep=order)
+    assert whole.shape == (2, len(grid), 48)
+    expected = whole.gather(1, order[..., None].expand_as(whole))
+    torch.testing.assert_close(parts, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@torch.no_grad()
+def test_an_image_is_a_clip_of_one_frame(position):
+    encoder, image = tiny(position=position), random_clip(1, 3, 1, 32, 32)
+    assert torch.equal(encoder(image), encoder(image.expand(-1, -1, 2, -1, -1)))
+
+
+@torch.no_grad()
+def test_frames_and_pixels_beyond_the_last_tubelet_are_not_seen():
+    encoder, video = tiny(), random_clip(1, 3, 9, 36, 33)
+    assert torch.equal(encoder(video), encoder(video[:, :, :8, :32, :32]))
+
+
+def test_positions_and_shape_arguments_change_the_outcome():
+    video = random_clip(1, 3, 8, 32, 32)
+    outputs = [tiny(position=p)(video) for p in POSITIONS]
+    assert all(not torch.allclose(a, b) for i, a in enumerate(outputs) for b in outputs[:i])
+    assert tiny(tubelet_size=4)(video).shape[1] == 32
+    assert tiny(mlp_ratio=2.0).num_parameters < tiny().num_parameters
+
+
+def test_rectangular_native_size():
+    encoder = tiny(img_size=(32, 64), position="sincos")
+    assert encoder.native_grid == TokenGrid(4, 4, 8) and encoder.pos_embed.shape == (1, 128, 48)
+
+
+def test_drop_path_rises_from_zero():
+    rates = [getattr(b.drop_path, "drop_prob", 0.0) for b in tiny(depth=3, drop_path=0.2).blocks]
+    assert rates == pytest.approx([0.0, 0.1, 0.2])
+
+
+def test_blocks_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match=r"0\.\.1 once each, got \[2\]"):
+        tiny().forward_intermediates(random_clip(1, 3, 8, 32, 32), [2])
+    tiny().forward_intermediates(random_clip(1, 3, 8, 32, 32), [1])
+
+
+def test_a_clip_smaller_than_a_patch_is_refused_and_the_advice_holds():
+    video = random_clip(1, 3, 8, 4, 4)
+    with pytest.raises(ValueError, match="smaller patch_size"):
+        tiny()(video)
+    assert tiny(patch_size=4)(video).shape == (1, 4, 48)
+
+
+@pytest.mark.parametrize("position", ["sincos", "rope"])
+def test_every_weight_gets_a_gradient(position):
+    encoder = tiny(position=position)
+    encoder(random_clip(2, 3, 8, 32, 32)).square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in encoder.parameters())
