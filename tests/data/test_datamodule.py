@@ -16,6 +16,7 @@ pytestmark = [
         "LeafSpec",
         "does not have many workers",
         "excessive worker creation",
+        "`training_step` returned `None`",
         "use of fork\\(\\) may lead to deadlocks",
     )
 ]
@@ -294,3 +295,25 @@ def test_cache_changes_nothing_and_is_filled(folder, num_workers):
     small = datamodule(folder, cache_bytes=1000)
     small.setup("fit")
     assert small._cache("train") is None
+
+
+class TwoVideos:
+    """A world of another make: what `world` asks for is `build`."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def build(self):
+        write_manifest(self.folder, 2, num_frames=2, height=16, width=16)
+        write_manifest(self.folder, 1, name="val.csv", num_frames=2, height=16, width=16)
+        return self.folder
+
+
+def test_a_world_is_built_and_read(tmp_path):
+    data = VideoDataModule(world=TwoVideos(tmp_path), batch_size=2, transform=TrainTransform(size=8))
+    data.prepare_data()
+    data.setup("fit")
+    assert (len(data.train_manifest), len(data.val_manifest)) == (2, 1)
+    assert [len(batch) for batch in data.train_dataloader()] == [2]
+    with pytest.raises(ValueError, match="Give one of the two"):
+        VideoDataModule(world=TwoVideos(tmp_path), train=str(tmp_path))
