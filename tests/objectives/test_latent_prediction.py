@@ -1,0 +1,167 @@
+"""Latent prediction: two published training steps, and what each part does."""
+
+import pytest
+import torch
+
+from tests.masks.given import Given
+from tests.reference import encoder_arguments, load_strictly, reference_case
+from vjepa.masks import Causal, TubeBlocks
+from vjepa.models import Predictor, VideoEncoder
+from vjepa.objectives import LatentPrediction
+from vjepa.optim import Cosine, Linear, WarmupCosine, decay_groups, ema_update
+from vjepa.types import ClipBatch, MaskPair, TokenGrid
+
+V1, V2 = reference_case("vjepa1_train_steps"), reference_case("vjepa2_train_steps")
+
+
+def batch_of(video: torch.Tensor) -> ClipBatch:
+    rows = torch.arange(len(video))
+    return ClipBatch(video=video, label=rows, index=rows)
+
+
+def published_objective() -> LatentPrediction:
+    about = V1.about["ctor"]
+    masks = [Given(MaskPair(V1.tensors[f"in.mask_enc{i}"], V1.tensors[f"in.mask_pred{i}"])) for i in (0, 1)]
+    objective = LatentPrediction(
+        encoder=VideoEncoder(**encoder_arguments(about["encoder"])),
+        predictor=lambda width: Predictor(width, embed_dim=36, depth=1, num_heads=2, position="sincos"),
+        masks=masks,
+    )
+    parts = {
+        "encoder": objective.context_encoder,
+        "predictor": objective.predictor,
+        "target": objective.target_encoder,
+    }
+    for name, network in parts.items():
+        load_strictly(network, V1.weights(f"w.{name}."))
+    return objective
+
+
+def tiny(masks=None, **arguments) -> LatentPrediction:
+    torch.manual_seed(0)
+    return LatentPrediction(
+        encoder=VideoEncoder(img_size=32, patch_size=8, num_frames=8, embed_dim=24, depth=1, num_heads=2),
+        predictor=lambda width: Predictor(width, embed_dim=24, depth=1, num_heads=2),
+        masks=masks or [TubeBlocks(), Causal()],
+        **arguments,
+    )
+
+
+def clips() -> ClipBatch:
+    return batch_of(torch.randn(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0)))
+
+
+def test_two_published_steps_of_vjepa_1():
+    objective, batch = published_objective(), batch_of(V1.tensors["in.x"])
+    optimizer = torch.optim.AdamW(decay_groups(objective.context_encoder, objective.predictor))
+    lr = WarmupCosine(start=0.002, peak=0.006, end=1e-6, warmup=2.0, stretch=1.25)
+    weight_decay, momentum = (
+        Cosine(start=0.04, end=0.4, stretch=1.25),
+        Linear(start=0.99, end=1.0, stretch=1.25),
+    )
+    networks = {
+        "encoder": objective.context_encoder,
+        "predictor": objective.predictor,
+        "target": objective.target_encoder,
+    }
+    for step, expected in enumerate(V1.about["steps"]):
+        for group in optimizer.param_groups:
+            group["lr"] = lr.value(step, 4)
+            group["weight_decay"] = weight_decay.value(step, 4) if group["decay"] else 0.0
+        assert (group["lr"], weight_decay.value(step, 4)) == pytest.approx((expected["lr"], expected["wd"]))
+        assert momentum.value(step, 4) == pytest.approx(expected["momentum"])
+        optimizer.zero_grad()
+        loss = objective(batch, torch.Generator()).loss
+        loss.backward()
+        assert loss.item() == pytest.approx(expected["loss"], abs=1e-5)
+        if step == 0:
+            check(
+                V1,
+                "out.grad.",
+                {k: dict(n.named_parameters()) for k, n in networks.items()},
+                of_gradient=True,
+            )
+        for name, key in (("encoder", "enc_grad_norm"), ("predictor", "pred_grad_norm")):
+            norm = torch.nn.utils.clip_grad_norm_(networks[name].parameters(), 10.0)
+            assert norm.item() == pytest.approx(expected[key], rel=1e-3)
+        optimizer.step()
+        ema_update(objective.ema_pairs(), momentum.value(step, 4))
+    check(V1, "out.after2.", {k: dict(n.named_parameters()) for k, n in networks.items()})
+
+
+def check(case, prefix, parameters, *, of_gradient=False):
+    names = [k for k in case.tensors if k.startswith(prefix)]
+    assert names
+    for key in names:
+        network, name = key.removeprefix(prefix).split(".", 1)
+        parameter = parameters[network][name]
+        case.assert_close(parameter.grad if of_gradient else parameter.detach(), key)
+
+
+@torch.no_grad()
+def test_published_predictions_of_vjepa_2():
+    about = V2.about["ctor"]
+    encoder = load_strictly(VideoEncoder(**encoder_arguments(about["encoder"])), V2.weights("w.encoder."))
+    sizes = {k: about["predictor"][k] for k in ("depth", "num_heads", "num_mask_tokens")}
+    predictor = load_strictly(Predictor(40, embed_dim=36, **sizes), V2.weights("w.predictor."))
+    for length in (0, 1):  # clips of 8 and of 4 frames; the mask token is that of the length, not of the mask
+        video = V2.tensors[f"in.clips{length}"]
+        for group in (0, 1):
+            keep, hidden = (V2.tensors[f"in.mask_{part}{length}{group}"] for part in ("enc", "pred"))
+            context = encoder(video, keep)
+            predicted = predictor(context, keep, hidden, grid=encoder.grid_of(video), mask_token=length)
+            V2.assert_close(predicted, f"out.pred{length}{group}")
+
+
+def test_loss_is_the_mean_over_masks_and_each_is_logged():
+    output = tiny()(clips(), torch.Generator().manual_seed(0))
+    parts = torch.stack([output.metrics["loss_mask0"], output.metrics["loss_mask1"]])
+    torch.testing.assert_close(output.loss.detach(), parts.mean())
+    assert output.predictions.shape == output.targets.shape
+
+
+def test_exponent_of_the_loss():
+    distances = [
+        tiny(loss_exp=p).distance(torch.full((1, 1, 2), 3.0), torch.ones(1, 1, 2)) for p in (1.0, 2.0)
+    ]
+    assert [d.item() for d in distances] == [2.0, 2.0]  # |2|, |2|^2 / 2
+    assert tiny(loss_exp=2.0).distance(torch.full((1, 1, 2), 4.0), torch.ones(1, 1, 2)) == 4.5
+
+
+def test_gradients_reach_what_is_trained_and_nothing_else():
+    objective = tiny()
+    objective(clips(), torch.Generator().manual_seed(0)).loss.backward()
+    assert all(p.grad is None and not p.requires_grad for p in objective.target_encoder.parameters())
+    assert all(p.grad is not None for p in objective.context_encoder.parameters())
+    assert all(token.grad is not None and token.grad.any() for token in objective.predictor.mask_tokens)
+
+
+def test_targets_are_normed_and_start_as_the_encoders_own():
+    objective = tiny()
+    targets = objective.targets(clips().video)
+    torch.testing.assert_close(targets.mean(-1), torch.zeros(2, 64), atol=1e-5, rtol=0)
+    tokens = objective.context_encoder(clips().video)
+    torch.testing.assert_close(targets, torch.nn.functional.layer_norm(tokens, (24,)).detach())
+
+
+def test_masks_follow_the_generator():
+    objective = tiny()
+    losses = [objective(clips(), torch.Generator().manual_seed(s)).loss.item() for s in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_no_mask_is_refused_and_the_advice_holds():
+    with pytest.raises(ValueError, match="vjepa.masks.TubeBlocks"):
+        LatentPrediction(encoder=tiny().context_encoder, predictor=lambda w: Predictor(w), masks=[])
+    tiny(masks=[TubeBlocks()])
+
+
+@torch.no_grad()
+def test_hidden_pixels_do_not_reach_the_predictions():
+    objective, video = tiny(), clips().video
+    grid = TokenGrid(4, 4, 4)
+    pair = MaskPair(context=torch.arange(0, 64, 2).expand(2, -1), target=torch.arange(1, 64, 2).expand(2, -1))
+    noisy = video.clone()
+    noisy[..., 8:16] += 1  # columns of patches 1: odd ids
+    noisy[..., 24:32] -= 1
+    assert torch.equal(objective.predict(video, pair, grid, 0), objective.predict(noisy, pair, grid, 0))
