@@ -1,0 +1,125 @@
+"""The training module: its steps, masks, schedules and checkpoints, in real tiny runs."""
+
+import pytest
+import torch
+
+from tests.training.runs import RUN_WARNINGS, Recorder, clip_loader, quiet_trainer, tiny_module
+from vjepa.checkpoints import load_encoder, load_predictor
+from vjepa.masks import RandomTubes
+from vjepa.optim import Constant, Linear
+from vjepa.types import ClipBatch
+
+pytestmark = pytest.mark.filterwarnings(*RUN_WARNINGS)
+
+
+@pytest.fixture
+def fitted(tmp_path):
+    module = tiny_module(lr=Linear(start=0.01, end=0.0))
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(module, clip_loader(8, 2))
+    return module, trainer
+
+
+def test_learning_rate_decay_and_logs_of_a_run(fitted):
+    module, trainer = fitted
+    groups = trainer.optimizers[0].param_groups
+    assert [g["lr"] for g in groups] == pytest.approx([0.0025] * 4)  # of the last of 4 steps
+    assert [g["weight_decay"] for g in groups] == [0.1, 0.1, 0.0, 0.0]
+    logged = {k.removeprefix("train/") for k in trainer.callback_metrics}
+    for name in (
+        "loss", "target_std", "prediction_std", "target_rank", "prediction_rank", "target_cosine",
+        "loss_over_mean", "grad_norm_encoder", "grad_norm_predictor", "ema_distance", "lr",
+        "weight_decay", "momentum",
+    ):  # fmt: skip
+        assert name in logged
+    assert float(trainer.callback_metrics["train/momentum"]) == pytest.approx(0.875)
+
+
+def test_target_encoder_follows_the_momentum(tmp_path):
+    module = tiny_module(momentum=Constant(at=0.0))
+    quiet_trainer(tmp_path).fit(module, clip_loader(4, 2))
+    for average, source in module.objective.ema_pairs():
+        for a, s in zip(average.parameters(), source.parameters(), strict=True):
+            assert torch.equal(a, s)
+
+
+def test_checkpoint_holds_all_three_networks(fitted, tmp_path):
+    module, trainer = fitted
+    path = tmp_path / "run.ckpt"
+    trainer.save_checkpoint(path)
+    video = torch.randn(1, 3, 4, 16, 32, generator=torch.Generator().manual_seed(0))
+    for which in ("target", "context"):
+        network = getattr(module.objective, f"{which}_encoder").eval()
+        assert torch.equal(load_encoder(path, which=which)(video), network(video))
+    ours, theirs = module.objective.predictor.state_dict(), load_predictor(path).state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(tmp_path):
+    def module():
+        return tiny_module([RandomTubes(ratio=0.5)], momentum=Constant(at=0.9))
+
+    stopped, whole, resumed = module(), module(), module()
+    first = quiet_trainer(tmp_path)
+    first.fit(stopped, clip_loader(8, 2))
+    first.save_checkpoint(tmp_path / "stop.ckpt")
+    quiet_trainer(tmp_path, max_epochs=2).fit(whole, clip_loader(8, 2))
+    trainer = quiet_trainer(tmp_path, max_epochs=2)
+    trainer.fit(resumed, clip_loader(8, 2), ckpt_path=tmp_path / "stop.ckpt")
+    assert trainer.global_step == 8
+    states = [m.state_dict() for m in (whole, resumed, stopped)]
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    assert not all(torch.equal(states[0][k], states[2][k]) for k in states[0])
+
+
+def test_masks_differ_by_batch_epoch_rank_and_seed():
+    module = tiny_module()
+    seeds = {module.mask_generator(e, b).initial_seed() for e in range(3) for b in range(5)}
+    seeds |= {tiny_module(seed=1).mask_generator(e, b).initial_seed() for e in range(3) for b in range(5)}
+    assert len(seeds) == 30
+    assert module.mask_generator(2, 3).initial_seed() == module.mask_generator(2, 3).initial_seed()
+
+
+def test_micro_batches_of_a_step_have_masks_of_their_own(tmp_path):
+    drawn = []
+
+    class Watched(RandomTubes):
+        def sample(self, grid, batch_size, generator):
+            drawn.append(generator.initial_seed())
+            return super().sample(grid, batch_size, generator)
+
+    quiet_trainer(tmp_path, accumulate_grad_batches=4).fit(tiny_module([Watched()]), clip_loader(8, 2))
+    assert len(set(drawn)) == 4
+
+
+def test_validation_has_the_same_masks_every_time(tmp_path):
+    trainer, module = quiet_trainer(tmp_path), tiny_module([RandomTubes(ratio=0.5)])
+    losses = [trainer.validate(module, clip_loader(4, 2), verbose=False)[0]["val/loss"] for _ in range(2)]
+    assert losses[0] == losses[1]
+    other = trainer.validate(tiny_module([RandomTubes(ratio=0.5)], seed=1), clip_loader(4, 2), verbose=False)
+    assert other[0]["val/loss"] != losses[0]
+
+
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_a_batch_without_a_readable_clip_is_skipped(tmp_path):
+    none = torch.empty(0, dtype=torch.int64)
+    empty = ClipBatch(video=torch.empty(0, 3, 0, 0, 0), label=none, index=none)
+    loader, recorder = clip_loader(6, 2), Recorder()
+    loader.collate_fn = lambda batches: empty if batches[0].index == 2 else batches[0]
+    module = tiny_module()
+    quiet_trainer(tmp_path, callbacks=[recorder]).fit(module, loader)
+    assert all(torch.isfinite(p).all() for p in module.parameters())
+    module.validation_step(empty, 0)
+
+
+def test_a_run_without_an_end_is_refused_and_the_advice_holds(tmp_path):
+    with pytest.raises(ValueError, match="Set --trainer.max_steps"):
+        quiet_trainer(tmp_path, max_epochs=-1).fit(tiny_module(), clip_loader(4, 2))
+    trainer = quiet_trainer(tmp_path, max_epochs=-1, max_steps=1)
+    trainer.fit(tiny_module(), clip_loader(4, 2))
+    assert trainer.global_step == 1
+
+
+def test_adams_own_arguments_arrive():
+    optimizer = tiny_module(betas=(0.8, 0.9), eps=1e-4).configure_optimizers()
+    assert optimizer.defaults["betas"] == (0.8, 0.9) and optimizer.defaults["eps"] == 1e-4
