@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float
 from timm.layers import Mlp, trunc_normal_
 from torch import Tensor, nn
@@ -16,12 +16,28 @@ from vjepa.layers.block import INIT_STD, Block, init_weights, rescale_blocks
 PROBE_NORM_EPS = 1e-5  # of every released probe; encoders use 1e-6
 
 
+def read_tokens(
+    tokens: Float[Tensor, "b n d"], looks: Float[Tensor, "looks d"]
+) -> Float[Tensor, "b looks d"]:
+    """The layer-normed tokens of each clip, mixed by a softmax of their products with each look.
+
+    Looks of several poolers may stand together: the tokens are then normed and read once for all.
+
+    Args:
+        tokens: Tokens (B, N, D).
+        looks: Directions (looks, D) from `CrossAttentionBlock.look`.
+    """
+    normed = F.layer_norm(tokens, tokens.shape[-1:], eps=PROBE_NORM_EPS)
+    share = rearrange(normed @ looks.T, "b n looks -> b looks n").softmax(dim=-1)
+    return share @ normed
+
+
 class CrossAttention(nn.Module):
     """Multi-head attention of learned queries to tokens; there is no output projection, as released.
 
-    The queries are the same for all clips, so their product with the key projection is taken once, and the
-    value projection after the tokens are mixed: the same sums in another order, and about `head_dim` times fewer
-    of them than projecting every token to a key and a value.
+    The queries are the same for all clips, so the key projection is applied to them and the value projection
+    to the mixed tokens: the same sums in another order, and some `head_dim` times fewer of them than
+    projecting every token to a key and a value.
 
     Args:
         embed_dim: Width of a token.
@@ -36,26 +52,25 @@ class CrossAttention(nn.Module):
         self.q = nn.Linear(embed_dim, embed_dim)
         self.kv = nn.Linear(embed_dim, 2 * embed_dim)
 
-    def forward(
-        self, queries: Float[Tensor, "1 q d"], tokens: Float[Tensor, "b n d"], norm: nn.LayerNorm
-    ) -> Float[Tensor, "b q d"]:
-        """Mix the tokens, layer-normed by `norm`, for each query."""
+    def look(self, queries: Float[Tensor, "1 q d"]) -> Float[Tensor, "looks d"]:
+        """What each head of each query looks for: `token @ look` is the token's score, but for a constant."""
         query = rearrange(self.q(queries), "1 q (h k) -> h q k", h=self.num_heads)
-        w_key, w_value = rearrange(self.kv.weight, "(two h k) d -> two h k d", two=2, h=self.num_heads)
-        b_value = self.kv.bias[tokens.shape[-1] :]  # the bias of the keys moves all scores alike: no effect
-        look = (query @ w_key) * norm.weight / math.sqrt(query.shape[-1])  # (h q d)
+        w_key = rearrange(self.kv.weight[: queries.shape[-1]], "(h k) d -> h k d", h=self.num_heads)
+        # the bias of the keys moves all scores of a look alike: no effect
+        return rearrange(query @ w_key, "h q d -> (h q) d") / math.sqrt(query.shape[-1])
 
-        normed = F.layer_norm(tokens, norm.normalized_shape, eps=norm.eps)  # its scale and shift go below
-        scores = normed @ rearrange(look, "h q d -> d (h q)")
-        share = rearrange(scores, "b n hq -> b hq n").softmax(dim=-1)
-        mixed = (share @ normed) * norm.weight + norm.bias
-        mixed = rearrange(mixed, "b (h q) d -> b h q d", h=self.num_heads)
-        values = torch.einsum("bhqd,hkd->bqhk", mixed, w_value)
-        return rearrange(values, "b q h k -> b q (h k)") + b_value
+    def forward(self, mixed: Float[Tensor, "b looks d"]) -> Float[Tensor, "b q d"]:
+        """Values of the tokens that each look mixed."""
+        width = mixed.shape[-1]
+        w_value = rearrange(self.kv.weight[width:], "(h k) d -> h d k", h=self.num_heads)
+        by_head = rearrange(mixed, "b (h q) d -> h (b q) d", h=self.num_heads)
+        return rearrange(by_head @ w_value, "h (b q) k -> b q (h k)", b=len(mixed)) + self.kv.bias[width:]
 
 
 class CrossAttentionBlock(nn.Module):
     """`q + CrossAttention(q, norm(x))`, then `q + Mlp(norm(q))`; the queries are not normed before attention.
+
+    In two halves, `look` before the tokens are read and `forward` after, with `read_tokens` between.
 
     Args:
         embed_dim: Width of a token.
@@ -70,11 +85,15 @@ class CrossAttentionBlock(nn.Module):
         self.norm2 = nn.LayerNorm(embed_dim, eps=PROBE_NORM_EPS)
         self.mlp = Mlp(embed_dim, int(embed_dim * mlp_ratio))
 
+    def look(self, queries: Float[Tensor, "1 q d"]) -> Float[Tensor, "looks d"]:
+        """Directions to read normed tokens by; they hold the scale of `norm1`, whose shift changes no share."""
+        return self.xattn.look(queries) * self.norm1.weight
+
     def forward(
-        self, queries: Float[Tensor, "1 q d"], tokens: Float[Tensor, "b n d"]
+        self, queries: Float[Tensor, "1 q d"], mixed: Float[Tensor, "b looks d"]
     ) -> Float[Tensor, "b q d"]:
-        """What each query read from the tokens of each clip."""
-        pooled = queries + self.xattn(queries, tokens, self.norm1)
+        """What each query makes of the tokens mixed for it."""
+        pooled = queries + self.xattn(mixed * self.norm1.weight + self.norm1.bias)
         return pooled + self.mlp(self.norm2(pooled))
 
 
@@ -84,7 +103,8 @@ class AttentivePooler(nn.Module):
     Args:
         embed_dim: Width of a token.
         num_heads: Attention heads.
-        depth: 1 for the cross-attention alone; each further one is a self-attention block on the tokens before it.
+        depth: 1 for the cross-attention alone; each further one puts a self-attention block on the
+            tokens before it.
         num_queries: Learned queries.
         mlp_ratio: Hidden width of the MLPs over `embed_dim`.
     """
@@ -117,8 +137,16 @@ class AttentivePooler(nn.Module):
         # as released: counted like the block before it, not like one more
         self.cross_attention_block.mlp.fc2.weight.data.div_(math.sqrt(2 * max(depth - 1, 1)))
 
+    def look(self) -> Float[Tensor, "looks d"]:
+        """Directions by which the queries read tokens, see `read_tokens`."""
+        return self.cross_attention_block.look(self.query_tokens)
+
+    def pool(self, mixed: Float[Tensor, "b looks d"]) -> Float[Tensor, "b q d"]:
+        """Vectors (B, Q, D) from what `read_tokens` mixed by this pooler's looks."""
+        return self.cross_attention_block(self.query_tokens, mixed)
+
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b q d"]:
         """Tokens (B, N, D) to vectors (B, Q, D)."""
         for block in self.blocks:
             tokens = block(tokens)
-        return self.cross_attention_block(self.query_tokens, tokens)
+        return self.pool(read_tokens(tokens, self.look()))

@@ -28,7 +28,8 @@ class Probe(nn.Module, ABC):
 class Standardize(nn.Module):
     """Each channel less its mean, over its standard deviation, both measured once and kept with the weights.
 
-    Tokens of a pre-trained encoder share a large constant component, beside which a probe does not see what differs.
+    Tokens of a pre-trained encoder share a large constant component, beside which a probe does not see what
+    differs.
 
     Args:
         embed_dim: Width of a token.

@@ -32,8 +32,8 @@ NOTICE_SECONDS = 10.0  # between two lines of progress
 class Features:
     """Tokens of the clips that could be read.
 
-    `tokens` (clips, N, D) fp16: after the encoder's last norm they are small numbers, of which bf16 would keep 8
-    bits beside fp16's 11, too few next to a large constant component; `index` (clips,) rows of the manifest;
+    `tokens` (clips, N, D) fp16: after the encoder's last norm they are small numbers, of which bf16 would keep
+    8 bits and fp16 keeps 11, as a large constant component asks for; `index` (clips,) rows of the manifest;
     `failures`: the others.
     """
 
@@ -45,7 +45,7 @@ class Features:
         return f"Features(tokens={tuple(self.tokens.shape)}, failures={len(self.failures)})"
 
     def labels(self, manifest: Manifest) -> Int[Tensor, "clips"]:
-        """Class ids (clips,) by `manifest`, -1 where it has none: one set of features serves any label column.
+        """Class ids (clips,) by `manifest`, -1 where it has none: the features serve any label column.
 
         Args:
             manifest: The manifest of the clips, or the same rows read with another `label_column`.

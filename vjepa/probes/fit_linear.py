@@ -21,8 +21,8 @@ def fit_linear(
 ) -> list[Trial]:
     """Linear probes trained with every penalty of `settings`, each to its optimum.
 
-    The pooled features are standardised once more for the fit (a mean of tokens varies less than a maximum, and
-    the penalty should not mind); this is then folded into the weights.
+    The pooled features are standardised once more for the fit (a mean of tokens varies less than a maximum,
+    and the penalty should not mind); this is then folded into the weights.
 
     Args:
         data: Labelled tokens.

@@ -42,7 +42,7 @@ def fit_probe(
 
     Args:
         kind: "linear" or "attentive".
-        train_tokens: Tokens (clips, N, D) to train on, of any float type; they may be a file mapped to memory.
+        train_tokens: Tokens (clips, N, D) to train on, of any float type; a file mapped to memory will do.
         train_labels: Their class ids.
         val_tokens: Tokens to measure on.
         val_labels: Their class ids.

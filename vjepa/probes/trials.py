@@ -1,4 +1,4 @@
-"""What the two ways of training a probe share: the labelled tokens, the settings, and a trial of one setting."""
+"""What both ways of training a probe share: labelled tokens, settings, and a trial of one setting."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ MARKS = (0.5, 0.75, 1.0)  # shares of the training at which a probe is looked at
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """How probes are trained; each tuple is a grid, from which a held-out fifth of the training clips chooses.
+    """How probes are trained; each tuple is a grid.
+
+    A held-out fifth of the training clips chooses from it.
 
     Args:
         lr: Learning rates of the attentive probe (AdamW, cosine to 0).
         weight_decay: Its weight decays.
-        num_steps: Its optimiser steps (default: 20 passes over the training clips, but at least 800).
+        num_steps: Its optimiser steps (default: 20 passes over the training clips, but at least 600).
         batch_size: Clips of one of its steps.
         num_heads: Its attention heads (default: one for 64 channels).
         depth: 1 is the probe of V-JEPA, 4 that of V-JEPA 2.
@@ -30,7 +32,7 @@ class ProbeSettings:
         max_iterations: Most iterations of its full-batch L-BFGS.
     """
 
-    lr: tuple[float, ...] = (3e-3, 1e-3, 3e-4)
+    lr: tuple[float, ...] = (3e-3, 1e-3)
     weight_decay: tuple[float, ...] = (0.01, 1.0)
     num_steps: int | None = None
     batch_size: int = 64
