@@ -46,6 +46,12 @@ class LatentPrediction(Objective):
         self.masks = masks
         self.loss_exp = loss_exp
 
+    def train(self, mode: bool = True) -> LatentPrediction:
+        """Training mode for what is trained: the target encoder stays in eval mode, without dropped paths."""
+        super().train(mode)
+        self.target_encoder.eval()
+        return self
+
     def ema_pairs(self) -> list[EmaPair]:
         """The target encoder follows the context encoder."""
         return [(self.target_encoder, self.context_encoder)]

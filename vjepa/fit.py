@@ -1,0 +1,145 @@
+"""The verbs `fit` and `validate`: LightningCLI over one module and one datamodule, and the report at the end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from jsonargparse import Namespace
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from vjepa.data import VideoDataModule
+from vjepa.parsing import explained
+from vjepa.report import Report, write_result
+from vjepa.run_report import ReportSettings, report_run
+from vjepa.training import AtomicCheckpointIO, ExportEncoder, LastCheckpoint, PretrainModule, ProgressLines
+from vjepa.usage import UsageError
+
+log = logging.getLogger(__name__)
+
+LAST = "last.ckpt"
+STEPS_BETWEEN_CHECKPOINTS = 200
+
+
+def main(verb: str, argv: Sequence[str]) -> Report:
+    """Run `vjepa fit` or `vjepa validate`.
+
+    Args:
+        verb: "fit" or "validate".
+        argv: Its flags, as typed.
+
+    Returns:
+        What was measured: of a fit, loss and health and, where the recipe asks for it, probes and a picture.
+    """
+    cli = FitCLI(
+        PretrainModule,
+        VideoDataModule,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,  # else every verb grows a second, dead --optimizer
+        load_from_checkpoint_support=False,
+        parser_kwargs={
+            key: {"allow_abbrev": False, "exit_on_error": False} for key in FitCLI.subcommands()
+        }
+        | {"prog": "vjepa", "allow_abbrev": False, "exit_on_error": False},
+        args=[verb, *argv],
+    )
+    return cli.outcome
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI with strict flags, one seed for everything, and a report at the end."""
+
+    outcome = Report()
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The two verbs, and which arguments of the trainer's methods are not flags."""
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+            "validate": {"model", "dataloaders", "datamodule", "weights_only", "verbose"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the end-of-run report, and one seed for masks and data."""
+        for part in ("model", "data"):
+            parser.link_arguments("seed_everything", f"{part}.seed", compute_fn=int)
+        parser.add_argument("--report", type=ReportSettings | None, default=None, help="report at the end of a fit")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, or explain in one line what is wrong."""
+        argv = cast("list[str]", args)
+        with explained(parser, argv):
+            self.config = parser.parse_args(argv)
+        settings = self.config[self.config.subcommand]
+        if settings.ckpt_path == "last":
+            settings.ckpt_path = str(newest_checkpoint(run_root(settings)))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with what every run has: two logs, whole checkpoints, a bar or lines of progress."""
+        settings = self._get(self.config_init, "trainer")
+        on_terminal = sys.stderr.isatty()
+        kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings, on_terminal)]
+        kwargs["enable_progress_bar"] = on_terminal and settings.enable_progress_bar is not False
+        kwargs["plugins"] = [*(settings.plugins or []), AtomicCheckpointIO()]
+        kwargs["use_distributed_sampler"] = False  # the datamodule's own sampler knows the ranks
+        root = run_root(self.config[self.config.subcommand])
+        if settings.logger in (None, True):
+            csv = CSVLogger(root, name="")
+            kwargs["logger"] = [csv, TensorBoardLogger(root, name="", version=csv.version)]
+        kwargs["default_root_dir"] = root
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        """Sum up the run."""
+        if self.trainer.fast_dev_run or not self.trainer.is_global_zero:
+            return
+        settings = self.config_init[self.config.subcommand]
+        self.outcome = report_run(self.trainer, self.model, self.datamodule, settings.report)
+        write_result(
+            Path(str(self.trainer.log_dir)),
+            figures=self.outcome.figures,
+            settings=self.config[self.config.subcommand].as_dict(),
+            seed=settings.seed_everything,
+        )
+
+    def after_validate(self) -> None:
+        """Report what was measured."""
+        figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        self.outcome = Report(title="validation", figures=figures)
+
+    def _callbacks(self, settings: Namespace, on_terminal: bool) -> list[Any]:
+        given = [type(callback) for callback in settings.callbacks or []]
+        own: list[Any] = [ExportEncoder(), RichProgressBar() if on_terminal else ProgressLines()]
+        if settings.enable_checkpointing is not False and ModelCheckpoint not in given:
+            own.append(
+                ModelCheckpoint(
+                    filename=LAST.removesuffix(".ckpt"),
+                    every_n_train_steps=STEPS_BETWEEN_CHECKPOINTS,
+                    enable_version_counter=False,
+                )
+            )
+            own.append(LastCheckpoint(LAST))
+        return own
+
+
+def run_root(settings: Namespace) -> Path:
+    """Folder of a recipe's runs: `--trainer.default_root_dir`, or `runs`."""
+    return Path(settings.trainer.default_root_dir or "runs")
+
+
+def newest_checkpoint(root: Path) -> Path:
+    """The newest `last.ckpt` below `root`.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    found = sorted(root.glob(f"**/{LAST}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UsageError(f"--ckpt_path last: no {LAST} below {root}. Give the file, or --trainer.default_root_dir.")
+    return found[-1]

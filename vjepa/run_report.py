@@ -1,0 +1,158 @@
+"""What a fit ends with: loss, health, probes against random init, and a picture."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vjepa.data import VideoDataModule, read_manifest
+from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from vjepa.models import VideoEncoder
+from vjepa.objectives import LatentPrediction
+from vjepa.probes import Features, ProbeKind, extract_features, fit_probe, random_twin
+from vjepa.report import Report
+from vjepa.training import PretrainModule
+from vjepa.types import MaskPair
+from vjepa.visualize import run_picture
+
+log = logging.getLogger(__name__)
+
+HEALTH = ("loss", "loss_over_mean", "target_std", "target_rank", "target_cosine", "prediction_std", "prediction_rank")
+PICTURE = "report.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """Probes and a picture at the end of a fit.
+
+    Args:
+        labels: Columns of the manifests to probe for; needs `data.val` or `data.world`.
+        probes: Kinds of probes.
+        picture: Draw the picture.
+    """
+
+    labels: tuple[str, ...] = ("label",)
+    probes: tuple[ProbeKind, ...] = ("linear", "attentive")
+    picture: bool = True
+
+
+def report_run(
+    trainer: L.Trainer, module: PretrainModule, data: VideoDataModule, settings: ReportSettings | None
+) -> Report:
+    """Sum up a finished fit.
+
+    Args:
+        trainer: It has run.
+        module: What it trained.
+        data: What on.
+        settings: Which probes, and whether to draw; None for loss and health alone.
+    """
+    rows: list[dict[str, Any]] = _health_rows(trainer)
+    figures: dict[str, Any] = {row["what"]: row["trained"] for row in rows}
+    figures |= {"steps": trainer.global_step, "failed_clips": len(data.ledger.reasons), "log_dir": str(trainer.log_dir)}
+    if settings is not None and data.val_manifest is not None:
+        encoder = module.objective.target_encoder
+        twin = random_twin(encoder, seed=module.seed)
+        trained, untrained = (_features(network, data, trainer) for network in (encoder, twin))
+        for label in settings.labels:
+            scores = probe_scores(data, label, settings.probes, trained, untrained, seed=module.seed)
+            figures[f"probe_{label}"] = scores
+            rows += [
+                {"what": f"{label}, {kind} probe (top-1)"} | {k: f"{100 * v:.1f} %" for k, v in s.items()}
+                for kind, s in scores.items()
+            ]
+        if settings.picture:
+            path = Path(str(trainer.log_dir)) / PICTURE
+            draw_run(trainer, module, data, twin).save(path)
+            figures["picture"] = str(path)
+    return Report(title="run", rows=rows, figures=figures)
+
+
+def probe_scores(
+    data: VideoDataModule,
+    label: str,
+    kinds: Sequence[ProbeKind],
+    trained: dict[str, Features],
+    untrained: dict[str, Features],
+    *,
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """Top-1 of each kind of probe, on the trained encoder and on its random twin, with chance."""
+    manifests = {
+        split: read_manifest(str(data.sources[split]), root=data.root, label_column=label)
+        for split in ("train", "val")
+    }
+    scores: dict[str, dict[str, float]] = {}
+    for kind in kinds:
+        results = [
+            fit_probe(
+                kind,
+                features["train"].tokens,
+                features["train"].labels(manifests["train"]),
+                features["val"].tokens,
+                features["val"].labels(manifests["val"]),
+                num_classes=len(manifests["train"].label_names),
+                groups=features["train"].groups(manifests["train"]),
+                seed=seed,
+            )
+            for features in (trained, untrained)
+        ]
+        log.info("%s, %s probe: %s against %s at random init", label, kind, *results)
+        after, before = results
+        scores[kind] = {"trained": after.top1, "random init": before.top1, "chance": after.chance}
+    return scores
+
+
+def draw_run(trainer: L.Trainer, module: PretrainModule, data: VideoDataModule, twin: VideoEncoder) -> Any:
+    """The picture of a run on its first readable validation clip."""
+    video = next(batch.video[:1] for batch in data.val_dataloader() if len(batch))
+    objective = module.objective
+    grid = objective.target_encoder.grid_of(video)
+    masks: dict[str, MaskPair] = {}
+    if isinstance(objective, LatentPrediction):
+        generator = module.mask_generator(0, 0)
+        drawn = ((type(m).__name__, m.sample(grid, 1, generator)) for m in objective.masks)
+        masks = {f"{name} {i + 1}": pair for i, (name, pair) in enumerate(drawn)}
+    with torch.no_grad():
+        tokens = [network.cpu().eval()(video)[0] for network in (objective.target_encoder, twin)]
+    return run_picture(
+        video=_pixels(video[0]),
+        grid=grid,
+        masks=masks,
+        target_tokens=tokens[0],
+        random_tokens=tokens[1],
+        metrics_csv=Path(str(trainer.log_dir)) / "metrics.csv",
+        title=f"{trainer.global_step} steps, {objective.target_encoder.num_parameters / 1e6:.2f} M parameters",
+    )
+
+
+def _health_rows(trainer: L.Trainer) -> list[dict[str, Any]]:
+    """The last known loss and health: on held-out clips where there are any, else on training clips."""
+    known = trainer.callback_metrics | trainer.logged_metrics
+    found = []
+    for name in HEALTH:
+        stage = "val" if f"val/{name}" in known else "train"
+        if f"{stage}/{name}" in known:
+            found.append({"what": f"{stage} {name}", "trained": round(float(known[f"{stage}/{name}"]), 4)})
+    return found
+
+
+def _features(encoder: VideoEncoder, data: VideoDataModule, trainer: L.Trainer) -> dict[str, Features]:
+    precision = "bf16" if "bf16" in str(trainer.precision) else "fp32"
+    return {
+        split: extract_features(encoder, data.clips(split), num_workers=data.num_workers, precision=precision)
+        for split in ("train", "val")
+    }
+
+
+def _pixels(video: Tensor) -> UInt8[Tensor, "c t h w"]:
+    mean, std = (torch.tensor(x)[:, None, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+    return ((video * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)

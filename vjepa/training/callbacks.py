@@ -1,0 +1,112 @@
+"""What happens around the loop: whole checkpoints, the folder to use, lines of progress."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io import CheckpointIO
+from torch import Tensor
+
+from vjepa.checkpoints import save_folder
+from vjepa.objectives import Objective
+
+log = logging.getLogger(__name__)
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes a checkpoint beside its place and moves it there whole: a killed run leaves the last good one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint, never running anything that is in it."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such checkpoint. Give a .ckpt file, or 'last'.")
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+class ExportEncoder(L.Callback):
+    """Writes the networks to `<log dir>/export` whenever a fit ends, for `vjepa.load_encoder`."""
+
+    folder: Path | None = None
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the folder, from the first rank."""
+        if not trainer.is_global_zero or trainer.log_dir is None or trainer.fast_dev_run:
+            return
+        objective = pl_module.objective
+        assert isinstance(objective, Objective)
+        self.folder = save_folder(
+            Path(trainer.log_dir) / "export",
+            objective.target_encoder,
+            context_encoder=objective.context_encoder,
+            predictor=objective.predictor,
+        )
+        log.info("encoder and predictor written to %s", self.folder)
+
+
+class LastCheckpoint(L.Callback):
+    """Saves the state at the end of training, so that the last checkpoint is the last step's.
+
+    Args:
+        name: File name, in the folder of the run's checkpoints.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the checkpoint; a run that only tries one batch leaves none."""
+        if trainer.log_dir is not None and not trainer.fast_dev_run:
+            trainer.save_checkpoint(Path(trainer.log_dir) / "checkpoints" / self.name)
+
+
+class ProgressLines(L.Callback):
+    """One line of progress every so often, where no terminal shows a bar.
+
+    Args:
+        every_seconds: Least time between two lines.
+    """
+
+    def __init__(self, *, every_seconds: float = 15.0) -> None:
+        self.every_seconds = every_seconds
+        self.last = float("-inf")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the step and what is known of it."""
+        now = time.monotonic()
+        if now - self.last < self.every_seconds or not trainer.is_global_zero:
+            return
+        self.last = now
+        shown = ("train/loss", "train/target_std", "train/target_rank", "train/loss_over_mean")
+        known: dict[str, Tensor] = trainer.logged_metrics | trainer.callback_metrics
+        figures = "  ".join(f"{k.split('/')[1]} {float(known[k]):.3f}" for k in shown if k in known)
+        log.info("step %d of %s  %s", trainer.global_step, trainer.estimated_stepping_batches, figures)
