@@ -32,8 +32,8 @@ NOTICE_SECONDS = 10.0  # between two lines of progress
 class Features:
     """Tokens of the clips that could be read.
 
-    `tokens` (clips, N, D) fp16: after the encoder's last norm they are small numbers, of which bf16 would keep
-    8 bits and fp16 keeps 11, as a large constant component asks for; `index` (clips,) rows of the manifest;
+    `tokens` (clips, N, D) fp16: after the encoder's last norm they are small numbers, of which fp16 keeps 11
+    bits (bf16: 8), as a large constant component asks for; `index` (clips,) rows of the manifest;
     `failures`: the others.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -71,18 +72,21 @@ def fit_probe(
     device = torch.device(device)
     data = ProbeData(train_tokens, train_labels, standardize.to(device), num_classes, device)
     rows, held = held_out_split(train_labels, groups, generator)
-    chosen = best_trial(_trials(kind, data, rows, held, settings, seed))
-    everything, nothing = torch.arange(len(train_labels)), torch.arange(0)
-    one = replace(settings, **{name: (value,) for name, value in chosen.setting.items()})
-    (final,) = _trials(kind, data, everything, nothing, one, seed)
-    history = _merged(final, chosen)
-    fixed = _fixed(kind, settings, train_tokens)
+    twin = best_trial(_trials(kind, data, rows, held, settings, seed))
+    alone: dict[str, Any] = {name: (value,) for name, value in twin.setting.items()}
+    used = replace(settings, **alone)
+    final = _on_everything(kind, data, used, seed)
+    if kind == "attentive" and settings.num_steps is None and not has_converged(_merged(final, twin)):
+        used = replace(used, num_steps=2 * steps_for(settings, len(train_labels)))
+        (twin,) = _trials(kind, data, rows, held, used, seed)
+        final = _on_everything(kind, data, used, seed)
+    history = _merged(final, twin)
     return ProbeResult(
         kind=kind,
         **scores(logits_of(final.probe, val_tokens, val_rows, device), val_labels[val_rows]),
         converged=has_converged(history),
         history=history,
-        settings={**chosen.setting, **fixed},
+        settings={**final.setting, **_fixed(kind, used, train_tokens)},
         num_train=len(train_labels),
         num_val=len(val_rows),
         probe=final.probe.cpu().eval(),
@@ -108,6 +112,11 @@ def _trials(
     return fit_attentive(data, rows, held, settings=settings, num_steps=num_steps, seed=seed)
 
 
+def _on_everything(kind: ProbeKind, data: ProbeData, settings: ProbeSettings, seed: int) -> Trial:
+    (trial,) = _trials(kind, data, torch.arange(len(data.labels)), torch.arange(0), settings, seed)
+    return trial
+
+
 def _fixed(kind: ProbeKind, settings: ProbeSettings, tokens: Float[Tensor, "clips n d"]) -> dict[str, int]:
     """What does not vary in the grid, as it was used."""
     if kind == "linear":
@@ -120,10 +129,10 @@ def _fixed(kind: ProbeKind, settings: ProbeSettings, tokens: Float[Tensor, "clip
     }
 
 
-def _merged(final: Trial, chosen: Trial) -> tuple[Progress, ...]:
+def _merged(final: Trial, twin: Trial) -> tuple[Progress, ...]:
     return tuple(
-        Progress(kept.step, kept.train_loss, kept.train_accuracy, twin.held_out_accuracy)
-        for kept, twin in zip(final.marks, chosen.marks, strict=True)
+        Progress(kept.step, kept.train_loss, kept.train_accuracy, other.held_out_accuracy)
+        for kept, other in zip(final.marks, twin.marks, strict=True)
     )
 
 

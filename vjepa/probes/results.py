@@ -20,9 +20,9 @@ SOLVED_ACCURACY = 0.99  # of the training clips: little is left to learn
 
 @dataclass(frozen=True)
 class Progress:
-    """A probe at one point of its training: `train_*` of the probe that is kept, on all training clips.
+    """A probe at one point of its training: `train_*` of the probe that is kept, on the training clips.
 
-    `held_out_accuracy` is that of its twin with the same settings: trained on four fifths, measured on the rest.
+    `held_out_accuracy` is that of a twin trained alike on four fifths of them and measured on the rest.
     """
 
     step: int
@@ -35,7 +35,8 @@ class Progress:
 class ProbeResult:
     """A trained probe and what it reached on the validation clips, shares of 1.
 
-    `per_class` has a share a class, nan for one without validation clips; `confusion` counts, a row a true class; `chance` is the share of the largest class; `settings` what the held-out fifth chose.
+    `per_class` has a share a class, nan for one without validation clips; `confusion` counts, a row a true
+    class; `chance` is the share of the largest class; `settings` what the held-out fifth chose.
     """
 
     kind: ProbeKind

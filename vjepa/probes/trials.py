@@ -24,7 +24,8 @@ class ProbeSettings:
     Args:
         lr: Learning rates of the attentive probe (AdamW, cosine to 0).
         weight_decay: Its weight decays.
-        num_steps: Its optimiser steps (default: 20 passes over the training clips, but at least 600).
+        num_steps: Its optimiser steps (default: 20 passes over the training clips, at least 600; then
+            twice as many, should that not be enough to converge).
         batch_size: Clips of one of its steps.
         num_heads: Its attention heads (default: one for 64 channels).
         depth: 1 is the probe of V-JEPA, 4 that of V-JEPA 2.
@@ -33,7 +34,7 @@ class ProbeSettings:
     """
 
     lr: tuple[float, ...] = (3e-3, 1e-3)
-    weight_decay: tuple[float, ...] = (0.01, 1.0)
+    weight_decay: tuple[float, ...] = (0.3,)
     num_steps: int | None = None
     batch_size: int = 64
     num_heads: int | None = None

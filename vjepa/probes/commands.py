@@ -1,0 +1,248 @@
+"""The verbs `vjepa probe` and `vjepa classify`."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from vjepa.checkpoints import load_encoder
+from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
+from vjepa.models import VideoEncoder
+from vjepa.probes.base import ProbeError
+from vjepa.probes.features import Features, Precision, eval_clips, extract_features, random_twin
+from vjepa.probes.files import ProbeCard, check_encoder, digest, load_probe, save_probe
+from vjepa.probes.protocol import fit_probe
+from vjepa.probes.results import ProbeKind, ProbeResult
+from vjepa.probes.trials import ProbeSettings
+from vjepa.report import Report
+from vjepa.types import ClipFailure
+
+log = logging.getLogger(__name__)
+
+Device = Literal["auto", "cpu", "cuda"]
+DEFAULT_GRID = ProbeSettings()
+
+
+def probe(
+    *,
+    encoder: str,
+    train: str,
+    val: str,
+    out: Path,
+    probe: ProbeKind = "attentive",
+    label: str = "label",
+    root: str | None = None,
+    num_frames: int | None = None,
+    fps: float | None = None,
+    random_init: bool = True,
+    num_per_class: int | None = None,
+    grid: ProbeSettings = DEFAULT_GRID,
+    seed: int = 0,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    precision: Precision = "fp32",
+    device: Device = "auto",
+    decoder: str = "pyav",
+) -> Report:
+    """Train a probe on a frozen encoder and test it once on videos it has not seen.
+
+    Args:
+        encoder: Folder or .ckpt of the encoder.
+        train: Manifest or folder of labelled videos to train on.
+        val: Manifest or folder of labelled videos to test on; never used to choose anything.
+        out: Folder for the probe (which `vjepa classify` opens) and result.json.
+        probe: Kind of probe.
+        label: Column of the manifests that holds the label.
+        root: Folder that relative paths in the manifests start from (default: the manifest's own).
+        num_frames: Frames of a clip (default: the encoder's).
+        fps: Frames of the clip a second of video (default: every frame). Give the rate of pre-training.
+        random_init: Also probe the same architecture with random weights, to compare.
+        num_per_class: Train with this many clips of each class (default: all).
+        grid: How the probe is trained; a held-out fifth of the training clips chooses from the grids.
+        seed: Of everything drawn by chance.
+        batch_size: Clips the encoder takes at a time.
+        num_workers: Processes that decode videos.
+        precision: Arithmetic of the encoder.
+        device: Where to compute; auto takes a GPU if there is one.
+        decoder: What reads the videos: pyav, decord, or a class path.
+    """
+    model, where = load_encoder(encoder), _device(device)
+    manifests = _labelled(train, val, root=root, label=label)
+    names = manifests[0].label_names
+    out.mkdir(parents=True, exist_ok=True)
+    failures: set[ClipFailure] = set()
+
+    def fitted(network: VideoEncoder) -> ProbeResult:
+        with tempfile.TemporaryDirectory(dir=out, ignore_cleanup_errors=True) as scratch:
+            features = [
+                extract_features(
+                    network.to(where),
+                    eval_clips(manifest, network, num_frames=num_frames, fps=fps, decoder=decoder),
+                    batch_size=batch_size,
+                    num_workers=num_workers,
+                    precision=precision,
+                    scratch=Path(scratch),
+                )
+                for manifest in manifests
+            ]
+            failures.update(*(f.failures for f in features))
+            return _fit(
+                probe,
+                features,
+                manifests,
+                num_per_class=num_per_class,
+                settings=grid,
+                seed=seed,
+                device=where,
+            )
+
+    result = fitted(model)
+    card = ProbeCard(
+        kind=probe,
+        label_names=names,
+        embed_dim=model.embed_dim,
+        num_heads=result.settings.get("num_heads"),
+        depth=result.settings.get("depth"),
+        encoder=str(Path(encoder).resolve()),
+        encoder_digest=digest(model),
+        encoder_config=model.config,
+        num_frames=num_frames or model.config["num_frames"],
+        fps=fps,
+    )
+    save_probe(out, result.probe, card)
+    baseline = fitted(random_twin(model, seed=seed)) if random_init else None
+    return _report(result, baseline, names, sorted(failures, key=lambda failure: failure.path))
+
+
+def classify(
+    *,
+    probe: Path,
+    videos: list[str],
+    encoder: str | None = None,
+    top: int = 5,
+    batch_size: int = 16,
+    device: Device = "auto",
+    decoder: str = "pyav",
+) -> Report:
+    """Label names and probabilities of videos.
+
+    A video that cannot be read gets a line with the reason and the others go on; if none can be read, that is
+    an error (exit code 2).
+
+    Args:
+        probe: Folder written by `vjepa probe`.
+        videos: Video files.
+        encoder: Folder or .ckpt of the probe's encoder (default: where it was when the probe was trained).
+        top: How many labels of each video to name.
+        batch_size: Videos the encoder takes at a time.
+        device: Where to compute; auto takes a GPU if there is one.
+        decoder: What reads the videos: pyav, decord, or a class path.
+    """
+    if top < 1:
+        raise ProbeError(f"top {top}: give at least 1.")
+    head, card = load_probe(probe)
+    path = encoder or card.encoder
+    if encoder is None and not Path(path).exists():
+        raise ProbeError(f"the encoder of this probe is no longer at {path}. Name its place with --encoder.")
+    model = load_encoder(path)
+    check_encoder(card, model, path)
+    manifest = Manifest(
+        rows=tuple(ManifestRow(video) for video in videos), label_names=(), kind="videos", source="the list"
+    )
+    clips = eval_clips(manifest, model, num_frames=card.num_frames, fps=card.fps, decoder=decoder)
+    features = extract_features(model.to(_device(device)), clips, batch_size=batch_size)
+    with torch.no_grad():
+        shares = head(features.tokens.float()).softmax(dim=1)
+    found = {
+        videos[row]: [
+            {"label": card.label_names[i], "probability": float(share[i])}
+            for i in share.argsort(descending=True)[:top].tolist()
+        ]
+        for row, share in zip(features.index.tolist(), shares, strict=True)
+    }
+    reasons = {failure.path: failure.reason for failure in features.failures}
+    return Report(
+        title=f"{card.kind} probe of {len(card.label_names)} classes",
+        rows=[_line(video, found.get(video, []), reasons.get(video, "")) for video in videos],
+        figures={
+            "predictions": found,
+            "failures": [asdict(failure) for failure in features.failures],
+        },
+    )
+
+
+def _line(video: str, labels: list[dict[str, Any]], reason: str) -> dict[str, str]:
+    named = {f"{i}": f"{x['label']} {x['probability']:.3f}" for i, x in enumerate(labels, start=1)}
+    return {"video": video} | (named or {"1": f"cannot be read: {reason}"})
+
+
+def _device(device: Device) -> torch.device:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ProbeError("device cuda: this machine offers none to torch. Give --device cpu or auto.")
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+
+
+def _labelled(train: str, val: str, *, root: str | None, label: str) -> tuple[Manifest, Manifest]:
+    """Both manifests, with the class ids of the first."""
+    first = read_manifest(train, root=root, label_column=label)
+    if not first.label_names:
+        raise ProbeError(
+            f"{train}: {first.describe()}. A probe needs labels: name their column with --label, or give a "
+            "folder of class folders."
+        )
+    return first, read_manifest(val, root=root, label_column=label, label_names=first.label_names)
+
+
+def _fit(
+    kind: ProbeKind, features: list[Features], manifests: tuple[Manifest, Manifest], **options: Any
+) -> ProbeResult:
+    (train, val), (train_manifest, val_manifest) = features, manifests
+    return fit_probe(
+        kind,
+        train.tokens,
+        train.labels(train_manifest),
+        val.tokens,
+        val.labels(val_manifest),
+        num_classes=len(train_manifest.label_names),
+        groups=train.groups(train_manifest),
+        **options,
+    )
+
+
+def _report(
+    result: ProbeResult, baseline: ProbeResult | None, names: tuple[str, ...], failures: list[ClipFailure]
+) -> Report:
+    if not result.converged:
+        log.warning("the probe had not converged: raise --grid.num_steps or --grid.max_iterations")
+    compared = {"encoder": result, "random init": baseline}
+    rows = [
+        {"features": name, "top1": r.top1, "top5": r.top5, "converged": r.converged}
+        for name, r in compared.items()
+        if r is not None
+    ]
+    return Report(
+        title=f"{result.kind} probe, {result.num_train} training and {result.num_val} validation clips",
+        rows=rows,
+        figures={
+            "top1": result.top1,
+            "top5": result.top5,
+            "random_init_top1": None if baseline is None else baseline.top1,
+            "chance": result.chance,
+            "converged": result.converged,
+            "random_init_converged": None if baseline is None else baseline.converged,
+            "num_train": result.num_train,
+            "num_val": result.num_val,
+            "num_failures": len(failures),
+            "per_class": dict(zip(names, result.per_class, strict=True)),
+            "labels": names,
+            "confusion": result.confusion,
+            "chosen": result.settings,
+            "history": [asdict(mark) for mark in result.history],
+            "failures": [asdict(failure) for failure in failures],
+        },
+    )

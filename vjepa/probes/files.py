@@ -1,0 +1,117 @@
+"""A trained probe in a folder: `probe.safetensors`, and `probe.json` with what its scores mean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vjepa.models import VideoEncoder
+from vjepa.models.files import write_tensors, write_text
+from vjepa.probes.attentive import AttentiveProbe
+from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
+from vjepa.probes.linear import LinearProbe
+from vjepa.probes.results import ProbeKind
+
+FORMAT = 1
+WEIGHTS, CARD = "probe.safetensors", "probe.json"
+
+
+@dataclass(frozen=True)
+class ProbeCard:
+    """What must be known beside the weights of a probe.
+
+    `label_names` in the order of the class ids; `encoder` the path of the encoder, `encoder_digest` a hash of
+    its weights; `num_frames` and `fps` of the clips it was trained on (`fps` None: every frame).
+    """
+
+    kind: ProbeKind
+    label_names: tuple[str, ...]
+    embed_dim: int
+    num_heads: int | None
+    depth: int | None
+    encoder: str
+    encoder_digest: str
+    encoder_config: dict[str, Any]
+    num_frames: int
+    fps: float | None
+    format: int = field(default=FORMAT)
+
+
+def digest(network: nn.Module) -> str:
+    """A hash of all weights of a network, to recognise it by."""
+    state = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(network.state_dict().items()):
+        state.update(name.encode())
+        state.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return state.hexdigest()
+
+
+def save_probe(folder: Path, probe: StandardizedProbe, card: ProbeCard) -> None:
+    """Write a probe to `folder`, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(probe.state_dict(), folder / WEIGHTS)
+    write_text(json.dumps(asdict(card), indent=2), folder / CARD)
+
+
+def load_probe(folder: Path) -> tuple[StandardizedProbe, ProbeCard]:
+    """A probe written by `save_probe`, in eval mode, and its card.
+
+    Raises:
+        ProbeError: If the folder holds no such probe, or one that is damaged.
+    """
+    try:
+        stored = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = ProbeCard(**{**stored, "label_names": tuple(stored["label_names"])})
+        tensors = load_file(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        raise ProbeError(
+            f"{folder} has no {CARD} with {WEIGHTS} beside it. Give a folder written by `vjepa probe --out`."
+        ) from error
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ProbeError(f"{folder} holds a damaged probe ({error}). Train it again.") from error
+    probe = _build(card)
+    _fill(probe, tensors, folder)
+    return probe.eval(), card
+
+
+def check_encoder(card: ProbeCard, encoder: VideoEncoder, path: str) -> None:
+    """Refuse an encoder that the probe was not trained on.
+
+    Raises:
+        ProbeError: If its weights are not the ones.
+    """
+    if digest(encoder) != card.encoder_digest:
+        raise ProbeError(
+            f"{path} is not the encoder this probe was trained on: its weights differ. "
+            "Give that one with --encoder, or train a probe on this one."
+        )
+
+
+def _build(card: ProbeCard) -> StandardizedProbe:
+    classes = len(card.label_names)
+    probe: Probe
+    if card.kind == "linear":
+        probe = LinearProbe(embed_dim=card.embed_dim, num_classes=classes)
+    else:
+        assert card.num_heads is not None and card.depth is not None
+        probe = AttentiveProbe(
+            embed_dim=card.embed_dim, num_classes=classes, num_heads=card.num_heads, depth=card.depth
+        )
+    return StandardizedProbe(Standardize(embed_dim=card.embed_dim), probe)
+
+
+def _fill(probe: StandardizedProbe, tensors: dict[str, Tensor], folder: Path) -> None:
+    expected = {name: tensor.shape for name, tensor in probe.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if differing := sorted(name for name, _ in expected.items() ^ found.items()):
+        raise ProbeError(
+            f"{folder / WEIGHTS} does not fit its {CARD}: {', '.join(differing[:4])}. Train it again."
+        )
+    probe.load_state_dict(tensors)
