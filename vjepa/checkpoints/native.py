@@ -7,6 +7,9 @@ one that was trained), `predictor.safetensors` and `config.json`. Loading is str
 from __future__ import annotations
 
 import json
+import pickle
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -143,13 +146,29 @@ def _folder_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _ckpt(path: Path) -> dict[str, Any]:
-    """A `.ckpt` of ours, opened without running anything that is in it."""
+def open_safely(path: Path) -> Any:
+    """Content of a file written by torch, opened without running anything that is in it.
+
+    Raises:
+        CheckpointError: If it is cut off, is no such file, or holds more than tensors and plain values.
+    """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, ValueError, EOFError, OSError, torch.serialization.pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # what fails is said by the error
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (
+        *(RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, AttributeError, TypeError),
+        pickle.UnpicklingError,
+    ) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path} is not a checkpoint that can be opened safely: {reason}") from error
+
+
+def _ckpt(path: Path) -> dict[str, Any]:
+    """A `.ckpt` of ours."""
+    checkpoint = open_safely(path)
     if not isinstance(checkpoint, dict) or "vjepa" not in checkpoint:
-        raise CheckpointError(f"{path} is not a checkpoint of a vjepa run.")
+        raise CheckpointError(
+            f"{path} is not a checkpoint of a vjepa run. `vjepa inspect` tells what it holds."
+        )
     return checkpoint
