@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -76,7 +77,8 @@ def load_probe(folder: Path) -> tuple[StandardizedProbe, ProbeCard]:
         ) from error
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ProbeError(f"{folder} holds a damaged probe ({error}). Train it again.") from error
-    probe = _build(card)
+    with torch.device("meta"):
+        probe = _build(card)
     _fill(probe, tensors, folder)
     return probe.eval(), card
 
@@ -114,4 +116,4 @@ def _fill(probe: StandardizedProbe, tensors: dict[str, Tensor], folder: Path) ->
         raise ProbeError(
             f"{folder / WEIGHTS} does not fit its {CARD}: {', '.join(differing[:4])}. Train it again."
         )
-    probe.load_state_dict(tensors)
+    probe.load_state_dict(tensors, assign=True)

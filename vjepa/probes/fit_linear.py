@@ -39,7 +39,8 @@ def fit_linear(
         weight = torch.zeros(data.num_classes, pooled.shape[1], dtype=pooled.dtype, requires_grad=True)
         bias = torch.zeros(data.num_classes, dtype=pooled.dtype, requires_grad=True)
         marks = _minimise(pooled, data.labels, rows, held, weight, bias, l2, settings.max_iterations)
-        probe = LinearProbe(embed_dim=data.tokens.shape[-1], num_classes=data.num_classes)
+        with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced below
+            probe = LinearProbe(embed_dim=data.tokens.shape[-1], num_classes=data.num_classes)
         with torch.no_grad():
             probe.linear.weight.copy_(weight / std)
             probe.linear.bias.copy_(bias - (weight / std) @ mean)

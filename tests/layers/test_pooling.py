@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vjepa.layers.pooling import AttentivePooler, read_tokens
+from vjepa.probes import AttentiveProbe
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+CLOSE = {"atol": 2e-5, "rtol": 1e-4}  # stated with the fixtures
+
+
+def released(name: str, **sizes) -> tuple[AttentiveProbe, dict[str, torch.Tensor]]:
+    tensors = load_file(FIXTURES / f"{name}.safetensors")
+    weights = {k.removeprefix("w."): v for k, v in tensors.items() if k.startswith("w.")}
+    # V-JEPA's checkpoints hold a projection that its forward never applies
+    weights = {k: v for k, v in weights.items() if ".xattn.proj." not in k}
+    probe = AttentiveProbe(num_heads=4, **sizes)
+    probe.load_state_dict(weights)
+    return probe, tensors
+
+
+def test_reference_outputs_of_depth_1():
+    probe, tensors = released("attentive_probe_v1", embed_dim=48, num_classes=7, depth=1)
+    torch.testing.assert_close(probe.pooler(tensors["in.x"]), tensors["out.pooled"], **CLOSE)
+    torch.testing.assert_close(probe(tensors["in.x"]), tensors["out.logits"], **CLOSE)
+    torch.testing.assert_close(probe(tensors["in.x_small"]), tensors["out.logits_small"], **CLOSE)
+
+
+def test_reference_outputs_of_depth_4():
+    probe, tensors = released("attentive_probe_v2", embed_dim=32, num_classes=9, depth=4)
+    torch.testing.assert_close(probe.pooler(tensors["in.x"]), tensors["out.pooled"], **CLOSE)
+    torch.testing.assert_close(probe(tensors["in.x"]), tensors["out.logits"], **CLOSE)
+    torch.testing.assert_close(probe(0.01 * tensors["in.x"]), tensors["out.logits_x_times_0.01"], **CLOSE)
+
+
+def test_published_parameter_counts():
+    with torch.device("meta"):
+        v1 = AttentiveProbe(embed_dim=1024, num_classes=400, num_heads=16, depth=1)
+        v2 = AttentiveProbe(embed_dim=1024, num_classes=174, num_heads=16, depth=4)
+    unused_projection = 1024 * 1024 + 1024
+    assert sum(p.numel() for p in v1.parameters()) + unused_projection == 13_007_248
+    assert sum(p.numel() for p in v2.parameters()) == 49_514_670
+
+
+def test_each_query_reads_for_itself():
+    pooler = AttentivePooler(embed_dim=16, num_heads=2, num_queries=3, mlp_ratio=2.0)
+    tokens = torch.randn(4, 9, 16)
+    pooled = pooler(tokens)
+    assert pooled.shape == (4, 3, 16)
+    assert pooler.cross_attention_block.mlp.fc1.out_features == 32
+    with torch.no_grad():
+        pooler.query_tokens[:, 1] += 1
+    moved = (pooler(tokens) - pooled).abs().amax(dim=(0, 2)) > 1e-6
+    assert moved.tolist() == [False, True, False]
+
+
+def test_looks_that_stand_together_read_as_alone():
+    first, second = (AttentivePooler(embed_dim=16, num_heads=h) for h in (2, 4))
+    tokens = torch.randn(3, 7, 16)
+    mixed = read_tokens(tokens, torch.cat([first.look(), second.look()]))
+    torch.testing.assert_close(first.pool(mixed[:, :2]), first(tokens))
+    torch.testing.assert_close(second.pool(mixed[:, 2:]), second(tokens))
+
+
+def test_order_of_tokens_does_not_matter():
+    pooler = AttentivePooler(embed_dim=16, num_heads=2, depth=2)
+    tokens = torch.randn(2, 8, 16)
+    torch.testing.assert_close(pooler(tokens.flip(1)), pooler(tokens))
+
+
+def test_depth_and_heads_are_checked():
+    with pytest.raises(ValueError, match="Give 1 or 4"):
+        AttentivePooler(embed_dim=16, num_heads=2, depth=0)
+    with pytest.raises(ValueError, match="divisible by num_heads"):
+        AttentivePooler(embed_dim=16, num_heads=3)
