@@ -10,6 +10,7 @@ from vjepa.types import MaskPair, TokenGrid
 from vjepa.visualize import learning_curves, mask_picture, pca_picture, run_picture
 from vjepa.visualize.curves import read_curves
 from vjepa.visualize.pca import pca_colours
+from vjepa.visualize.run import shares
 from vjepa.visualize.strips import GAP, MOST_TILES, TILE_HEIGHT, shown_tubelets, tile_size
 
 GRID = TokenGrid(t=8, h=4, w=4)
@@ -124,3 +125,11 @@ def test_picture_of_a_run(video, log):
     assert drawn[0].width == drawn[1].width
     assert drawn[1].height > drawn[0].height + TILE_HEIGHT  # a row a strategy
     assert len(np.unique(np.asarray(drawn[1]).reshape(-1, 3), axis=0)) > 1000
+
+
+def test_shares_in_words():
+    pair = TubeBlocks(complement="target").sample(GRID, 3, torch.Generator().manual_seed(0))
+    assert "pale" not in shares(pair, GRID)
+    ids = torch.arange(len(GRID))[None]
+    pair = MaskPair(context=ids[:, :32], target=ids[:, 64:])
+    assert shares(pair, GRID) == "dark: 50% to be predicted\npale: 25% in neither part"

@@ -46,7 +46,7 @@ def run_picture(
     """
     size = tile_size(*video.shape[2:])
     rows: list[Row] = [("A clip", "held out; the first frame of\neach tubelet", clip_strip(video, grid))]
-    rows += [(name, _shares(pair, grid), mask_picture(video, pair, grid)) for name, pair in masks.items()]
+    rows += [(name, shares(pair, grid), mask_picture(video, pair, grid)) for name, pair in masks.items()]
     for name, tokens in (("Trained encoder", target_tokens), ("Random encoder", random_tokens)):
         meaning = f"principal components of its\ntokens; effective rank {effective_rank(tokens):.1f}"
         rows.append((name, meaning, pca_strip(tokens, grid, size)))
@@ -75,13 +75,12 @@ def _composed(rows: list[Row], points: dict[str, list[tuple[int, float]]], title
     return rendered(figure)
 
 
-def _shares(pair: MaskPair, grid: TokenGrid) -> str:
+def shares(pair: MaskPair, grid: TokenGrid) -> str:
     """What is hidden, and what the cut to the batch's smallest row has dropped."""
-    hidden = pair.target.shape[1] / len(grid)
-    dropped = 1 - hidden - pair.context.shape[1] / len(grid)
-    return f"dark: {hidden:.0%} to be predicted" + (
-        f"\npale: {dropped:.0%} in neither part" if dropped else ""
-    )
+    hidden, seen = pair.target.shape[1], pair.context.shape[1]
+    dropped = len(grid) - hidden - seen
+    pale = f"\npale: {dropped / len(grid):.0%} in neither part" if dropped else ""
+    return f"dark: {hidden / len(grid):.0%} to be predicted{pale}"
 
 
 def _label(figure: Any, name: str, meaning: str, *, y: float, unit: float) -> None:
