@@ -1,0 +1,64 @@
+"""The verb `vjepa data world`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vjepa.report import Report
+from vjepa.worlds.world import DONE, SHEET, WorldConfig, WorldError, generate
+
+
+def world_command(
+    *,
+    out: Path,
+    num_train: int = WorldConfig.num_train,
+    num_val: int = WorldConfig.num_val,
+    num_frames: int = WorldConfig.num_frames,
+    size: int = WorldConfig.size,
+    fps: float = WorldConfig.fps,
+    noise: float = WorldConfig.noise,
+    num_distractors: int = WorldConfig.num_distractors,
+    seed: int = WorldConfig.seed,
+    num_workers: int | None = None,
+) -> Report:
+    """Generate labelled videos of a small physical world, with manifests and a sheet to look at.
+
+    Args:
+        out: Folder for train/, val/, train.csv, val.csv and sheet.png.
+        num_train: Training clips.
+        num_val: Validation clips, with patterns and backgrounds that no training clip has.
+        num_frames: Frames of a clip.
+        size: Height and width in pixels; even, at least 32.
+        fps: Frames a second.
+        noise: Deviation of the noise drawn anew for every frame, over the contrast of the main object.
+        num_distractors: Small moving things beside the main object.
+        seed: Of everything: the same settings make the same frames.
+        num_workers: Processes that draw (default: one a core).
+    """
+    if (
+        out.is_dir()
+        and not (out / DONE).is_file()
+        and any(p.name not in ("train", "val") for p in out.iterdir())
+    ):
+        raise WorldError(f"{out} holds other files. Give an empty or a new folder.")
+    config = WorldConfig(
+        num_train=num_train,
+        num_val=num_val,
+        num_frames=num_frames,
+        size=size,
+        fps=fps,
+        noise=noise,
+        num_distractors=num_distractors,
+        seed=seed,
+        num_workers=num_workers,
+    )
+    folder = generate(config, out)
+    megabytes = sum(path.stat().st_size for path in folder.rglob("*.mp4")) / 1e6
+    figures = {
+        "train": str(folder / "train.csv"),
+        "val": str(folder / "val.csv"),
+        "sheet": str(folder / SHEET),
+    }
+    return Report(
+        title="world", figures=figures | {"clips": num_train + num_val, "megabytes": round(megabytes, 1)}
+    )

@@ -1,0 +1,242 @@
+"""One clip before it is drawn: what it shows, and where everything is in each frame.
+
+Every scene holds a hero, a wall, an occluder, a ball and other distractors, whatever happens in it: their presence
+tells nothing. Coordinates are pixels of a 64-pixel picture, x to the right and y down.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float
+
+from vjepa.worlds import shapes
+from vjepa.worlds.physics import (
+    BALL_RADIUS,
+    EVENTS,
+    TICKS,
+    WALL_HALF_LENGTH,
+    WALL_HALF_WIDTH,
+    Motion,
+    simulate,
+)
+from vjepa.worlds.textures import (
+    BACKGROUNDS,
+    TEXTURES,
+    Background,
+    Split,
+    Texture,
+    random_background,
+    random_texture,
+)
+
+SIDE = 64.0
+HERO_RADIUS = (14.0, 16.0)  # of the disc with the hero's area
+OCCLUDER_HALF = (11.0, 14.0)  # half width, half height
+MARGIN = 9.0  # least distance of the hero's middle from the picture's edge
+HERO_TILT = 0.1  # radians either way: shapes are told by their outline, not by how they lie
+CONTRAST = 85.0  # mean difference of luminance between the hero and the background: the unit of noise
+TRIES = 16  # places tried for a piece of inert scenery
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """What a clip shows: all of it follows from these values."""
+
+    split: Split
+    index: int
+    event: str
+    appearance: str
+    texture: str
+    background: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """Of the video, relative to the manifest."""
+        return f"{self.split}/{self.index:06d}.mp4"
+
+    @property
+    def group(self) -> str:
+        """Of clips that share their kinds of paint."""
+        return f"{self.split}-{self.background}-{self.texture}"
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """One thing to paint: `centre` (T, 2) and `angle` (T,) over time, nothing of it beyond `reach` from its centre."""
+
+    outline: shapes.Outline
+    texture: Texture
+    centre: Float[np.ndarray, "t 2"]
+    angle: Float[np.ndarray, "t"]
+    reach: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A clip to draw: the background and its `drift` (T, 2), `sprites` from back to front, the camera's `jitter` (T, 2).
+
+    `motion` and `visible` (T,), the part of the hero that is in the picture and not occluded, are the ground truth.
+    """
+
+    background: Background
+    drift: Float[np.ndarray, "t 2"]
+    sprites: tuple[Sprite, ...]
+    jitter: Float[np.ndarray, "t 2"]
+    motion: Motion
+    visible: Float[np.ndarray, "t"]
+
+
+def clip_spec(split: Split, index: int, *, seed: int) -> ClipSpec:
+    """The clip `index` of a split: events and appearances take turns, so that any 60 clips in a row are balanced."""
+    state = np.random.SeedSequence([seed, ("train", "val").index(split), index])
+    rng = np.random.default_rng(state)
+    return ClipSpec(
+        split=split,
+        index=index,
+        event=EVENTS[index % len(EVENTS)],
+        appearance=shapes.SHAPES[index // len(EVENTS) % len(shapes.SHAPES)],
+        texture=str(rng.choice(TEXTURES[split])),
+        background=str(rng.choice(BACKGROUNDS[split])),
+        seed=int(rng.integers(2**62)),
+    )
+
+
+def compose(spec: ClipSpec, *, num_frames: int, num_distractors: int) -> Scene:
+    """The scene of a clip.
+
+    Args:
+        spec: What it shows.
+        num_frames: Frames of the clip.
+        num_distractors: Small moving things beside the hero; the first is the ball that strikes it in `collide`.
+    """
+    rng = np.random.default_rng([spec.seed, 0])
+    radius, ball_radius = rng.uniform(*HERO_RADIUS), rng.uniform(*BALL_RADIUS)
+    motion = simulate(spec.event, radius=radius, ball_radius=ball_radius, num_frames=num_frames, rng=rng)
+    motion, heading = _placed(motion, sideways=spec.event == "fall", rng=rng)
+    luminance = rng.uniform(105, 150)
+    paint = partial(random_texture, spec.texture, background=luminance, rng=rng)
+    wall, wall_angle = _wall(motion, radius=radius, rng=rng)
+    occluder, tilt = _occluder(motion, heading=heading, radius=radius, rng=rng)
+    half_width, half_height = OCCLUDER_HALF
+    still = np.zeros((num_frames, 2))
+    sprites = [
+        Sprite(
+            outline=partial(shapes.rectangle, half_width=WALL_HALF_WIDTH, half_height=WALL_HALF_LENGTH),
+            texture=paint(contrast=(60, 100)),
+            centre=wall + still,
+            angle=wall_angle + still[:, 0],
+            reach=math.hypot(WALL_HALF_WIDTH, WALL_HALF_LENGTH) + 1,
+        )
+    ]
+    for number in range(num_distractors):
+        path = motion.ball if number == 0 and motion.ball is not None else _straight_path(num_frames, rng)
+        size = ball_radius if number == 0 else rng.uniform(*BALL_RADIUS)
+        sprites.append(_distractor(path, radius=size, texture=paint(contrast=(50, 90)), rng=rng))
+    hero = Sprite(
+        outline=shapes.hero_outline(spec.appearance, radius),
+        texture=paint(contrast=(0.85 * CONTRAST, 1.15 * CONTRAST)),
+        centre=motion.position,
+        angle=motion.angle + rng.uniform(-HERO_TILT, HERO_TILT),
+        reach=2.0 * radius + 1,
+    )
+    screen = Sprite(
+        outline=partial(shapes.rectangle, half_width=half_width, half_height=half_height),
+        texture=paint(contrast=(30, 70)),
+        centre=occluder + still,
+        angle=tilt + still[:, 0],
+        reach=math.hypot(half_width, half_height) + 1,
+    )
+    pace, course = rng.uniform(0.3, 0.9), rng.uniform(0, 2 * math.pi)
+    ticks = np.linspace(0, TICKS, num_frames)[:, None]
+    return Scene(
+        background=random_background(spec.background, luminance=luminance, rng=rng),
+        drift=rng.uniform(0, 96, size=2) + pace * ticks * np.array([math.cos(course), math.sin(course)]),
+        sprites=(*sprites, hero, screen),
+        jitter=rng.normal(0, 0.4, size=(num_frames, 2)),
+        motion=motion,
+        visible=_visible(motion.position, occluder, tilt, radius=radius),
+    )
+
+
+def _placed(motion: Motion, *, sideways: bool, rng: np.random.Generator) -> tuple[Motion, float]:
+    """Turns a motion to a random heading (up or down if it falls), and moves it so that all of it is in the picture."""
+    heading = float(rng.choice((-0.5, 0.5)) * math.pi if sideways else rng.uniform(0, 2 * math.pi))
+    mirrored = bool(rng.random() < 0.5)
+    turned = motion.placed(heading=heading, mirrored=mirrored, offset=np.zeros(2))
+    low, high = MARGIN - turned.position.min(axis=0), SIDE - MARGIN - turned.position.max(axis=0)
+    middle, slack = (low + high) / 2, np.maximum(high - low, 0) / 2
+    offset = middle + slack * rng.uniform(-1, 1, size=2)
+    return motion.placed(heading=heading, mirrored=mirrored, offset=offset), heading
+
+
+def _wall(motion: Motion, *, radius: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Middle and angle of the wall: the one that is hit, or one the hero keeps clear of."""
+    if motion.wall is not None:
+        along = motion.wall[1] - motion.wall[0]
+        return motion.wall.mean(axis=0), math.atan2(along[1], along[0]) - math.pi / 2
+    middles, angles = rng.uniform(4, SIDE - 4, size=(TRIES, 2)), rng.uniform(0, math.pi, size=TRIES)
+    offset = motion.position[None] - middles[:, None]
+    across = offset[..., 0] * np.cos(angles)[:, None] + offset[..., 1] * np.sin(angles)[:, None]
+    along = -offset[..., 0] * np.sin(angles)[:, None] + offset[..., 1] * np.cos(angles)[:, None]
+    gap = (
+        np.hypot(across, np.maximum(np.abs(along) - WALL_HALF_LENGTH, 0)).min(axis=1)
+        - radius
+        - WALL_HALF_WIDTH
+    )
+    chosen = int(np.argmax(gap > 1)) if (gap > 1).any() else int(np.argmax(gap))
+    return middles[chosen], float(angles[chosen])
+
+
+def _occluder(
+    motion: Motion, *, heading: float, radius: float, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """Middle and angle of the occluder: on the path of a pass, elsewhere where it never hides most of the hero."""
+    if motion.cover is not None:
+        return motion.cover, heading
+    middles, angles = rng.uniform(4, SIDE - 4, size=(TRIES, 2)), rng.uniform(0, math.pi, size=TRIES)
+    least = np.array(
+        [_visible(motion.position, m, a, radius=radius).min() for m, a in zip(middles, angles, strict=True)]
+    )
+    chosen = int(np.argmax(least > 0.5)) if (least > 0.5).any() else int(np.argmax(least))
+    return middles[chosen], float(angles[chosen])
+
+
+def _visible(
+    position: Float[np.ndarray, "t 2"], occluder: Float[np.ndarray, "2"], angle: float, *, radius: float
+) -> Float[np.ndarray, "t"]:
+    """The part of a disc at `position` that is inside the picture and not behind the occluder."""
+    turns = np.arange(32) * 2.399963  # golden angle: the points of a sunflower fill a disc evenly
+    spread = radius * np.sqrt((np.arange(32) + 0.5) / 32)
+    points = position[:, None] + np.stack([spread * np.cos(turns), spread * np.sin(turns)], axis=1)
+    x, y = points[..., 0] - occluder[0], points[..., 1] - occluder[1]
+    u, v = x * math.cos(angle) + y * math.sin(angle), -x * math.sin(angle) + y * math.cos(angle)
+    hidden = (np.abs(u) < OCCLUDER_HALF[0]) & (np.abs(v) < OCCLUDER_HALF[1])
+    outside = ((points < 0) | (points > SIDE)).any(axis=-1)
+    return 1.0 - (hidden | outside).mean(axis=1)
+
+
+def _straight_path(num_frames: int, rng: np.random.Generator) -> Float[np.ndarray, "t 2"]:
+    speed, course = rng.uniform(1.5, 3.4), rng.uniform(0, 2 * math.pi)
+    ticks = np.linspace(0, TICKS, num_frames) - rng.uniform(0, TICKS)
+    return rng.uniform(6, SIDE - 6, size=2) + speed * ticks[:, None] * np.array(
+        [math.cos(course), math.sin(course)]
+    )
+
+
+def _distractor(
+    path: Float[np.ndarray, "t 2"], *, radius: float, texture: Texture, rng: np.random.Generator
+) -> Sprite:
+    depth = rng.uniform(0.1, 0.3)
+    spin = rng.uniform(-0.2, 0.2) * TICKS
+    return Sprite(
+        outline=partial(shapes.blob, radius=radius, lobes=int(rng.integers(2, 6)), depth=depth),
+        texture=texture,
+        centre=path,
+        angle=rng.uniform(0, 2 * math.pi) + np.linspace(0, spin, len(path)),
+        reach=radius * (1 + depth) + 1,
+    )

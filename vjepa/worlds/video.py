@@ -1,0 +1,39 @@
+"""Writes frames as an mp4 file: h264, yuv420p, one keyframe, no B-frames, so that it is quick to decode."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+CRF = 22  # quality of x264, 0 (lossless) to 51: the noise must survive
+
+
+def write_video(path: Path, frames: UInt8[np.ndarray, "t h w 3"], *, fps: float) -> None:
+    """Writes RGB frames, whole or not at all: a killed write leaves no file of that name.
+
+    Args:
+        path: Of the mp4 file; the folder must exist.
+        frames: RGB (T, H, W, 3); height and width even.
+        fps: Frames a second.
+    """
+    partial = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
+    rate = Fraction(fps).limit_denominator(1001)
+    try:
+        with av.open(str(partial), "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=rate)
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = "yuv420p"
+            stream.thread_count = 1
+            stream.options = {"preset": "veryfast", "crf": str(CRF), "bf": "0", "g": str(len(frames))}
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

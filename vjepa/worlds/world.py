@@ -1,0 +1,200 @@
+"""A whole world on disk: videos, manifests, a sheet to look at, and the settings it was made with."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vjepa.worlds.render import render
+from vjepa.worlds.scenes import ClipSpec, clip_spec, compose
+from vjepa.worlds.textures import Split
+from vjepa.worlds.video import write_video
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # goes into the folder's name: another renderer makes another world
+DONE = "world.json"  # written last: a folder without it is unfinished
+SHEET = "sheet.png"
+COLUMNS = ("path", "label", "appearance", "event", "group", "seed")
+SPLITS: tuple[Split, ...] = ("train", "val")
+CHUNK = 32  # clips a worker is given at a time
+NOTICE_SECONDS = 10.0  # between two lines of progress
+
+
+class WorldError(ValueError):
+    """A world that cannot be made, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """A generated world of short labelled videos; the same settings make the same frames.
+
+    Args:
+        root: Folder that worlds are kept in; null for `.cache/vjepa/worlds` of the user's home.
+        num_train: Training clips.
+        num_val: Validation clips, with patterns and backgrounds that no training clip has.
+        num_frames: Frames of a clip, at least 8.
+        size: Height and width in pixels; even, at least 32.
+        fps: Frames a second.
+        noise: Deviation of the noise drawn anew for every frame, over the contrast of the main object.
+        num_distractors: Small moving things beside the main object, at least 1.
+        seed: Of everything.
+        num_workers: Processes that draw; null for one a core.
+    """
+
+    root: str | None = None
+    num_train: int = 3000
+    num_val: int = 600
+    num_frames: int = 16
+    size: int = 32
+    fps: float = 8.0
+    noise: float = 0.5
+    num_distractors: int = 1
+    seed: int = 0
+    num_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        limits = {"num_train": 1, "num_val": 1, "num_frames": 8, "size": 32, "num_distractors": 1, "seed": 0}
+        for name, least in limits.items():
+            if getattr(self, name) < least:
+                raise WorldError(f"{name} is {getattr(self, name)}, of a world at least {least}.")
+        if self.size % 2 or self.noise < 0 or self.fps <= 0:
+            raise WorldError(
+                f"size {self.size}, noise {self.noise}, fps {self.fps}: size must be even (h264), "
+                "noise at least 0, fps above 0."
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where this world is kept, by its settings."""
+        root = Path(self.root).expanduser() if self.root else Path.home() / ".cache" / "vjepa" / "worlds"
+        digest = hashlib.blake2b(json.dumps(self.settings, sort_keys=True).encode(), digest_size=5)
+        return root / f"world-{digest.hexdigest()}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides about the frames."""
+        return {k: v for k, v in asdict(self).items() if k not in ("root", "num_workers")} | {
+            "version": VERSION
+        }
+
+    def build(self) -> Path:
+        """The folder of this world, generated if it is not there; safe to call from several processes."""
+        return generate(self, self.folder)
+
+
+def generate(config: WorldConfig, folder: Path) -> Path:
+    """Write the world to `folder`, unless it is there already; an interrupted world is taken up.
+
+    Args:
+        config: What to draw.
+        folder: Where to; made if need be.
+
+    Raises:
+        WorldError: If the folder holds another world.
+    """
+    if (folder / DONE).is_file():
+        if json.loads((folder / DONE).read_text()) != config.settings:
+            raise WorldError(f"{folder} holds a world of other settings. Give another folder, or delete it.")
+        return folder
+    log.info("drawing %d clips to %s", config.num_train + config.num_val, folder)
+    started = time.monotonic()
+    specs = {split: list(clip_specs(config, split)) for split in SPLITS}
+    for split in SPLITS:
+        (folder / split).mkdir(parents=True, exist_ok=True)
+    missing = [s for split in SPLITS for s in specs[split] if not (folder / s.path).is_file()]
+    _draw_all(missing, config, folder)
+    for split in SPLITS:
+        _write_manifest(specs[split], folder / f"{split}.csv")
+    _write_sheet(specs, config, folder / SHEET)
+    _write_text(folder / DONE, json.dumps(config.settings, indent=2))
+    log.info("drew %d clips in %.0f s", len(missing), time.monotonic() - started)
+    return folder
+
+
+def clip_specs(config: WorldConfig, split: Split) -> Iterator[ClipSpec]:
+    """What the clips of a split show, in the order of its manifest."""
+    count = config.num_train if split == "train" else config.num_val
+    return (clip_spec(split, index, seed=config.seed) for index in range(count))
+
+
+def draw(spec: ClipSpec, config: WorldConfig) -> UInt8[np.ndarray, "t h w 3"]:
+    """Frames of one clip: a function of its spec and of the world's settings alone."""
+    scene = compose(spec, num_frames=config.num_frames, num_distractors=config.num_distractors)
+    return render(scene, size=config.size, noise=config.noise, rng=np.random.default_rng([spec.seed, 1]))
+
+
+def _draw_all(specs: list[ClipSpec], config: WorldConfig, folder: Path) -> None:
+    workers = config.num_workers or os.cpu_count() or 1
+    chunks = [specs[i : i + CHUNK] for i in range(0, len(specs), CHUNK)]
+    work = partial(_draw_chunk, config=config, folder=folder)
+    if workers == 1 or len(chunks) == 1:
+        _follow(map(work, chunks), len(specs))
+        return
+    # spawned, not forked: the caller may hold threads
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
+        _follow(pool.map(work, chunks), len(specs))
+
+
+def _draw_chunk(specs: list[ClipSpec], *, config: WorldConfig, folder: Path) -> int:
+    for spec in specs:
+        write_video(folder / spec.path, draw(spec, config), fps=config.fps)
+    return len(specs)
+
+
+def _follow(done: Iterable[int], total: int) -> None:
+    count, noticed = 0, time.monotonic()
+    for number in done:
+        count += number
+        if time.monotonic() - noticed > NOTICE_SECONDS:
+            noticed = time.monotonic()
+            log.info("drew %d of %d clips", count, total)
+
+
+def _write_manifest(specs: list[ClipSpec], path: Path) -> None:
+    rows = [(s.path, s.event, s.appearance, s.event, s.group, s.seed) for s in specs]
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
+def _write_sheet(specs: dict[Split, list[ClipSpec]], config: WorldConfig, path: Path) -> None:
+    """A picture of clips, a row each: the first of each event, every other frame, noisy and clean."""
+    from PIL import Image
+
+    clean = replace(config, noise=0.0)
+    strips = []
+    for split in SPLITS:
+        first = {spec.event: spec for spec in reversed(specs[split])}
+        for event in sorted(first):
+            for settings in (config, clean):
+                strips.append(np.concatenate(list(draw(first[event], settings)[::2]), axis=1))
+    sheet = Image.fromarray(np.concatenate(strips))
+    zoom = max(1, 96 // config.size)
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST).save(temporary, "png")
+    os.replace(temporary, path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    temporary.write_text(text)
+    os.replace(temporary, path)
