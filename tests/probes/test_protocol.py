@@ -147,9 +147,8 @@ def test_convergence_is_judged_by_the_last_quarter_or_by_solved_training_clips()
 def test_the_best_of_a_grid_breaks_ties_by_loss():
     probe = StandardizedProbe(Standardize(embed_dim=4), LinearProbe(embed_dim=4, num_classes=2))
     found = [(0.5, 0.1), (0.7, 0.9), (0.7, 0.8)]
-    trials = [
-        Trial({"lr": i}, probe, (Mark(1, 0.0, 0.0, loss, right),)) for i, (right, loss) in enumerate(found)
-    ]
+    marks = [Mark(1, 0.0, 0.0, loss, right) for right, loss in found]
+    trials = [Trial({"lr": i}, probe, (mark,)) for i, mark in enumerate(marks)]
     assert best_trial(trials).setting == {"lr": 2}
 
 
@@ -213,6 +212,6 @@ def test_bad_labels_are_refused_and_the_advice_works():
 def test_a_probe_that_has_not_converged_trains_twice_as_long(monkeypatch):
     monkeypatch.setattr("vjepa.probes.fit_attentive.LEAST_STEPS", 20)
     monkeypatch.setattr("vjepa.probes.fit_attentive.EPOCHS", 1)
-    slow, fast = (ProbeSettings(lr=(lr,), batch_size=40) for lr in (1e-4, 0.0))
+    slow, fast = (ProbeSettings(lr=(lr,), batch_size=40) for lr in (1e-2, 0.0))
     assert fitted("attentive", settings=slow).settings["num_steps"] == 40
     assert fitted("attentive", settings=fast).settings["num_steps"] == 20

@@ -59,7 +59,7 @@ class Standardize(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Tokens of any float type to standardised fp32."""
-        return (tokens.float() - self.mean) / self.std
+        return torch.addcmul(-self.mean / self.std, tokens.float(), 1 / self.std)  # one pass over the tokens
 
 
 class StandardizedProbe(Probe):

@@ -15,7 +15,7 @@ from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
 from vjepa.probes.features import Features, Precision, eval_clips, extract_features, random_twin
-from vjepa.probes.files import ProbeCard, check_encoder, digest, load_probe, save_probe
+from vjepa.probes.files import card_of, check_encoder, load_probe, save_probe
 from vjepa.probes.protocol import fit_probe
 from vjepa.probes.results import ProbeKind, ProbeResult
 from vjepa.probes.trials import ProbeSettings
@@ -91,30 +91,12 @@ def probe(
                 for manifest in manifests
             ]
             failures.update(*(f.failures for f in features))
-            return _fit(
-                probe,
-                features,
-                manifests,
-                num_per_class=num_per_class,
-                settings=grid,
-                seed=seed,
-                device=where,
-            )
+            options = {"num_per_class": num_per_class, "settings": grid, "seed": seed, "device": where}
+            return _fit(probe, features, manifests, **options)
 
     result = fitted(model)
-    card = ProbeCard(
-        kind=probe,
-        label_names=names,
-        embed_dim=model.embed_dim,
-        num_heads=result.settings.get("num_heads"),
-        depth=result.settings.get("depth"),
-        encoder=str(Path(encoder).resolve()),
-        encoder_digest=digest(model),
-        encoder_config=model.config,
-        num_frames=num_frames or model.config["num_frames"],
-        fps=fps,
-    )
-    save_probe(out, result.probe, card)
+    frames = num_frames or model.config["num_frames"]
+    save_probe(out, result.probe, card_of(result, names, model, encoder, num_frames=frames, fps=fps))
     baseline = fitted(random_twin(model, seed=seed)) if random_init else None
     return _report(result, baseline, names, sorted(failures, key=lambda failure: failure.path))
 

@@ -18,7 +18,7 @@ from vjepa.models.files import write_tensors, write_text
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
 from vjepa.probes.linear import LinearProbe
-from vjepa.probes.results import ProbeKind
+from vjepa.probes.results import ProbeKind, ProbeResult
 
 FORMAT = 1
 WEIGHTS, CARD = "probe.safetensors", "probe.json"
@@ -52,6 +52,39 @@ def digest(network: nn.Module) -> str:
         state.update(name.encode())
         state.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return state.hexdigest()
+
+
+def card_of(
+    result: ProbeResult,
+    label_names: tuple[str, ...],
+    encoder: VideoEncoder,
+    path: str,
+    *,
+    num_frames: int,
+    fps: float | None,
+) -> ProbeCard:
+    """The card of a trained probe.
+
+    Args:
+        result: What training gave.
+        label_names: In the order of the class ids.
+        encoder: The encoder whose features it takes.
+        path: Where that encoder lies.
+        num_frames: Frames of a clip.
+        fps: Frames of the clip a second of video; None: every frame.
+    """
+    return ProbeCard(
+        kind=result.kind,
+        label_names=label_names,
+        embed_dim=encoder.embed_dim,
+        num_heads=result.settings.get("num_heads"),
+        depth=result.settings.get("depth"),
+        encoder=str(Path(path).resolve()),
+        encoder_digest=digest(encoder),
+        encoder_config=encoder.config,
+        num_frames=num_frames,
+        fps=fps,
+    )
 
 
 def save_probe(folder: Path, probe: StandardizedProbe, card: ProbeCard) -> None:

@@ -58,7 +58,11 @@ class ProbeResult:
 
 
 def has_converged(history: Sequence[Progress]) -> bool:
-    """Whether the last quarter of the steps changed little, or the training clips are solved."""
+    """Whether the last quarter of the steps changed little, or the training clips are solved.
+
+    The learning rate falls to 0 in that quarter, so a rate that is far too low looks converged as well: the
+    training accuracy in the history tells the two apart.
+    """
     before, last = history[-2], history[-1]
     change = abs(before.train_loss - last.train_loss) / max(before.train_loss, 1e-12)
     return change < SETTLED_LOSS_CHANGE or last.train_accuracy > SOLVED_ACCURACY
