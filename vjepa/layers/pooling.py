@@ -86,7 +86,7 @@ class CrossAttentionBlock(nn.Module):
         self.mlp = Mlp(embed_dim, int(embed_dim * mlp_ratio))
 
     def look(self, queries: Float[Tensor, "1 q d"]) -> Float[Tensor, "looks d"]:
-        """Directions to read normed tokens by; they hold the scale of `norm1`, whose shift changes no share."""
+        """Directions to read normed tokens by; `norm1` scales them (its shift changes no share)."""
         return self.xattn.look(queries) * self.norm1.weight
 
     def forward(
