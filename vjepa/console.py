@@ -44,8 +44,8 @@ def show(report: Report) -> None:
         return
     if report.title:
         say(report.title)
-    for row in report.rows:
-        say("  ".join(f"{key}: {_text(value)}" for key, value in row.items()))
+    for line in _aligned(report.rows):
+        say(line)
     for key, value in _scalars(report).items():
         say(f"{key}: {_text(value)}")
 
@@ -70,6 +70,18 @@ def _show_tables(report: Report) -> None:
         console.print(table, markup=False)
 
 
+def _aligned(rows: list[dict[str, Any]]) -> list[str]:
+    """Rows as columns of plain text, the names of the columns first.
+
+    >>> _aligned([{"what": "loss", "value": 0.5}, {"what": "rank"}])
+    ['what  value', 'loss  0.5', 'rank']
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = [columns, *([_text(row[key]) if key in row else "" for key in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
+    return ["  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip() for line in table if columns]
+
+
 def _scalars(report: Report) -> dict[str, Any]:
     """Figures short enough to show; long ones (a confusion matrix) are for `result.json`."""
     return {key: value for key, value in report.figures.items() if not isinstance(value, (dict, list, tuple))}
@@ -89,3 +101,5 @@ def log_to_stderr() -> None:
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("vjepa").setLevel(logging.INFO)
+    logging.getLogger("lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # sets itself to INFO, with a handler of its own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,14 @@ from vjepa.usage import UsageError
 log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
+QUIET = (  # Lightning's own, of no use to who runs a recipe
+    r".*isinstance\(treespec, LeafSpec\)",
+    r".*The number of training batches .* is smaller than the logging interval",
+    r".*does not have many workers which may be a bottleneck",
+    r".*is not in the `val_dataloaders`",
+    r"\s*By default only one JsonargparseDeprecationWarning",
+    r"\s*``instantiate_classes`` was deprecated",
+)
 STEPS_BETWEEN_CHECKPOINTS = 200
 
 
@@ -37,6 +46,8 @@ def main(verb: str, argv: Sequence[str]) -> Report:
     Returns:
         What was measured: of a fit, loss and health and, where the recipe asks for it, probes and a picture.
     """
+    for noise in QUIET:
+        warnings.filterwarnings("ignore", message=noise)
     cli = FitCLI(
         PretrainModule,
         VideoDataModule,

@@ -56,8 +56,12 @@ def report_run(
         settings: Which probes, and whether to draw; None for loss and health alone.
     """
     rows: list[dict[str, Any]] = _health_rows(trainer)
-    figures: dict[str, Any] = {row["what"]: row["trained"] for row in rows}
-    figures |= {"steps": trainer.global_step, "failed_clips": len(data.ledger.reasons), "log_dir": str(trainer.log_dir)}
+    figures: dict[str, Any] = {
+        "health": {row["what"]: row["trained"] for row in rows},
+        "steps": trainer.global_step,
+        "failed_clips": len(data.ledger.reasons),
+        "log_dir": str(trainer.log_dir),
+    }
     if settings is not None and data.val_manifest is not None:
         encoder = module.objective.target_encoder
         twin = random_twin(encoder, seed=module.seed)
@@ -86,21 +90,21 @@ def probe_scores(
     seed: int,
 ) -> dict[str, dict[str, float]]:
     """Top-1 of each kind of probe, on the trained encoder and on its random twin, with chance."""
-    manifests = {
-        split: read_manifest(str(data.sources[split]), root=data.root, label_column=label)
-        for split in ("train", "val")
-    }
+    train = read_manifest(str(data.sources["train"]), root=data.root, label_column=label)
+    val = read_manifest(
+        str(data.sources["val"]), root=data.root, label_column=label, label_names=train.label_names
+    )
     scores: dict[str, dict[str, float]] = {}
     for kind in kinds:
         results = [
             fit_probe(
                 kind,
                 features["train"].tokens,
-                features["train"].labels(manifests["train"]),
+                features["train"].labels(train),
                 features["val"].tokens,
-                features["val"].labels(manifests["val"]),
-                num_classes=len(manifests["train"].label_names),
-                groups=features["train"].groups(manifests["train"]),
+                features["val"].labels(val),
+                num_classes=len(train.label_names),
+                groups=features["train"].groups(train),
                 seed=seed,
             )
             for features in (trained, untrained)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import lightning as L
 from torch.utils.data import DataLoader
@@ -19,17 +19,11 @@ from vjepa.data.order import EpochBatches
 from vjepa.data.sampling import ClipSampler
 from vjepa.data.transforms import ClipTransform, TrainTransform
 from vjepa.types import ClipBatch
+from vjepa.worlds import WorldConfig
 
 log = logging.getLogger(__name__)
 
 Split = Literal["train", "val"]
-
-
-@runtime_checkable
-class WorldConfig(Protocol):
-    """What makes a folder with train.csv and val.csv."""
-
-    def build(self) -> Path: ...
 
 
 class VideoDataModule(L.LightningDataModule):

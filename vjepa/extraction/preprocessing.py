@@ -23,13 +23,13 @@ class ClipToInput:
 
 
 def eval_transform(encoder: VideoEncoder) -> EvalTransform:
-    """The published single view at the encoder's native height and width.
+    """The largest central view, at the encoder's native height and width: what probes see, too.
 
-    >>> eval_transform(VideoEncoder(img_size=64, depth=1)).size
-    (64, 64)
+    >>> eval_transform(VideoEncoder(img_size=64, depth=1)).short_side
+    64
     """
     size = encoder.config["img_size"]
-    return EvalTransform(size=size)
+    return EvalTransform(size=size, short_side=size if isinstance(size, int) else min(size))
 
 
 def default_transform(encoder: VideoEncoder) -> ClipToInput:

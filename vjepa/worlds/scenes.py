@@ -118,7 +118,7 @@ def compose(spec: ClipSpec, *, num_frames: int, num_distractors: int) -> Scene:
     radius, ball_radius = rng.uniform(*HERO_RADIUS), rng.uniform(*BALL_RADIUS)
     motion = simulate(spec.event, radius=radius, ball_radius=ball_radius, num_frames=num_frames, rng=rng)
     motion, heading = _placed(motion, sideways=spec.event == "fall", rng=rng)
-    luminance = rng.uniform(105, 150)
+    luminance = rng.uniform(75, 115)
     paint = partial(random_texture, spec.texture, background=luminance, rng=rng)
     wall, wall_angle = _wall(motion, radius=radius, rng=rng)
     occluder, tilt = _occluder(motion, heading=heading, radius=radius, rng=rng)
