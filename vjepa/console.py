@@ -79,7 +79,9 @@ def _aligned(rows: list[dict[str, Any]]) -> list[str]:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     table = [columns, *([_text(row[key]) if key in row else "" for key in columns] for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
-    return ["  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip() for line in table if columns]
+    return [
+        "  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip() for line in table if columns
+    ]
 
 
 def _scalars(report: Report) -> dict[str, Any]:
@@ -101,5 +103,3 @@ def log_to_stderr() -> None:
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("vjepa").setLevel(logging.INFO)
-    logging.getLogger("lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # sets itself to INFO, with a handler of its own

@@ -19,7 +19,14 @@ from vjepa.data import VideoDataModule
 from vjepa.parsing import explained
 from vjepa.report import Report, write_result
 from vjepa.run_report import ReportSettings, report_run
-from vjepa.training import AtomicCheckpointIO, ExportEncoder, LastCheckpoint, PretrainModule, ProgressLines
+from vjepa.training import (
+    AtomicCheckpointIO,
+    ExportEncoder,
+    LastCheckpoint,
+    PretrainModule,
+    ProgressLines,
+    keeps_files,
+)
 from vjepa.usage import UsageError
 
 log = logging.getLogger(__name__)
@@ -48,15 +55,17 @@ def main(verb: str, argv: Sequence[str]) -> Report:
     """
     for noise in QUIET:
         warnings.filterwarnings("ignore", message=noise)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(
+            logging.WARNING
+        )  # they set themselves to INFO when they are imported
     cli = FitCLI(
         PretrainModule,
         VideoDataModule,
         seed_everything_default=0,
         auto_configure_optimizers=False,  # else every verb grows a second, dead --optimizer
         load_from_checkpoint_support=False,
-        parser_kwargs={
-            key: {"allow_abbrev": False, "exit_on_error": False} for key in FitCLI.subcommands()
-        }
+        parser_kwargs={key: {"allow_abbrev": False, "exit_on_error": False} for key in FitCLI.subcommands()}
         | {"prog": "vjepa", "allow_abbrev": False, "exit_on_error": False},
         args=[verb, *argv],
     )
@@ -80,7 +89,9 @@ class FitCLI(LightningCLI):
         """Add the end-of-run report, and one seed for masks and data."""
         for part in ("model", "data"):
             parser.link_arguments("seed_everything", f"{part}.seed", compute_fn=int)
-        parser.add_argument("--report", type=ReportSettings | None, default=None, help="report at the end of a fit")
+        parser.add_argument(
+            "--report", type=ReportSettings | None, default=None, help="report at the end of a fit"
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, or explain in one line what is wrong."""
@@ -98,6 +109,7 @@ class FitCLI(LightningCLI):
         kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings, on_terminal)]
         kwargs["enable_progress_bar"] = on_terminal and settings.enable_progress_bar is not False
         kwargs["plugins"] = [*(settings.plugins or []), AtomicCheckpointIO()]
+        kwargs["enable_model_summary"] = bool(settings.enable_model_summary)
         kwargs["use_distributed_sampler"] = False  # the datamodule's own sampler knows the ranks
         root = run_root(self.config[self.config.subcommand])
         if settings.logger in (None, True):
@@ -108,7 +120,7 @@ class FitCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Sum up the run."""
-        if self.trainer.fast_dev_run or not self.trainer.is_global_zero:
+        if not keeps_files(self.trainer) or not self.trainer.is_global_zero:
             return
         settings = self.config_init[self.config.subcommand]
         self.outcome = report_run(self.trainer, self.model, self.datamodule, settings.report)
@@ -152,5 +164,7 @@ def newest_checkpoint(root: Path) -> Path:
     """
     found = sorted(root.glob(f"**/{LAST}"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise UsageError(f"--ckpt_path last: no {LAST} below {root}. Give the file, or --trainer.default_root_dir.")
+        raise UsageError(
+            f"--ckpt_path last: no {LAST} below {root}. Give the file, or --trainer.default_root_dir."
+        )
     return found[-1]

@@ -18,6 +18,7 @@ from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from vjepa.models import VideoEncoder
 from vjepa.objectives import LatentPrediction
 from vjepa.probes import Features, ProbeKind, extract_features, fit_probe, random_twin
+from vjepa.probes.features import Precision
 from vjepa.report import Report
 from vjepa.training import PretrainModule
 from vjepa.types import MaskPair
@@ -25,7 +26,15 @@ from vjepa.visualize import run_picture
 
 log = logging.getLogger(__name__)
 
-HEALTH = ("loss", "loss_over_mean", "target_std", "target_rank", "target_cosine", "prediction_std", "prediction_rank")
+HEALTH = (
+    "loss",
+    "loss_over_mean",
+    "target_std",
+    "target_rank",
+    "target_cosine",
+    "prediction_std",
+    "prediction_rank",
+)
 PICTURE = "report.png"
 
 
@@ -150,7 +159,7 @@ def _health_rows(trainer: L.Trainer) -> list[dict[str, Any]]:
 
 
 def _features(encoder: VideoEncoder, data: VideoDataModule, trainer: L.Trainer) -> dict[str, Features]:
-    precision = "bf16" if "bf16" in str(trainer.precision) else "fp32"
+    precision: Precision = "bf16" if "bf16" in str(trainer.precision) else "fp32"
     return {
         split: extract_features(encoder, data.clips(split), num_workers=data.num_workers, precision=precision)
         for split in ("train", "val")

@@ -1,6 +1,19 @@
 """Pre-training: the module, its health, and what happens around the loop."""
 
-from vjepa.training.callbacks import AtomicCheckpointIO, ExportEncoder, LastCheckpoint, ProgressLines
+from vjepa.training.callbacks import (
+    AtomicCheckpointIO,
+    ExportEncoder,
+    LastCheckpoint,
+    ProgressLines,
+    keeps_files,
+)
 from vjepa.training.module import PretrainModule
 
-__all__ = ["AtomicCheckpointIO", "ExportEncoder", "LastCheckpoint", "PretrainModule", "ProgressLines"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "ExportEncoder",
+    "LastCheckpoint",
+    "PretrainModule",
+    "ProgressLines",
+    "keeps_files",
+]

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -20,10 +20,18 @@ from vjepa.objectives import Objective
 log = logging.getLogger(__name__)
 
 
+def keeps_files(trainer: L.Trainer) -> bool:
+    """Whether a run leaves files: not one that only tries a batch (`fast_dev_run`)."""
+    only_tries = cast("Any", trainer).fast_dev_run  # set by the trainer, not declared by it
+    return trainer.log_dir is not None and not only_tries
+
+
 class AtomicCheckpointIO(CheckpointIO):
     """Writes a checkpoint beside its place and moves it there whole: a killed run leaves the last good one."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
         """Write `checkpoint` to `path`."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,12 +66,12 @@ class ExportEncoder(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the folder, from the first rank."""
-        if not trainer.is_global_zero or trainer.log_dir is None or trainer.fast_dev_run:
+        if not trainer.is_global_zero or not keeps_files(trainer):
             return
         objective = pl_module.objective
         assert isinstance(objective, Objective)
         self.folder = save_folder(
-            Path(trainer.log_dir) / "export",
+            Path(str(trainer.log_dir)) / "export",
             objective.target_encoder,
             context_encoder=objective.context_encoder,
             predictor=objective.predictor,
@@ -83,8 +91,8 @@ class LastCheckpoint(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the checkpoint; a run that only tries one batch leaves none."""
-        if trainer.log_dir is not None and not trainer.fast_dev_run:
-            trainer.save_checkpoint(Path(trainer.log_dir) / "checkpoints" / self.name)
+        if keeps_files(trainer):
+            trainer.save_checkpoint(Path(str(trainer.log_dir)) / "checkpoints" / self.name)
 
 
 class ProgressLines(L.Callback):

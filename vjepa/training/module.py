@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -16,6 +17,8 @@ from vjepa.objectives import Objective
 from vjepa.optim import Schedule, decay_groups, ema_update
 from vjepa.training.health import feature_health, network_health
 from vjepa.types import ClipBatch
+
+log = logging.getLogger(__name__)
 
 VALIDATION_EPOCH = 2**32 - 1  # a mask stream of its own, the same in every validation
 
@@ -63,6 +66,9 @@ class PretrainModule(L.LightningModule):
                 "Set --trainer.max_steps or --trainer.max_epochs."
             )
         self.total_steps = int(total)
+        networks = (self.objective.context_encoder, self.objective.predictor)
+        sizes = [sum(p.numel() for p in network.parameters()) / 1e6 for network in networks]
+        log.info("encoder %.2f M, predictor %.2f M parameters, %d steps", *sizes, self.total_steps)
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor | None:
         """Loss of one batch; a batch without a readable clip is skipped."""

@@ -57,7 +57,7 @@ def _paint(
 def _noise(
     num_frames: int, size: int, *, sigma: float, rng: np.random.Generator
 ) -> Float[np.ndarray, "t size size 3"]:
-    """Unpredictable light: half white and half in blocks of 2 (which compression keeps), colour in blocks of 4, flicker."""
+    """Unpredictable light: half white, half in blocks of 2 (compression keeps them), colour in blocks of 4, flicker."""
 
     def blocks(side: int, *channels: int) -> np.ndarray:
         cells = -(-size // side) + 1

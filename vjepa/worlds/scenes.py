@@ -78,7 +78,7 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip to draw: the background and its `drift` (T, 2), `sprites` from back to front, the camera's `jitter` (T, 2).
+    """A clip to draw: the `background` and its `drift` (T, 2), `sprites` from back to front, the `jitter` (T, 2).
 
     `motion` and `visible` (T,), the part of the hero that is in the picture and not occluded, are the ground truth.
     """

@@ -96,7 +96,7 @@ def blob(u: Plane, v: Plane, *, radius: float, lobes: int, depth: float) -> Plan
 
 
 def polygon(u: Plane, v: Plane, *, corners: Float[np.ndarray, "n 2"]) -> Plane:
-    """Distance to a simple polygon: to its nearest edge, with the sign of the winding (Quilez, 2D distance functions)."""
+    """Distance to a simple polygon: to its nearest edge, with the sign of the winding (Quilez)."""
     squared = np.full_like(u, np.inf)
     inside = np.zeros(u.shape, dtype=bool)
     for (ax, ay), (bx, by) in zip(

@@ -26,7 +26,7 @@ from vjepa.worlds.video import write_video
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # goes into the folder's name: another renderer makes another world
+VERSION = 2  # goes into the folder's name: another renderer makes another world
 DONE = "world.json"  # written last: a folder without it is unfinished
 SHEET = "sheet.png"
 COLUMNS = ("path", "label", "appearance", "event", "group", "seed")
