@@ -21,6 +21,7 @@ NOT_ACCEPTED = re.compile(r"(?:Subcommand '\w+' does not accept option|Option) '
 REQUIRED = re.compile(r"the following arguments are required: (.*)")
 PARSER_KEY = re.compile(r'Parser key "([^"]+)"')
 CLASS_PATH = re.compile(r"Problem with given class_path '([^']+)'")
+CALLABLE = re.compile(r"expects a function or a callable class: .*Got value: Namespace\(class_path='([^']+)'", re.DOTALL)
 NO_ATTRIBUTE = re.compile(r"[Mm]odule '([^']+)' has no attribute '([^']+)'")
 
 NOT_KEYS = {"help", "config", "print_config", "print_shtab", argparse.SUPPRESS}
@@ -111,7 +112,7 @@ def _unknown_flag(parser: ArgumentParser, rest: str) -> str:
 
 def _unknown_key(parser: ArgumentParser, found: re.Match[str], message: str, argv: Sequence[str]) -> str:
     """For a key that the parser, or a class named in a `class_path`, does not take."""
-    classes = CLASS_PATH.findall(message[: found.start()])
+    classes = CLASS_PATH.findall(message[: found.start()]) + CALLABLE.findall(message)
     if classes:
         parent = ".".join(PARSER_KEY.findall(message[: found.start()]))
         match = nearest(found[1], _class_keys(classes[-1]))

@@ -65,6 +65,9 @@ def report_run(
         settings: Which probes, and whether to draw; None for loss and health alone.
     """
     rows: list[dict[str, Any]] = _health_rows(trainer)
+    if data.ledger.reasons:
+        data.ledger.write(Path(str(trainer.log_dir)) / "failures.csv")
+        log.warning("%s", data.ledger.summary())
     figures: dict[str, Any] = {
         "health": {row["what"]: row["trained"] for row in rows},
         "steps": trainer.global_step,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vjepa.report import Report
-from vjepa.worlds.world import DONE, SHEET, WorldConfig, WorldError, generate
+from vjepa.worlds.world import SHEET, WorldConfig, generate
 
 
 def world_command(
@@ -35,12 +35,6 @@ def world_command(
         seed: Of everything: the same settings make the same frames.
         num_workers: Processes that draw (default: one a core).
     """
-    if (
-        out.is_dir()
-        and not (out / DONE).is_file()
-        and any(p.name not in ("train", "val") for p in out.iterdir())
-    ):
-        raise WorldError(f"{out} holds other files. Give an empty or a new folder.")
     config = WorldConfig(
         num_train=num_train,
         num_val=num_val,

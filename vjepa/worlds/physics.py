@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 EVENTS = ("bounce", "collide", "fall", "pass", "slide", "spin")
 TICKS = 10.5  # length of a clip: an object of 3 pixels a tick crosses half of the picture
+SPIN = 0.9  # radians that a spinning object turns by in a clip
 STEPS_PER_FRAME = 4
 BALL_RADIUS = (4.0, 6.0)  # of the ball that strikes and of its inert lookalikes, pixels of 64
 WALL_HALF_LENGTH = 15.0
@@ -71,7 +72,8 @@ def simulate(
     hero = _body(space, radius=radius)
     wall = ball = cover = None
     if event == "spin":
-        hero.angular_velocity = rng.choice((-1.0, 1.0)) * rng.uniform(0.18, 0.32)
+        turn = rng.choice((-1.0, 1.0)) * SPIN
+        hero.angle, hero.angular_velocity = -turn / 2, turn / TICKS
     elif event == "bounce":
         wall = _bounce(space, hero, radius=radius, rng=rng)
     elif event == "fall":

@@ -17,6 +17,7 @@ from vjepa.worlds import shapes
 from vjepa.worlds.physics import (
     BALL_RADIUS,
     EVENTS,
+    SPIN,
     TICKS,
     WALL_HALF_LENGTH,
     WALL_HALF_WIDTH,
@@ -35,9 +36,10 @@ from vjepa.worlds.textures import (
 
 SIDE = 64.0
 HERO_RADIUS = (14.0, 16.0)  # of the disc with the hero's area
-OCCLUDER_HALF = (11.0, 14.0)  # half width, half height
+OCCLUDER_HALF = (6.0, 16.0)  # half width, half height: a post that never hides all of the hero
+OCCLUDER_NEAR = 10.0  # most that an inert occluder is off the path of the hero
 MARGIN = 9.0  # least distance of the hero's middle from the picture's edge
-HERO_TILT = 0.1  # radians either way: shapes are told by their outline, not by how they lie
+HERO_TILT = SPIN / 2  # radians either way, in all events: how the hero lies in one frame does not tell a spin
 CONTRAST = 85.0  # mean difference of luminance between the hero and the background: the unit of noise
 TRIES = 16  # places tried for a piece of inert scenery
 
@@ -121,13 +123,13 @@ def compose(spec: ClipSpec, *, num_frames: int, num_distractors: int) -> Scene:
     luminance = rng.uniform(75, 115)
     paint = partial(random_texture, spec.texture, background=luminance, rng=rng)
     wall, wall_angle = _wall(motion, radius=radius, rng=rng)
-    occluder, tilt = _occluder(motion, heading=heading, radius=radius, rng=rng)
+    occluder, tilt = _occluder(motion, heading=heading, rng=rng)
     half_width, half_height = OCCLUDER_HALF
     still = np.zeros((num_frames, 2))
     sprites = [
         Sprite(
             outline=partial(shapes.rectangle, half_width=WALL_HALF_WIDTH, half_height=WALL_HALF_LENGTH),
-            texture=paint(contrast=(60, 100)),
+            texture=paint(contrast=(60.0, 100.0)),
             centre=wall + still,
             angle=wall_angle + still[:, 0],
             reach=math.hypot(WALL_HALF_WIDTH, WALL_HALF_LENGTH) + 1,
@@ -136,17 +138,17 @@ def compose(spec: ClipSpec, *, num_frames: int, num_distractors: int) -> Scene:
     for number in range(num_distractors):
         path = motion.ball if number == 0 and motion.ball is not None else _straight_path(num_frames, rng)
         size = ball_radius if number == 0 else rng.uniform(*BALL_RADIUS)
-        sprites.append(_distractor(path, radius=size, texture=paint(contrast=(50, 90)), rng=rng))
+        sprites.append(_distractor(path, radius=size, texture=paint(contrast=(50.0, 90.0)), rng=rng))
     hero = Sprite(
         outline=shapes.hero_outline(spec.appearance, radius),
         texture=paint(contrast=(0.85 * CONTRAST, 1.15 * CONTRAST)),
         centre=motion.position,
-        angle=motion.angle + rng.uniform(-HERO_TILT, HERO_TILT),
+        angle=motion.angle + (0.0 if spec.event == "spin" else rng.uniform(-HERO_TILT, HERO_TILT)),
         reach=2.0 * radius + 1,
     )
     screen = Sprite(
         outline=partial(shapes.rectangle, half_width=half_width, half_height=half_height),
-        texture=paint(contrast=(30, 70)),
+        texture=paint(contrast=(30.0, 70.0)),
         centre=occluder + still,
         angle=tilt + still[:, 0],
         reach=math.hypot(half_width, half_height) + 1,
@@ -175,7 +177,7 @@ def _placed(motion: Motion, *, sideways: bool, rng: np.random.Generator) -> tupl
 
 
 def _wall(motion: Motion, *, radius: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Middle and angle of the wall: the one that is hit, or one the hero keeps clear of."""
+    """Middle and angle of the wall: the one that is hit, or one that the hero comes near to but does not touch."""
     if motion.wall is not None:
         along = motion.wall[1] - motion.wall[0]
         return motion.wall.mean(axis=0), math.atan2(along[1], along[0]) - math.pi / 2
@@ -188,22 +190,20 @@ def _wall(motion: Motion, *, radius: float, rng: np.random.Generator) -> tuple[n
         - radius
         - WALL_HALF_WIDTH
     )
-    chosen = int(np.argmax(gap > 1)) if (gap > 1).any() else int(np.argmax(gap))
+    clear = np.where(gap > 1, gap, np.inf)
+    chosen = int(np.argmin(clear)) if np.isfinite(clear).any() else int(np.argmax(gap))
     return middles[chosen], float(angles[chosen])
 
 
-def _occluder(
-    motion: Motion, *, heading: float, radius: float, rng: np.random.Generator
-) -> tuple[np.ndarray, float]:
-    """Middle and angle of the occluder: on the path of a pass, elsewhere where it never hides most of the hero."""
+def _occluder(motion: Motion, *, heading: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Middle and angle of the occluder: across the path of a pass, elsewhere near some place the hero comes to.
+
+    In every event it hides a part of the hero in some frames: a hidden part does not tell a pass.
+    """
     if motion.cover is not None:
         return motion.cover, heading
-    middles, angles = rng.uniform(4, SIDE - 4, size=(TRIES, 2)), rng.uniform(0, math.pi, size=TRIES)
-    least = np.array(
-        [_visible(motion.position, m, a, radius=radius).min() for m, a in zip(middles, angles, strict=True)]
-    )
-    chosen = int(np.argmax(least > 0.5)) if (least > 0.5).any() else int(np.argmax(least))
-    return middles[chosen], float(angles[chosen])
+    near = motion.position[rng.integers(len(motion.position))]
+    return near + rng.uniform(-OCCLUDER_NEAR, OCCLUDER_NEAR, size=2), float(rng.uniform(0, math.pi))
 
 
 def _visible(

@@ -14,7 +14,7 @@ Outline = Callable[[Plane, Plane], Plane]
 
 RING_HOLE = 0.55  # of the outer radius
 CRESCENT_BITE = (0.85, 0.6)  # radius and shift of the disc cut out, of the outer radius
-CRESCENT_AREA = 1.374  # of a crescent of outer radius 1, by counting pixels
+CRESCENT_AREA = 1.563  # of a crescent of outer radius 1, by counting pixels
 
 
 def _star() -> list[tuple[float, float]]:
@@ -78,7 +78,7 @@ def crescent(u: Plane, v: Plane, *, radius: float) -> Plane:
     """Distance to a disc with a smaller disc cut out of its right."""
     bite, shift = CRESCENT_BITE
     # moved right so that its centre of mass is near the origin
-    left = u - np.float32(0.45 * radius)
+    left = u - np.float32(0.391 * radius)
     return np.maximum(
         disc(left, v, radius=radius), -disc(left - np.float32(shift * radius), v, radius=bite * radius)
     )

@@ -30,7 +30,13 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "t h w 3"], *, fps: float)
             stream.height, stream.width = frames.shape[1:3]
             stream.pix_fmt = "yuv420p"
             stream.thread_count = 1
-            stream.options = {"preset": "veryfast", "crf": str(CRF), "bf": "0", "g": str(len(frames))}
+            stream.options = {
+                "preset": "veryfast",
+                "crf": str(CRF),
+                "bf": "0",
+                "sc_threshold": "0",
+                "g": str(len(frames)),
+            }
             for frame in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())

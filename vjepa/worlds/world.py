@@ -26,8 +26,9 @@ from vjepa.worlds.video import write_video
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # goes into the folder's name: another renderer makes another world
+VERSION = 3  # goes into the folder's name: another renderer makes another world
 DONE = "world.json"  # written last: a folder without it is unfinished
+STARTED = "world.begun.json"  # the settings of an unfinished world
 SHEET = "sheet.png"
 COLUMNS = ("path", "label", "appearance", "event", "group", "seed")
 SPLITS: tuple[Split, ...] = ("train", "val")
@@ -107,9 +108,8 @@ def generate(config: WorldConfig, folder: Path) -> Path:
     Raises:
         WorldError: If the folder holds another world.
     """
+    _claim(folder, config)
     if (folder / DONE).is_file():
-        if json.loads((folder / DONE).read_text()) != config.settings:
-            raise WorldError(f"{folder} holds a world of other settings. Give another folder, or delete it.")
         return folder
     log.info("drawing %d clips to %s", config.num_train + config.num_val, folder)
     started = time.monotonic()
@@ -122,8 +122,24 @@ def generate(config: WorldConfig, folder: Path) -> Path:
         _write_manifest(specs[split], folder / f"{split}.csv")
     _write_sheet(specs, config, folder / SHEET)
     _write_text(folder / DONE, json.dumps(config.settings, indent=2))
+    (folder / STARTED).unlink(missing_ok=True)
     log.info("drew %d clips in %.0f s", len(missing), time.monotonic() - started)
     return folder
+
+
+def _claim(folder: Path, config: WorldConfig) -> None:
+    """See that the folder is this world's: finished, begun, or empty, and then begin it."""
+    for name in (DONE, STARTED):
+        if (folder / name).is_file():
+            if json.loads((folder / name).read_text()) != config.settings:
+                raise WorldError(
+                    f"{folder} holds a world of other settings. Give another folder, or delete it."
+                )
+            return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise WorldError(f"{folder} holds other files. Give an empty or a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_text(folder / STARTED, json.dumps(config.settings, indent=2))
 
 
 def clip_specs(config: WorldConfig, split: Split) -> Iterator[ClipSpec]:

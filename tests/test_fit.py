@@ -1,0 +1,180 @@
+"""`vjepa fit` and `vjepa validate`, as a user runs them: real files, a real trainer, a real process to kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import vjepa
+from tests.recipes import tiny_recipe
+from tests.videos import write_broken, write_manifest, write_videos
+from vjepa.cli import main
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    write_videos(folder, 12, num_frames=6, height=24, width=24)
+    return folder
+
+
+def log_dir(root: Path, version: int = 0) -> Path:
+    return root / f"version_{version}"
+
+
+def test_a_fit_leaves_all_that_is_promised(clips, tmp_path, capsys):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
+    assert main(["fit", "--config", str(recipe)]) == 0
+    run = log_dir(tmp_path / "runs")
+    encoder = vjepa.load_encoder(run / "export")
+    video = torch.randn(1, 3, 4, 16, 16)
+    again = vjepa.load_encoder(run / "checkpoints" / "last.ckpt")
+    assert torch.equal(encoder(video), again(video))
+    assert not torch.equal(encoder(video), vjepa.load_encoder(run / "export", which="context")(video))
+    vjepa.load_predictor(run / "export")
+    result = json.loads((run / "result.json").read_text())
+    assert result["steps"] == 8 and result["failed_clips"] == 0 and result["seed"] == 3
+    logged = (run / "metrics.csv").read_text()
+    for name in ("loss", "target_std", "target_rank", "prediction_rank", "target_cosine", "loss_over_mean"):
+        assert f"train/{name}" in logged
+    for name in ("grad_norm_encoder", "grad_norm_predictor", "ema_distance", "lr", "weight_decay", "momentum"):
+        assert f"train/{name}" in logged
+    assert list(run.glob("events.out.tfevents.*"))
+    assert "loss_over_mean" in capsys.readouterr().out
+
+
+def test_the_saved_config_runs_again_from_another_folder(clips, tmp_path, monkeypatch):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
+    assert main(["fit", "--config", str(recipe), "--trainer.max_steps", "2"]) == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["fit", "--config", str(log_dir(tmp_path / "runs") / "config.yaml")]) == 0
+    first, second = (log_dir(tmp_path / "runs", version) for version in (0, 1))
+    assert_equal_weights(first, second)
+
+
+def test_validate_measures_a_checkpoint(clips, tmp_path, capsys):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
+    assert main(["fit", "--config", str(recipe), "--trainer.max_steps", "2"]) == 0
+    capsys.readouterr()
+    arguments = ["validate", "--config", str(recipe), "--data.val", str(clips), "--ckpt_path", "last"]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out
+    assert "val/loss:" in first and "val/target_rank:" in first
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == first  # the same masks, the same clips
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
+    manifest = write_manifest(tmp_path / "many", 24, num_frames=6, height=24, width=24)
+    workers = ["--data.num_workers", "2", "--trainer.max_steps", "40"]
+    whole = tiny_recipe(tmp_path, manifest, root=tmp_path / "whole")
+    assert main(["fit", "--config", str(whole), *workers]) == 0
+    every = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"}
+    every["init_args"] = {"filename": "last", "every_n_train_steps": 1, "enable_version_counter": False}
+    killed = tiny_recipe(tmp_path, manifest, root=tmp_path / "killed", callbacks=[every])
+    command = [sys.executable, "-m", "vjepa", "fit", "--config", str(killed), *workers]
+    kill_in_mid_epoch(command, log_dir(tmp_path / "killed"), step=9)
+    assert main(["fit", "--config", str(killed), *workers, "--ckpt_path", "last"]) == 0
+    assert_equal_weights(log_dir(tmp_path / "whole"), log_dir(tmp_path / "killed", 1))
+
+
+def kill_in_mid_epoch(command: list[str], run: Path, *, step: int) -> None:
+    """Start a run, and kill it as soon as its last checkpoint is of `step` or later: 6 steps make an epoch."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process: sums depend on the number of threads
+    process = subprocess.Popen(command, start_new_session=True, env=one_thread, **quiet)
+    last, deadline = run / "checkpoints" / "last.ckpt", time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if last.is_file():
+            saved = torch.load(last, weights_only=True)["global_step"]
+            if saved >= step and saved % 6:
+                break
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert torch.load(last, weights_only=True)["global_step"] < 40
+
+
+def assert_equal_weights(first: Path, second: Path) -> None:
+    """The networks of two runs are equal, bit for bit."""
+    for name in ("encoder", "context_encoder", "predictor"):
+        files = [run / "export" / f"{name}.safetensors" for run in (first, second)]
+        assert files[0].read_bytes() == files[1].read_bytes(), name
+
+
+def test_broken_clips_are_listed_and_too_many_stop_the_run(tmp_path, caplog, capsys):
+    folder = tmp_path / "clips"
+    write_videos(folder, 9, num_frames=6, height=24, width=24)
+    broken = write_broken(folder)
+    recipe = tiny_recipe(tmp_path, folder, root=tmp_path / "runs")
+    with caplog.at_level("WARNING"):
+        assert main(["fit", "--config", str(recipe)]) == 0
+    assert all(caplog.text.count(f"cannot read {path}") == 1 for path in broken)
+    result = json.loads((log_dir(tmp_path / "runs") / "result.json").read_text())
+    assert result["failed_clips"] == len(broken) == 3
+    listed = (log_dir(tmp_path / "runs") / "failures.csv").read_text()
+    assert all(str(path) in listed for path in broken)
+    assert main(["fit", "--config", str(recipe), "--data.max_failures", "0"]) == 2
+    assert "--data.max_failures" in capsys.readouterr().err
+
+
+def test_a_set_without_a_readable_clip_stops_at_once(tmp_path, capsys):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(8):
+        (folder / f"{number}.mp4").write_bytes(b"no video")
+    recipe = tiny_recipe(tmp_path, folder, root=tmp_path / "runs")
+    assert main(["fit", "--config", str(recipe)]) == 2
+    assert "not one readable clip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "nearest"),
+    [
+        ("--data.batch_sise=4", "--data.batch_size"),
+        ("--trainer.max_step=4", "--trainer.max_steps"),
+        ("--model.objective.init_args.predictor.init_args.dept=1", "depth"),
+    ],
+)
+def test_a_misspelt_flag_names_the_nearest(clips, tmp_path, capsys, flag, nearest):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
+    assert main(["fit", "--config", str(recipe), flag]) == 2
+    error = capsys.readouterr().err
+    assert nearest in error and error.count("\n") == 1
+
+
+def test_a_misspelt_key_of_a_recipe_names_file_line_and_the_nearest(clips, tmp_path, capsys):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
+    settings = yaml.safe_load(recipe.read_text())
+    settings["data"]["batch_sizes"] = settings["data"].pop("batch_size")
+    recipe.write_text(yaml.safe_dump(settings))
+    assert main(["fit", "--config", str(recipe)]) == 2
+    error = capsys.readouterr().err
+    assert "batch_size'" in error and "tiny.yaml:" in error and error.count("\n") == 1
+
+
+def test_last_without_a_checkpoint_says_where_it_looked(clips, tmp_path, capsys):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "nothing")
+    assert main(["fit", "--config", str(recipe), "--ckpt_path", "last"]) == 2
+    assert str(tmp_path / "nothing") in capsys.readouterr().err
+
+
+def test_a_run_without_an_end_is_refused(clips, tmp_path, capsys):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs", max_steps=-1)
+    assert main(["fit", "--config", str(recipe)]) == 2
+    assert "--trainer.max_steps" in capsys.readouterr().err
+    assert main(["fit", "--config", str(recipe), "--trainer.max_steps", "1"]) == 0
