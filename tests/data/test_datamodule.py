@@ -317,3 +317,14 @@ def test_a_world_is_built_and_read(tmp_path):
     assert [len(batch) for batch in data.train_dataloader()] == [2]
     with pytest.raises(ValueError, match="Give one of the two"):
         VideoDataModule(world=TwoVideos(tmp_path), train=str(tmp_path))
+
+
+def test_fewer_clips_than_a_batch_make_a_smaller_batch(caplog):
+    identities = np.arange(5, dtype=np.uint64)
+    with caplog.at_level("WARNING"):
+        batches = EpochBatches(identities=identities, batch_size=4, seed=0, world_size=2)
+    assert "batches of 2" in caplog.text
+    assert [len(batch) for batch in batches] == [2, 2]
+    with pytest.raises(ValueError, match="Use fewer devices"):
+        EpochBatches(identities=identities, batch_size=4, seed=0, world_size=6)
+    assert len(EpochBatches(identities=identities, batch_size=4, seed=0, world_size=5)) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -14,6 +15,9 @@ from numpy import ndarray
 from torch.utils.data import Sampler
 
 from vjepa.data.manifest import Manifest
+
+
+log = logging.getLogger(__name__)
 
 
 class SampleKey(NamedTuple):
@@ -68,7 +72,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     Args:
         identities: of the rows, from `row_identities`.
-        batch_size: clips in a batch of one rank.
+        batch_size: clips in a batch of one rank; fewer if there are fewer clips.
         seed: of the order.
         rank: which rank this is.
         world_size: how many ranks there are; they share each epoch's order, every world_size-th clip each.
@@ -83,12 +87,14 @@ class EpochBatches(Sampler[list[SampleKey]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.global_batch = batch_size * world_size
-        if len(identities) < self.global_batch:
+        if len(identities) < world_size:
             raise ValueError(
-                f"{len(identities)} clips do not fill one batch of {batch_size} on {world_size} devices. "
-                f"Lower --data.batch_size to at most {max(len(identities) // world_size, 1)}."
+                f"{len(identities)} clips on {world_size} devices: each needs one at least. Use fewer devices."
             )
+        fits = len(identities) // world_size
+        if fits < batch_size:
+            log.warning("%d clips do not fill a batch of %d: batches of %d", len(identities), batch_size, fits)
+        self.global_batch = min(batch_size, fits) * world_size
         self._identities = identities
         self._seed = seed
         self._rank = rank

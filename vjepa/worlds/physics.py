@@ -16,8 +16,8 @@ import pymunk
 from jaxtyping import Float
 
 EVENTS = ("bounce", "collide", "fall", "pass", "slide", "spin")
-TICKS = 10.5  # length of a clip: an object of 3 pixels a tick crosses half of the picture
-SPIN = 0.9  # radians that a spinning object turns by in a clip
+TICKS = 12.0  # length of a clip: an object of 3 pixels a tick crosses half of the picture
+SPIN = 0.6  # radians that a spinning object turns by in a clip
 STEPS_PER_FRAME = 4
 BALL_RADIUS = (4.0, 6.0)  # of the ball that strikes and of its inert lookalikes, pixels of 64
 WALL_HALF_LENGTH = 15.0

@@ -26,7 +26,7 @@ from vjepa.worlds.video import write_video
 
 log = logging.getLogger(__name__)
 
-VERSION = 3  # goes into the folder's name: another renderer makes another world
+VERSION = 4  # goes into the folder's name: another renderer makes another world
 DONE = "world.json"  # written last: a folder without it is unfinished
 STARTED = "world.begun.json"  # the settings of an unfinished world
 SHEET = "sheet.png"
@@ -63,7 +63,7 @@ class WorldConfig:
     num_frames: int = 16
     size: int = 32
     fps: float = 8.0
-    noise: float = 0.5
+    noise: float = 0.4
     num_distractors: int = 1
     seed: int = 0
     num_workers: int | None = None
