@@ -22,8 +22,9 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     show(REPORT)
     assert capsys.readouterr().out.splitlines() == [
         "probes [final]",
-        "probe: linear  top1: 0.1235",
-        "probe: attentive  top5: 1",
+        "probe      top1    top5",
+        "linear     0.1235",
+        "attentive          1",
         "chance: 0.1",
     ]
 

@@ -48,7 +48,14 @@ def test_a_fit_leaves_all_that_is_promised(clips, tmp_path, capsys):
     logged = (run / "metrics.csv").read_text()
     for name in ("loss", "target_std", "target_rank", "prediction_rank", "target_cosine", "loss_over_mean"):
         assert f"train/{name}" in logged
-    for name in ("grad_norm_encoder", "grad_norm_predictor", "ema_distance", "lr", "weight_decay", "momentum"):
+    for name in (
+        "grad_norm_encoder",
+        "grad_norm_predictor",
+        "ema_distance",
+        "lr",
+        "weight_decay",
+        "momentum",
+    ):
         assert f"train/{name}" in logged
     assert list(run.glob("events.out.tfevents.*"))
     assert "loss_over_mean" in capsys.readouterr().out
@@ -94,7 +101,9 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
 def kill_in_mid_epoch(command: list[str], run: Path, *, step: int) -> None:
     """Start a run, and kill it as soon as its last checkpoint is of `step` or later: 6 steps make an epoch."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process: sums depend on the number of threads
+    one_thread = os.environ | {
+        "OMP_NUM_THREADS": "1"
+    }  # as in this process: sums depend on the number of threads
     process = subprocess.Popen(command, start_new_session=True, env=one_thread, **quiet)
     last, deadline = run / "checkpoints" / "last.ckpt", time.monotonic() + 120
     while time.monotonic() < deadline:

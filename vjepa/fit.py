@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,15 +122,20 @@ class FitCLI(LightningCLI):
         kwargs["default_root_dir"] = root
         return super().instantiate_trainer(**kwargs)
 
+    def before_fit(self) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
     def after_fit(self) -> None:
         """Sum up the run."""
+        seconds = round(time.monotonic() - self.started, 1)
         if not keeps_files(self.trainer) or not self.trainer.is_global_zero:
             return
         settings = self.config_init[self.config.subcommand]
         self.outcome = report_run(self.trainer, self.model, self.datamodule, settings.report)
         write_result(
             Path(str(self.trainer.log_dir)),
-            figures=self.outcome.figures,
+            figures=self.outcome.figures | {"fit_seconds": seconds},
             settings=self.config[self.config.subcommand].as_dict(),
             seed=settings.seed_everything,
         )

@@ -21,7 +21,9 @@ NOT_ACCEPTED = re.compile(r"(?:Subcommand '\w+' does not accept option|Option) '
 REQUIRED = re.compile(r"the following arguments are required: (.*)")
 PARSER_KEY = re.compile(r'Parser key "([^"]+)"')
 CLASS_PATH = re.compile(r"Problem with given class_path '([^']+)'")
-CALLABLE = re.compile(r"expects a function or a callable class: .*Got value: Namespace\(class_path='([^']+)'", re.DOTALL)
+CALLABLE = re.compile(
+    r"expects a function or a callable class: .*Got value: Namespace\(class_path='([^']+)'", re.DOTALL
+)
 NO_ATTRIBUTE = re.compile(r"[Mm]odule '([^']+)' has no attribute '([^']+)'")
 
 NOT_KEYS = {"help", "config", "print_config", "print_shtab", argparse.SUPPRESS}

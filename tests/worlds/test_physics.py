@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vjepa.worlds.physics import EVENTS, TICKS, Motion, simulate
+from vjepa.worlds.physics import EVENTS, SPIN, TICKS, Motion, simulate
 
 RADIUS, BALL_RADIUS = 15.0, 5.0
 SEEDS = range(8)
@@ -74,7 +74,8 @@ def test_a_pass_goes_straight_on_under_the_cover(seed):
 def test_a_spin_turns_in_place_and_nothing_else_turns(seed):
     clip = motion("spin", seed)
     assert np.abs(clip.position).max() < 1e-9
-    assert 0.18 * TICKS <= abs(clip.angle[-1] - clip.angle[0]) <= 0.32 * TICKS
+    assert clip.angle[0] == pytest.approx(-clip.angle[-1], abs=1e-6)
+    assert abs(clip.angle[-1] - clip.angle[0]) == pytest.approx(SPIN, abs=1e-6)
     for event in set(EVENTS) - {"spin"}:
         assert np.abs(motion(event, seed).angle).max() < 1e-6, event
 

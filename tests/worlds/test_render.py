@@ -70,9 +70,6 @@ def test_a_video_is_h264_at_its_rate_with_no_frames_out_of_order(tmp_path):
     assert all(packet.pts == packet.dts for packet in packets(tmp_path / "clip.mp4"))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="x264 takes new noise for a cut of scene: sc_threshold is not set to 0"
-)
 def test_a_video_has_one_keyframe(tmp_path):
     write_video(tmp_path / "clip.mp4", frames(noise=0.5), fps=8.0)
     assert [packet.is_keyframe for packet in packets(tmp_path / "clip.mp4")] == [True] + [False] * 15

@@ -16,7 +16,6 @@ from torch.utils.data import Sampler
 
 from vjepa.data.manifest import Manifest
 
-
 log = logging.getLogger(__name__)
 
 
@@ -93,7 +92,9 @@ class EpochBatches(Sampler[list[SampleKey]]):
             )
         fits = len(identities) // world_size
         if fits < batch_size:
-            log.warning("%d clips do not fill a batch of %d: batches of %d", len(identities), batch_size, fits)
+            log.warning(
+                "%d clips do not fill a batch of %d: batches of %d", len(identities), batch_size, fits
+            )
         self.global_batch = min(batch_size, fits) * world_size
         self._identities = identities
         self._seed = seed

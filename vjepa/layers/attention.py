@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vjepa.layers.position import RotaryTables, rotate
+
+# Longest sequence that a CPU mixes by plain products in bf16: the fused kernel takes 2 to 6 times as long
+# up to here (tools/bench_attention.py), and beyond it the square of weights no longer fits the caches.
+MAX_EXPLICIT = 512
+
+
+def attend(
+    query: Float[Tensor, "b h n d"], key: Float[Tensor, "b h n d"], value: Float[Tensor, "b h n d"]
+) -> Float[Tensor, "b h n d"]:
+    """Softmax attention of every token to every token, by whichever kernel is faster."""
+    short_on_cpu = query.device.type == "cpu" and query.shape[2] <= MAX_EXPLICIT
+    if short_on_cpu and query.dtype == torch.bfloat16:
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return scores.softmax(dim=-1) @ value
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 class Attention(nn.Module):
@@ -34,5 +50,5 @@ class Attention(nn.Module):
         query, key, value = split.unbind(0)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = attend(query, key, value)
         return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))

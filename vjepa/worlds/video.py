@@ -33,12 +33,16 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "t h w 3"], *, fps: float)
             stream.options = {
                 "preset": "veryfast",
                 "crf": str(CRF),
-                "bf": "0",
+                # without lookahead: on pictures this small x264's own reads memory that nobody wrote, so that
+                # one file in some hundreds came out different; also without B-frames
+                "tune": "zerolatency",
                 "sc_threshold": "0",
                 "g": str(len(frames)),
             }
-            for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            for rgb in frames:
+                frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+                # converted here, by one thread: left to the encoder, it is not the same every time
+                container.mux(stream.encode(frame.reformat(format="yuv420p", threads=1)))
             container.mux(stream.encode())
         os.replace(partial, path)
     finally:

@@ -26,7 +26,7 @@ from vjepa.worlds.video import write_video
 
 log = logging.getLogger(__name__)
 
-VERSION = 4  # goes into the folder's name: another renderer makes another world
+VERSION = 5  # goes into the folder's name: another renderer makes another world
 DONE = "world.json"  # written last: a folder without it is unfinished
 STARTED = "world.begun.json"  # the settings of an unfinished world
 SHEET = "sheet.png"
@@ -193,16 +193,17 @@ def _write_manifest(specs: list[ClipSpec], path: Path) -> None:
 
 
 def _write_sheet(specs: dict[Split, list[ClipSpec]], config: WorldConfig, path: Path) -> None:
-    """A picture of clips, a row each: the first of each event, every other frame, noisy and clean."""
+    """A picture of clips, a row each: one of each event, every other frame, noisy and clean."""
     from PIL import Image
 
     clean = replace(config, noise=0.0)
     strips = []
     for split in SPLITS:
-        first = {spec.event: spec for spec in reversed(specs[split])}
-        for event in sorted(first):
+        for number, event in enumerate(sorted({spec.event for spec in specs[split]})):
+            clips = [spec for spec in specs[split] if spec.event == event]
+            shown = clips[number % len(clips)]  # a shape of its own for each event
             for settings in (config, clean):
-                strips.append(np.concatenate(list(draw(first[event], settings)[::2]), axis=1))
+                strips.append(np.concatenate(list(draw(shown, settings)[::2]), axis=1))
     sheet = Image.fromarray(np.concatenate(strips))
     zoom = max(1, 96 // config.size)
     temporary = path.with_suffix(f".{os.getpid()}.part")

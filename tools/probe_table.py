@@ -1,0 +1,326 @@
+"""Probes of finished runs against random init and a supervised encoder: one table, mean and deviation over runs.
+
+python tools/probe_table.py --runs RUNDIR [RUNDIR ...] --labels appearance event --out DIR [--few 20]
+
+A RUNDIR is the log folder of a `vjepa fit`, with config.yaml and export/. The supervised encoder is of the same
+make and starts from the weights of the random twin; it is trained end to end on the run's clips, flips, batch
+size, precision and clipping, for the run's number of steps. What it is trained with is chosen once a label, on
+the first run, by a held-out fifth of the training clips. DIR/result.json is written after each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import statistics
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import yaml
+from jaxtyping import Float
+from jsonargparse import ArgumentParser
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vjepa.checkpoints import load_encoder
+from vjepa.data import Manifest, VideoDataModule, read_manifest
+from vjepa.fit import QUIET
+from vjepa.models import VideoEncoder
+from vjepa.optim import WarmupCosine, decay_groups
+from vjepa.probes import AttentiveProbe, Features, Probe, extract_features, fit_probe, random_twin
+from vjepa.probes.fit_attentive import heads_for
+from vjepa.probes.linear import pool_tokens
+from vjepa.probes.splits import held_out_split
+from vjepa.report import write_result
+from vjepa.types import ClipBatch
+
+log = logging.getLogger("probe_table")
+
+KINDS: tuple[Literal["linear", "attentive"], ...] = ("linear", "attentive")
+LRS = (1e-3, 3e-4)
+WEIGHT_DECAY = 0.05
+WARMUP = 0.1  # share of the steps
+Scores = dict[str, dict[str, Any]]
+
+
+class PooledHead(Probe):
+    """Class scores as a linear map of mean and maximum over tokens, standardised by running statistics."""
+
+    def __init__(self, *, embed_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2 * embed_dim, affine=False)
+        self.linear = nn.Linear(2 * embed_dim, num_classes)
+
+    def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b classes"]:
+        """Tokens (B, N, D) to logits (B, classes)."""
+        return self.linear(self.norm(pool_tokens(tokens.float(), "mean_max")))
+
+
+class Supervised(L.LightningModule):
+    """An encoder and a head, trained end to end with labels."""
+
+    def __init__(self, *, encoder: VideoEncoder, head: Probe, lr: float, num_steps: int) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder.train(), head
+        self.lr, self.num_steps = lr, num_steps
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, warm-up and half a cosine to 0."""
+        groups = decay_groups(self.encoder, self.head)
+        decays = [group | {"weight_decay": WEIGHT_DECAY if group["decay"] else 0.0} for group in groups]
+        optimizer = torch.optim.AdamW(decays, lr=self.lr)
+        shape = WarmupCosine(peak=1.0, warmup=WARMUP)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: shape.value(s, self.num_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch."""
+        logits = self.head(self.encoder(batch.video))
+        right = (logits.argmax(dim=1) == batch.label).float().mean()
+        self.log("train", right, on_step=False, on_epoch=True, batch_size=len(batch))
+        return F.cross_entropy(logits, batch.label)
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Share of right answers."""
+        right = self.head(self.encoder(batch.video)).argmax(dim=1) == batch.label
+        self.log("top1", right.float().mean(), on_epoch=True, batch_size=len(batch))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it is and what it was made with."""
+
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """Of everything in the run."""
+        return int(self.config["seed_everything"])
+
+    def data(self) -> VideoDataModule:
+        """The run's clips, as its recipe says; nothing is set up yet."""
+        parser = ArgumentParser()
+        parser.add_class_arguments(VideoDataModule, "data", skip={"seed"})  # linked to seed_everything
+        parsed = parser.parse_object({"data": self.config["data"]})
+        data: VideoDataModule = parser.instantiate(parsed).data
+        data.seed = self.seed
+        return data
+
+    def trainer(self, num_steps: int) -> L.Trainer:
+        """A trainer of the run's arithmetic, which validates once, at the end."""
+        kept = ("accelerator", "precision", "gradient_clip_val", "accumulate_grad_batches")
+        return L.Trainer(
+            **{name: self.config["trainer"][name] for name in kept},
+            devices=1,
+            max_steps=num_steps,
+            max_epochs=-1,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+
+
+def open_run(folder: Path) -> Run:
+    """A run by its folder."""
+    if not (folder / "config.yaml").is_file() or not (folder / "export").is_dir():
+        raise SystemExit(
+            f"{folder}: no config.yaml or export. Give the log_dir that a `vjepa fit` ended with."
+        )
+    return Run(folder, yaml.safe_load((folder / "config.yaml").read_text()))
+
+
+def manifests(data: VideoDataModule, label: str) -> tuple[Manifest, Manifest]:
+    """Training and validation clips with the classes of `label`."""
+    train = read_manifest(str(data.sources["train"]), root=data.root, label_column=label)
+    val = str(data.sources["val"])
+    return train, read_manifest(val, root=data.root, label_column=label, label_names=train.label_names)
+
+
+def probe_run(run: Run, labels: list[str], few: int) -> dict[str, Scores]:
+    """Top-1 by label, then by encoder and probe, then by number of labels."""
+    data = run.data()
+    data.setup()
+    encoder = load_encoder(run.folder / "export")
+    precision: Literal["bf16", "fp32"] = (
+        "bf16" if "bf16" in str(run.config["trainer"]["precision"]) else "fp32"
+    )
+    encoders = {"JEPA": encoder, "random init": random_twin(encoder, seed=run.seed)}
+    found: dict[str, Scores] = {label: {} for label in labels}
+    for name, network in encoders.items():
+        features = [
+            extract_features(network, data.clips(split), num_workers=data.num_workers, precision=precision)
+            for split in ("train", "val")
+        ]
+        for label, kind in itertools.product(labels, KINDS):
+            found[label][f"{name}, {kind} probe"] = probe_features(
+                kind, features, manifests(data, label), seed=run.seed, few=few
+            )
+            log.info(
+                "%s: %s, %s, %s: %s", run.folder, label, name, kind, found[label][f"{name}, {kind} probe"]
+            )
+    return found
+
+
+def probe_features(
+    kind: Literal["linear", "attentive"],
+    features: list[Features],
+    manifest: tuple[Manifest, Manifest],
+    *,
+    seed: int,
+    few: int,
+) -> dict[str, Any]:
+    """Top-1 with all labels and with few, and whether the probes had converged."""
+    (train, val), scores = features, {}
+    for name, count in (("all", None), ("few", few)):
+        result = fit_probe(
+            kind,
+            train.tokens,
+            train.labels(manifest[0]),
+            val.tokens,
+            val.labels(manifest[1]),
+            num_classes=len(manifest[0].label_names),
+            groups=train.groups(manifest[0]),
+            num_per_class=count,
+            seed=seed,
+        )
+        scores |= {name: result.top1, f"{name}_converged": result.converged, "chance": result.chance}
+    return scores
+
+
+def train_supervised(
+    run: Run, train: Manifest, val: Manifest, *, head: str, lr: float, num_steps: int
+) -> dict[str, float]:
+    """Top-1 on `val` of an encoder trained end to end on `train`, and on `train` while it was trained."""
+    data = run.data()
+    data.train_manifest, data.val_manifest, data.world = train, val, None
+    encoder = random_twin(load_encoder(run.folder / "export"), seed=run.seed)
+    width, classes = encoder.embed_dim, len(train.label_names)
+    torch.manual_seed(run.seed)
+    network: Probe = (
+        PooledHead(embed_dim=width, num_classes=classes)
+        if head == "linear"
+        else AttentiveProbe(embed_dim=width, num_classes=classes, num_heads=heads_for(width))
+    )
+    module = Supervised(encoder=encoder, head=network, lr=lr, num_steps=num_steps)
+    trainer = run.trainer(num_steps)
+    trainer.fit(module, datamodule=data)
+    seen = float(trainer.callback_metrics.get("train", float("nan")))
+    trainer.limit_val_batches = 1.0
+    (measured,) = trainer.validate(module, datamodule=data, verbose=False)
+    log.info("%s: supervised, %s head, lr %g: top-1 %.3f", run.folder, head, lr, measured["top1"])
+    return {"all": measured["top1"], "train": seen}
+
+
+def choose(run: Run, train: Manifest, heads: list[str], num_steps: int) -> dict[str, Any]:
+    """Head and learning rate that are best on a held-out fifth of the training clips, in whole groups."""
+    labels = torch.tensor([row.label for row in train.rows])
+    rows, held = held_out_split(
+        labels, [row.group for row in train.rows], torch.Generator().manual_seed(run.seed)
+    )
+    fitted, tested = (
+        replace(train, rows=tuple(train.rows[i] for i in part.tolist())) for part in (rows, held)
+    )
+    grid = [{"head": head, "lr": lr} for head, lr in itertools.product(heads, LRS)]
+    reached = [train_supervised(run, fitted, tested, num_steps=num_steps, **point)["all"] for point in grid]
+    return max(zip(reached, grid, strict=True), key=lambda pair: pair[0])[1]
+
+
+def summary(runs: list[dict[str, Scores]]) -> dict[str, dict[str, dict[str, tuple[float, float]]]]:
+    """Mean and deviation over the runs, by label, row and number of labels."""
+    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for run in runs:
+        for label, rows in run.items():
+            for (row, scores), count in itertools.product(rows.items(), ("all", "few")):
+                if count in scores:
+                    values[label, row, count].append(scores[count])
+    table: dict[str, dict[str, dict[str, tuple[float, float]]]] = defaultdict(lambda: defaultdict(dict))
+    for (label, row, count), each in values.items():
+        table[label][row][count] = (statistics.mean(each), statistics.stdev(each) if len(each) > 1 else 0.0)
+    return table
+
+
+def markdown(table: dict[str, dict[str, dict[str, tuple[float, float]]]], *, few: int, num_runs: int) -> str:
+    """The table, and for each label what the best probe of JEPA gains over the best at random init."""
+    lines = [f"Top-1 in %, mean ± deviation of {num_runs} runs.", ""]
+    for label, rows in table.items():
+        lines += [f"| {label} | all labels | {few} a class |", "|---|---|---|"]
+        for row, cells in rows.items():
+            shown = (
+                f"{100 * cells[n][0]:.1f} ± {100 * cells[n][1]:.1f}" if n in cells else ""
+                for n in ("all", "few")
+            )
+            lines.append(f"| {row} | {' | '.join(shown)} |")
+        gains = []
+        for count in ("all", "few"):
+            best = {
+                name: max(cells[count][0] for row, cells in rows.items() if row.startswith(name))
+                for name in ("JEPA", "random init")
+            }
+            gains.append(f"{100 * (best['JEPA'] - best['random init']):+.1f}")
+        lines += [f"| best JEPA less best random init | {' | '.join(gains)} |", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Probe every run, train the supervised encoders, write and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, nargs="+", required=True)
+    parser.add_argument("--labels", nargs="+", default=["appearance", "event"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--few", type=int, default=20, help="labels a class of the second column")
+    parser.add_argument("--supervised_steps", type=int, help="default: the run's own; 0 trains none")
+    parser.add_argument(
+        "--heads", nargs="+", choices=KINDS, default=["linear"], help="of the supervised encoder"
+    )
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for noise in QUIET:
+        warnings.filterwarnings("ignore", message=noise)
+    done: list[dict[str, Scores]] = []
+    chosen: dict[str, dict[str, Any]] = {}
+    for run in map(open_run, given.runs):
+        scores = probe_run(run, given.labels, given.few)
+        add_supervised(run, scores, chosen, given)
+        done.append(scores)
+        figures = {"mean_and_deviation": summary(done), "runs": done, "supervised_settings": chosen}
+        write_result(given.out, figures=figures, settings=vars(given), seed=run.seed)
+    table = markdown(summary(done), few=given.few, num_runs=len(done))
+    (given.out / "table.md").write_text(table)
+    print(table)
+
+
+def add_supervised(
+    run: Run, scores: dict[str, Scores], chosen: dict[str, dict[str, Any]], given: argparse.Namespace
+) -> None:
+    """Train the supervised encoder of each label and put its row into `scores`."""
+    configured = int(run.config["trainer"]["max_steps"])
+    num_steps = configured if given.supervised_steps is None else given.supervised_steps
+    if num_steps == 0:
+        return
+    if num_steps < 0:
+        raise SystemExit(f"{run.folder}: the run counts epochs, not steps. Give --supervised_steps.")
+    data = run.data()
+    data.setup()
+    for label in given.labels:
+        train, val = manifests(data, label)
+        if label not in chosen:
+            chosen[label] = choose(run, train, given.heads, num_steps)
+        scores[label]["supervised"] = train_supervised(run, train, val, num_steps=num_steps, **chosen[label])
+
+
+if __name__ == "__main__":
+    main()
