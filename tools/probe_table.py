@@ -4,8 +4,8 @@ python tools/probe_table.py --runs RUNDIR [RUNDIR ...] --labels appearance event
 
 A RUNDIR is the log folder of a `vjepa fit`, with config.yaml and export/. The supervised encoder is of the same
 make and starts from the weights of the random twin; it is trained end to end on the run's clips, flips, batch
-size, precision and clipping, for the run's number of steps. What it is trained with is chosen once a label, on
-the first run, by a held-out fifth of the training clips. DIR/result.json is written after each run.
+size, precision and clipping, for the run's number of steps. Its learning rate is chosen once a label, on the
+first run, by a held-out fifth of the training clips. DIR/result.json is written after each run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import itertools
 import logging
 import statistics
 import warnings
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,8 +32,8 @@ from vjepa.data import Manifest, VideoDataModule, read_manifest
 from vjepa.fit import QUIET
 from vjepa.models import VideoEncoder
 from vjepa.optim import WarmupCosine, decay_groups
-from vjepa.probes import AttentiveProbe, Features, Probe, extract_features, fit_probe, random_twin
-from vjepa.probes.fit_attentive import heads_for
+from vjepa.probes import Probe, ProbeKind, extract_features, fit_probe, random_twin
+from vjepa.probes.features import Precision
 from vjepa.probes.linear import pool_tokens
 from vjepa.probes.splits import held_out_split
 from vjepa.report import write_result
@@ -42,10 +41,12 @@ from vjepa.types import ClipBatch
 
 log = logging.getLogger("probe_table")
 
-KINDS: tuple[Literal["linear", "attentive"], ...] = ("linear", "attentive")
+KINDS: tuple[ProbeKind, ...] = ("linear", "attentive")
 LRS = (1e-3, 3e-4)
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
+COUNTS = ("all", "few")
+SPLITS: tuple[Literal["train"], Literal["val"]] = ("train", "val")
 Scores = dict[str, dict[str, Any]]
 
 
@@ -146,133 +147,127 @@ def manifests(data: VideoDataModule, label: str) -> tuple[Manifest, Manifest]:
     return train, read_manifest(val, root=data.root, label_column=label, label_names=train.label_names)
 
 
-def probe_run(run: Run, labels: list[str], few: int) -> dict[str, Scores]:
+def probe_run(run: Run, data: VideoDataModule, labels: list[str], few: int) -> dict[str, Scores]:
     """Top-1 by label, then by encoder and probe, then by number of labels."""
-    data = run.data()
-    data.setup()
     encoder = load_encoder(run.folder / "export")
-    precision: Literal["bf16", "fp32"] = (
-        "bf16" if "bf16" in str(run.config["trainer"]["precision"]) else "fp32"
-    )
-    encoders = {"JEPA": encoder, "random init": random_twin(encoder, seed=run.seed)}
+    precision: Precision = "bf16" if "bf16" in str(run.config["trainer"]["precision"]) else "fp32"
     found: dict[str, Scores] = {label: {} for label in labels}
-    for name, network in encoders.items():
-        features = [
+    for name, network in (("JEPA", encoder), ("random init", random_twin(encoder, seed=run.seed))):
+        train, val = (
             extract_features(network, data.clips(split), num_workers=data.num_workers, precision=precision)
-            for split in ("train", "val")
-        ]
-        for label, kind in itertools.product(labels, KINDS):
-            found[label][f"{name}, {kind} probe"] = probe_features(
-                kind, features, manifests(data, label), seed=run.seed, few=few
+            for split in SPLITS
+        )
+        for label, kind, few_or_all in itertools.product(labels, KINDS, COUNTS):
+            classes, val_rows = manifests(data, label)
+            result = fit_probe(
+                kind,
+                train.tokens,
+                train.labels(classes),
+                val.tokens,
+                val.labels(val_rows),
+                num_classes=len(classes.label_names),
+                groups=train.groups(classes),
+                num_per_class=few if few_or_all == "few" else None,
+                seed=run.seed,
             )
-            log.info(
-                "%s: %s, %s, %s: %s", run.folder, label, name, kind, found[label][f"{name}, {kind} probe"]
-            )
+            log.info("%s: %s, %s, %s labels: %s", run.folder, label, name, few_or_all, result)
+            row = found[label].setdefault(f"{name}, {kind} probe", {"chance": result.chance})
+            row |= {few_or_all: result.top1, f"{few_or_all}_converged": result.converged}
     return found
 
 
-def probe_features(
-    kind: Literal["linear", "attentive"],
-    features: list[Features],
-    manifest: tuple[Manifest, Manifest],
-    *,
-    seed: int,
-    few: int,
-) -> dict[str, Any]:
-    """Top-1 with all labels and with few, and whether the probes had converged."""
-    (train, val), scores = features, {}
-    for name, count in (("all", None), ("few", few)):
-        result = fit_probe(
-            kind,
-            train.tokens,
-            train.labels(manifest[0]),
-            val.tokens,
-            val.labels(manifest[1]),
-            num_classes=len(manifest[0].label_names),
-            groups=train.groups(manifest[0]),
-            num_per_class=count,
-            seed=seed,
-        )
-        scores |= {name: result.top1, f"{name}_converged": result.converged, "chance": result.chance}
-    return scores
-
-
 def train_supervised(
-    run: Run, train: Manifest, val: Manifest, *, head: str, lr: float, num_steps: int
-) -> dict[str, float]:
-    """Top-1 on `val` of an encoder trained end to end on `train`, and on `train` while it was trained."""
+    run: Run, train: Manifest, val: Manifest, *, lr: float, num_steps: int
+) -> dict[str, Any]:
+    """Top-1 on `val` of an encoder trained end to end on `train`, and on `train` in its last epoch."""
     data = run.data()
     data.train_manifest, data.val_manifest, data.world = train, val, None
     encoder = random_twin(load_encoder(run.folder / "export"), seed=run.seed)
-    width, classes = encoder.embed_dim, len(train.label_names)
     torch.manual_seed(run.seed)
-    network: Probe = (
-        PooledHead(embed_dim=width, num_classes=classes)
-        if head == "linear"
-        else AttentiveProbe(embed_dim=width, num_classes=classes, num_heads=heads_for(width))
-    )
-    module = Supervised(encoder=encoder, head=network, lr=lr, num_steps=num_steps)
+    head = PooledHead(embed_dim=encoder.embed_dim, num_classes=len(train.label_names))
     trainer = run.trainer(num_steps)
+    module = Supervised(encoder=encoder, head=head, lr=lr, num_steps=num_steps)
     trainer.fit(module, datamodule=data)
-    seen = float(trainer.callback_metrics.get("train", float("nan")))
+    seen = trainer.callback_metrics.get("train")  # of no whole epoch: none
     trainer.limit_val_batches = 1.0
     (measured,) = trainer.validate(module, datamodule=data, verbose=False)
-    log.info("%s: supervised, %s head, lr %g: top-1 %.3f", run.folder, head, lr, measured["top1"])
-    return {"all": measured["top1"], "train": seen}
+    log.info("%s: supervised, lr %g: top-1 %.3f, in training %s", run.folder, lr, measured["top1"], seen)
+    return {"all": measured["top1"], "train": None if seen is None else float(seen), "lr": lr}
 
 
-def choose(run: Run, train: Manifest, heads: list[str], num_steps: int) -> dict[str, Any]:
-    """Head and learning rate that are best on a held-out fifth of the training clips, in whole groups."""
-    labels = torch.tensor([row.label for row in train.rows])
-    rows, held = held_out_split(
-        labels, [row.group for row in train.rows], torch.Generator().manual_seed(run.seed)
-    )
-    fitted, tested = (
-        replace(train, rows=tuple(train.rows[i] for i in part.tolist())) for part in (rows, held)
-    )
-    grid = [{"head": head, "lr": lr} for head, lr in itertools.product(heads, LRS)]
-    reached = [train_supervised(run, fitted, tested, num_steps=num_steps, **point)["all"] for point in grid]
-    return max(zip(reached, grid, strict=True), key=lambda pair: pair[0])[1]
+def choose_lr(run: Run, train: Manifest, num_steps: int) -> float:
+    """The learning rate that is best on a held-out fifth of the training clips, in whole groups."""
+    labels, groups = torch.tensor([row.label for row in train.rows]), [row.group for row in train.rows]
+    split = held_out_split(labels, groups, torch.Generator().manual_seed(run.seed))
+    fitted, tested = (replace(train, rows=tuple(train.rows[i] for i in part.tolist())) for part in split)
+    trials = [train_supervised(run, fitted, tested, lr=lr, num_steps=num_steps) for lr in LRS]
+    return float(max(trials, key=lambda trial: trial["all"])["lr"])
 
 
-def summary(runs: list[dict[str, Scores]]) -> dict[str, dict[str, dict[str, tuple[float, float]]]]:
+def summary(runs: list[dict[str, Scores]]) -> dict[str, Scores]:
     """Mean and deviation over the runs, by label, row and number of labels."""
-    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for run in runs:
-        for label, rows in run.items():
-            for (row, scores), count in itertools.product(rows.items(), ("all", "few")):
-                if count in scores:
-                    values[label, row, count].append(scores[count])
-    table: dict[str, dict[str, dict[str, tuple[float, float]]]] = defaultdict(lambda: defaultdict(dict))
-    for (label, row, count), each in values.items():
-        table[label][row][count] = (statistics.mean(each), statistics.stdev(each) if len(each) > 1 else 0.0)
-    return table
+    return {
+        label: {
+            row: {
+                count: {
+                    "mean": statistics.mean(each),
+                    "deviation": statistics.stdev(each) if len(each) > 1 else 0.0,
+                }
+                for count in COUNTS
+                if (each := [run[label][row][count] for run in runs if count in run[label][row]])
+            }
+            for row in rows
+        }
+        for label, rows in runs[0].items()
+    }
 
 
-def markdown(table: dict[str, dict[str, dict[str, tuple[float, float]]]], *, few: int, num_runs: int) -> str:
+def markdown(table: dict[str, Scores], *, few: int, num_runs: int) -> str:
     """The table, and for each label what the best probe of JEPA gains over the best at random init."""
     lines = [f"Top-1 in %, mean ± deviation of {num_runs} runs.", ""]
     for label, rows in table.items():
         lines += [f"| {label} | all labels | {few} a class |", "|---|---|---|"]
         for row, cells in rows.items():
             shown = (
-                f"{100 * cells[n][0]:.1f} ± {100 * cells[n][1]:.1f}" if n in cells else ""
-                for n in ("all", "few")
+                f"{100 * cells[n]['mean']:.1f} ± {100 * cells[n]['deviation']:.1f}" if n in cells else ""
+                for n in COUNTS
             )
             lines.append(f"| {row} | {' | '.join(shown)} |")
-        gains = []
-        for count in ("all", "few"):
-            best = {
-                name: max(cells[count][0] for row, cells in rows.items() if row.startswith(name))
-                for name in ("JEPA", "random init")
-            }
-            gains.append(f"{100 * (best['JEPA'] - best['random init']):+.1f}")
+        best = {
+            (name, count): max(rows[f"{name}, {kind} probe"][count]["mean"] for kind in KINDS)
+            for name, count in itertools.product(("JEPA", "random init"), COUNTS)
+        }
+        gains = (f"{100 * (best['JEPA', count] - best['random init', count]):+.1f}" for count in COUNTS)
         lines += [f"| best JEPA less best random init | {' | '.join(gains)} |", ""]
     return "\n".join(lines)
 
 
+def run_table(given: argparse.Namespace) -> str:
+    """Probe every run and train the supervised encoders; write what is known after each run."""
+    done: list[dict[str, Scores]] = []
+    lrs: dict[str, float] = {}
+    for run in map(open_run, given.runs):
+        data = run.data()
+        data.setup()
+        scores = probe_run(run, data, given.labels, given.few)
+        configured = int(run.config["trainer"]["max_steps"])
+        num_steps = configured if given.supervised_steps is None else given.supervised_steps
+        if num_steps < 0:
+            raise SystemExit(f"{run.folder}: the run counts epochs, not steps. Give --supervised_steps.")
+        for label in given.labels if num_steps else []:
+            train, val = manifests(data, label)
+            lrs[label] = lrs.get(label) or choose_lr(run, train, num_steps)
+            scores[label]["supervised"] = train_supervised(
+                run, train, val, lr=lrs[label], num_steps=num_steps
+            )
+        done.append(scores)
+        figures = {"mean_and_deviation": summary(done), "runs": done}
+        write_result(given.out, figures=figures, settings=vars(given), seed=run.seed)
+    return markdown(summary(done), few=given.few, num_runs=len(done))
+
+
 def main() -> None:
-    """Probe every run, train the supervised encoders, write and print the table."""
+    """Print the table and write it beside result.json."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -281,45 +276,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--few", type=int, default=20, help="labels a class of the second column")
     parser.add_argument("--supervised_steps", type=int, help="default: the run's own; 0 trains none")
-    parser.add_argument(
-        "--heads", nargs="+", choices=KINDS, default=["linear"], help="of the supervised encoder"
-    )
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.fabric", "vjepa.data"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for noise in QUIET:
         warnings.filterwarnings("ignore", message=noise)
-    done: list[dict[str, Scores]] = []
-    chosen: dict[str, dict[str, Any]] = {}
-    for run in map(open_run, given.runs):
-        scores = probe_run(run, given.labels, given.few)
-        add_supervised(run, scores, chosen, given)
-        done.append(scores)
-        figures = {"mean_and_deviation": summary(done), "runs": done, "supervised_settings": chosen}
-        write_result(given.out, figures=figures, settings=vars(given), seed=run.seed)
-    table = markdown(summary(done), few=given.few, num_runs=len(done))
+    table = run_table(given)
     (given.out / "table.md").write_text(table)
     print(table)
-
-
-def add_supervised(
-    run: Run, scores: dict[str, Scores], chosen: dict[str, dict[str, Any]], given: argparse.Namespace
-) -> None:
-    """Train the supervised encoder of each label and put its row into `scores`."""
-    configured = int(run.config["trainer"]["max_steps"])
-    num_steps = configured if given.supervised_steps is None else given.supervised_steps
-    if num_steps == 0:
-        return
-    if num_steps < 0:
-        raise SystemExit(f"{run.folder}: the run counts epochs, not steps. Give --supervised_steps.")
-    data = run.data()
-    data.setup()
-    for label in given.labels:
-        train, val = manifests(data, label)
-        if label not in chosen:
-            chosen[label] = choose(run, train, given.heads, num_steps)
-        scores[label]["supervised"] = train_supervised(run, train, val, num_steps=num_steps, **chosen[label])
 
 
 if __name__ == "__main__":
