@@ -17,7 +17,7 @@ import statistics
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -32,7 +32,7 @@ from vjepa.data import Manifest, VideoDataModule, read_manifest
 from vjepa.fit import QUIET
 from vjepa.models import VideoEncoder
 from vjepa.optim import WarmupCosine, decay_groups
-from vjepa.probes import Probe, ProbeKind, extract_features, fit_probe, random_twin
+from vjepa.probes import ProbeKind, extract_features, fit_probe, random_twin
 from vjepa.probes.features import Precision
 from vjepa.probes.linear import pool_tokens
 from vjepa.probes.splits import held_out_split
@@ -46,30 +46,22 @@ LRS = (1e-3, 3e-4)
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
 COUNTS = ("all", "few")
-SPLITS: tuple[Literal["train"], Literal["val"]] = ("train", "val")
 Scores = dict[str, dict[str, Any]]
 
 
-class PooledHead(Probe):
-    """Class scores as a linear map of mean and maximum over tokens, standardised by running statistics."""
-
-    def __init__(self, *, embed_dim: int, num_classes: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(2 * embed_dim, affine=False)
-        self.linear = nn.Linear(2 * embed_dim, num_classes)
-
-    def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b classes"]:
-        """Tokens (B, N, D) to logits (B, classes)."""
-        return self.linear(self.norm(pool_tokens(tokens.float(), "mean_max")))
-
-
 class Supervised(L.LightningModule):
-    """An encoder and a head, trained end to end with labels."""
+    """An encoder and a linear map of its tokens' mean and maximum, standardised, trained end to end with labels."""
 
-    def __init__(self, *, encoder: VideoEncoder, head: Probe, lr: float, num_steps: int) -> None:
+    def __init__(self, *, encoder: VideoEncoder, num_classes: int, lr: float, num_steps: int) -> None:
         super().__init__()
-        self.encoder, self.head = encoder.train(), head
+        width = 2 * encoder.embed_dim
+        self.encoder = encoder.train()
+        self.head = nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Linear(width, num_classes))
         self.lr, self.num_steps = lr, num_steps
+
+    def forward(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b classes"]:
+        """Clips (B, C, T, H, W) to logits (B, classes)."""
+        return self.head(pool_tokens(self.encoder(video).float(), "mean_max"))
 
     def configure_optimizers(self) -> Any:
         """AdamW, warm-up and half a cosine to 0."""
@@ -82,14 +74,14 @@ class Supervised(L.LightningModule):
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch."""
-        logits = self.head(self.encoder(batch.video))
+        logits = self(batch.video)
         right = (logits.argmax(dim=1) == batch.label).float().mean()
         self.log("train", right, on_step=False, on_epoch=True, batch_size=len(batch))
         return F.cross_entropy(logits, batch.label)
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Share of right answers."""
-        right = self.head(self.encoder(batch.video)).argmax(dim=1) == batch.label
+        right = self(batch.video).argmax(dim=1) == batch.label
         self.log("top1", right.float().mean(), on_epoch=True, batch_size=len(batch))
 
 
@@ -153,18 +145,17 @@ def probe_run(run: Run, data: VideoDataModule, labels: list[str], few: int) -> d
     precision: Precision = "bf16" if "bf16" in str(run.config["trainer"]["precision"]) else "fp32"
     found: dict[str, Scores] = {label: {} for label in labels}
     for name, network in (("JEPA", encoder), ("random init", random_twin(encoder, seed=run.seed))):
-        train, val = (
-            extract_features(network, data.clips(split), num_workers=data.num_workers, precision=precision)
-            for split in SPLITS
-        )
+        options: dict[str, Any] = {"num_workers": data.num_workers, "precision": precision}
+        train = extract_features(network, data.clips("train"), **options)
+        val = extract_features(network, data.clips("val"), **options)
         for label, kind, few_or_all in itertools.product(labels, KINDS, COUNTS):
-            classes, val_rows = manifests(data, label)
+            classes, tested = manifests(data, label)
             result = fit_probe(
                 kind,
                 train.tokens,
                 train.labels(classes),
                 val.tokens,
-                val.labels(val_rows),
+                val.labels(tested),
                 num_classes=len(classes.label_names),
                 groups=train.groups(classes),
                 num_per_class=few if few_or_all == "few" else None,
@@ -184,9 +175,8 @@ def train_supervised(
     data.train_manifest, data.val_manifest, data.world = train, val, None
     encoder = random_twin(load_encoder(run.folder / "export"), seed=run.seed)
     torch.manual_seed(run.seed)
-    head = PooledHead(embed_dim=encoder.embed_dim, num_classes=len(train.label_names))
+    module = Supervised(encoder=encoder, num_classes=len(train.label_names), lr=lr, num_steps=num_steps)
     trainer = run.trainer(num_steps)
-    module = Supervised(encoder=encoder, head=head, lr=lr, num_steps=num_steps)
     trainer.fit(module, datamodule=data)
     seen = trainer.callback_metrics.get("train")  # of no whole epoch: none
     trainer.limit_val_batches = 1.0
@@ -206,17 +196,14 @@ def choose_lr(run: Run, train: Manifest, num_steps: int) -> float:
 
 def summary(runs: list[dict[str, Scores]]) -> dict[str, Scores]:
     """Mean and deviation over the runs, by label, row and number of labels."""
+
+    def over_runs(label: str, row: str, count: str) -> dict[str, float]:
+        each = [run[label][row][count] for run in runs]
+        return {"mean": statistics.mean(each), "deviation": statistics.stdev(each) if len(each) > 1 else 0.0}
+
     return {
         label: {
-            row: {
-                count: {
-                    "mean": statistics.mean(each),
-                    "deviation": statistics.stdev(each) if len(each) > 1 else 0.0,
-                }
-                for count in COUNTS
-                if (each := [run[label][row][count] for run in runs if count in run[label][row]])
-            }
-            for row in rows
+            row: {n: over_runs(label, row, n) for n in COUNTS if n in cells} for row, cells in rows.items()
         }
         for label, rows in runs[0].items()
     }
