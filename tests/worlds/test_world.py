@@ -75,6 +75,12 @@ def test_the_same_settings_make_the_same_world(tiny, tmp_path):
     assert fingerprint(generate(TINY, tmp_path)) == fingerprint(tiny)
 
 
+def test_the_same_settings_make_the_same_files(tiny, tmp_path):
+    generate(TINY, tmp_path)
+    for path in sorted(path for path in tiny.rglob("*") if path.is_file()):
+        assert (tmp_path / path.relative_to(tiny)).read_bytes() == path.read_bytes(), path.name
+
+
 @pytest.mark.parametrize(
     "change",
     [{"seed": 1}, {"noise": 0.1}, {"num_distractors": 2}, {"size": 34}, {"num_frames": 9}, {"num_val": 1}],
@@ -111,6 +117,28 @@ def test_an_interrupted_world_is_taken_up_where_it_stopped(tiny, tmp_path):
     generate(TINY, tmp_path)
     assert fingerprint(tmp_path) == fingerprint(tiny)
     assert (tmp_path / "train" / "000002.mp4").stat().st_mtime_ns == kept
+
+
+def test_what_a_kill_leaves_half_written_is_in_nobodys_way(tiny, tmp_path):
+    generate(TINY, tmp_path)
+    interrupt(tmp_path)
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / "train" / "000003.mp4").rename(tmp_path / "train" / ".000003-0.part")
+    generate(TINY, tmp_path)
+    assert fingerprint(tmp_path) == fingerprint(tiny)
+
+
+def test_a_folder_that_another_process_is_just_beginning_is_not_foreign(tiny, tmp_path):
+    (tmp_path / "world.begun.123.part").write_text("{")
+    assert fingerprint(generate(TINY, tmp_path)) == fingerprint(tiny)
+
+
+def test_a_world_that_another_process_finished_after_this_one_looked_is_taken_as_it_is(tiny, tmp_path):
+    generate(TINY, tmp_path)
+    (tmp_path / "world.begun.json").write_text((tmp_path / "world.json").read_text())
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
+    generate(TINY, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")} == before
 
 
 def test_another_world_is_not_overwritten_and_another_folder_takes_it(tiny, tmp_path):

@@ -128,15 +128,22 @@ def generate(config: WorldConfig, folder: Path) -> Path:
 
 
 def _claim(folder: Path, config: WorldConfig) -> None:
-    """See that the folder is this world's: finished, begun, or empty, and then begin it."""
-    for name in (DONE, STARTED):
-        if (folder / name).is_file():
-            if json.loads((folder / name).read_text()) != config.settings:
-                raise WorldError(
-                    f"{folder} holds a world of other settings. Give another folder, or delete it."
-                )
-            return
-    if folder.is_dir() and any(folder.iterdir()):
+    """See that the folder is this world's: finished, begun, or empty, and then begin it.
+
+    Another process may be building it at this moment. So the folder is listed before the marks are looked for
+    (what that process wrote before the listing lies behind its mark), and the mark that goes before the one
+    that comes.
+    """
+    others = {path.name for path in folder.iterdir() if path.suffix != ".part"} if folder.is_dir() else set()
+    for name in (STARTED, DONE):
+        try:
+            settings = json.loads((folder / name).read_text())
+        except FileNotFoundError:
+            continue
+        if settings != config.settings:
+            raise WorldError(f"{folder} holds a world of other settings. Give another folder, or delete it.")
+        return
+    if others:
         raise WorldError(f"{folder} holds other files. Give an empty or a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
     _write_text(folder / STARTED, json.dumps(config.settings, indent=2))
