@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import CONFIG
 
+PICKLE = b"\x80"  # first byte of a pickle of protocol 2 or later
 FILES = {"target": "encoder", "context": "context_encoder"}  # which -> name of its file
 CKPT_PREFIX = {
     "target": "objective.target_encoder.",
@@ -152,6 +153,12 @@ def open_safely(path: Path) -> Any:
     Raises:
         CheckpointError: If it is cut off, is no such file, or holds more than tensors and plain values.
     """
+    with path.open("rb") as file:
+        start = file.read(len(PICKLE))
+    if start != PICKLE and not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path} is no file of torch's, or is cut off: it begins with {start!r}. Give a .ckpt file or a folder."
+        )
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # what fails is said by the error
