@@ -125,12 +125,14 @@ def assert_equal_weights(first: Path, second: Path) -> None:
         assert files[0].read_bytes() == files[1].read_bytes(), name
 
 
-def test_broken_clips_are_listed_and_too_many_stop_the_run(tmp_path, capsys):
+def test_broken_clips_are_listed_and_too_many_stop_the_run(tmp_path, caplog, capsys):
     folder = tmp_path / "clips"
     write_videos(folder, 9, num_frames=6, height=24, width=24)
     broken = write_broken(folder)
     recipe = tiny_recipe(tmp_path, folder, root=tmp_path / "runs")
-    assert main(["fit", "--config", str(recipe)]) == 0
+    with caplog.at_level("WARNING"):
+        assert main(["fit", "--config", str(recipe)]) == 0
+    assert all(caplog.text.count(f"cannot read {path}") == 1 for path in broken)
     result = json.loads((log_dir(tmp_path / "runs") / "result.json").read_text())
     assert result["failed_clips"] == len(broken) == 3
     listed = (log_dir(tmp_path / "runs") / "failures.csv").read_text()
