@@ -29,14 +29,13 @@ class Motion:
     """Where the hero is in each frame, and the partner of its event, if there is one.
 
     `position` (T, 2) in pixels of 64, `angle` (T,) in radians. `wall` holds the two ends of the wall of a bounce,
-    `ball` (T, 2) the path of the ball of a strike, `cover` the middle of the occluder of a pass.
+    `ball` (T, 2) the path of the ball of a strike.
     """
 
     position: Float[np.ndarray, "t 2"]
     angle: Float[np.ndarray, "t"]
     wall: Float[np.ndarray, "2 2"] | None = None
     ball: Float[np.ndarray, "t 2"] | None = None
-    cover: Float[np.ndarray, "2"] | None = None
 
     def placed(self, *, heading: float, mirrored: bool, offset: Float[np.ndarray, "2"]) -> Motion:
         """The same motion mirrored (or not) about its axis, turned by `heading` and moved by `offset`."""
@@ -51,7 +50,6 @@ class Motion:
             angle=self.angle * sign,
             wall=place(self.wall),
             ball=place(self.ball),
-            cover=place(self.cover),
         )
 
 
@@ -70,7 +68,7 @@ def simulate(
     assert event in EVENTS, event
     space = pymunk.Space()
     hero = _body(space, radius=radius)
-    wall = ball = cover = None
+    wall = ball = None
     if event == "spin":
         turn = rng.choice((-1.0, 1.0)) * SPIN
         hero.angle, hero.angular_velocity = -turn / 2, turn / TICKS
@@ -84,12 +82,10 @@ def simulate(
     elif event == "collide":
         ball = _strike(space, radius=radius, ball_radius=ball_radius, rng=rng)
     elif event == "pass":
-        pace = rng.uniform(2.8, 3.4)
-        hero.velocity = (pace, 0.0)
-        cover = np.array([pace * TICKS * rng.uniform(0.45, 0.55), rng.uniform(-2.0, 2.0)])
+        hero.velocity = (rng.uniform(1.9, 2.7), 0.0)
     tracks = _track(space, [hero] if ball is None else [hero, ball], num_frames)
     path = None if ball is None else tracks[1, :, :2]
-    return Motion(position=tracks[0, :, :2], angle=tracks[0, :, 2], wall=wall, ball=path, cover=cover)
+    return Motion(position=tracks[0, :, :2], angle=tracks[0, :, 2], wall=wall, ball=path)
 
 
 def _body(space: pymunk.Space, *, radius: float) -> pymunk.Body:

@@ -17,7 +17,6 @@ from vjepa.worlds import shapes
 from vjepa.worlds.physics import (
     BALL_RADIUS,
     EVENTS,
-    SPIN,
     TICKS,
     WALL_HALF_LENGTH,
     WALL_HALF_WIDTH,
@@ -37,11 +36,14 @@ from vjepa.worlds.textures import (
 SIDE = 64.0
 HERO_RADIUS = (14.0, 16.0)  # of the disc with the hero's area
 OCCLUDER_HALF = (6.0, 16.0)  # half width, half height: a post that never hides all of the hero
-OCCLUDER_NEAR = 10.0  # most that an inert occluder is off the path of the hero
+OCCLUDER_OFF = 7.0  # most that it is off a place the hero comes to
+HERO_OFF = (
+    16.0  # most that the middle of its way is off the middle of the picture: a still one is not everywhere
+)
 MARGIN = 9.0  # least distance of the hero's middle from the picture's edge
-HERO_TILT = SPIN / 2  # radians either way, in all events: how the hero lies in one frame does not tell a spin
+HERO_TILT = 0.4  # radians either way, in all events: how the hero lies in one frame does not tell a spin
 CONTRAST = 85.0  # mean difference of luminance between the hero and the background: the unit of noise
-TRIES = 16  # places tried for a piece of inert scenery
+TRIES = 64  # places tried for a piece of inert scenery
 
 
 @dataclass(frozen=True)
@@ -119,12 +121,13 @@ def compose(spec: ClipSpec, *, num_frames: int, num_distractors: int) -> Scene:
     rng = np.random.default_rng([spec.seed, 0])
     radius, ball_radius = rng.uniform(*HERO_RADIUS), rng.uniform(*BALL_RADIUS)
     motion = simulate(spec.event, radius=radius, ball_radius=ball_radius, num_frames=num_frames, rng=rng)
-    motion, heading = _placed(motion, sideways=spec.event == "fall", rng=rng)
+    motion = _placed(motion, sideways=spec.event == "fall", rng=rng)
     luminance = rng.uniform(75, 115)
     paint = partial(random_texture, spec.texture, background=luminance, rng=rng)
     wall, wall_angle = _wall(motion, radius=radius, rng=rng)
-    occluder, tilt = _occluder(motion, heading=heading, rng=rng)
+    occluder, tilt = _occluder(motion, rng)
     half_width, half_height = OCCLUDER_HALF
+    tilt_room = HERO_TILT - np.abs(motion.angle).max()
     still = np.zeros((num_frames, 2))
     sprites = [
         Sprite(
@@ -143,7 +146,7 @@ def compose(spec: ClipSpec, *, num_frames: int, num_distractors: int) -> Scene:
         outline=shapes.hero_outline(spec.appearance, radius),
         texture=paint(contrast=(0.85 * CONTRAST, 1.15 * CONTRAST)),
         centre=motion.position,
-        angle=motion.angle + (0.0 if spec.event == "spin" else rng.uniform(-HERO_TILT, HERO_TILT)),
+        angle=motion.angle + rng.uniform(-tilt_room, tilt_room),
         reach=2.0 * radius + 1,
     )
     screen = Sprite(
@@ -165,15 +168,15 @@ def compose(spec: ClipSpec, *, num_frames: int, num_distractors: int) -> Scene:
     )
 
 
-def _placed(motion: Motion, *, sideways: bool, rng: np.random.Generator) -> tuple[Motion, float]:
+def _placed(motion: Motion, *, sideways: bool, rng: np.random.Generator) -> Motion:
     """Turns a motion to a random heading (up or down if it falls), and moves it so that all of it is in the picture."""
     heading = float(rng.choice((-0.5, 0.5)) * math.pi if sideways else rng.uniform(0, 2 * math.pi))
     mirrored = bool(rng.random() < 0.5)
     turned = motion.placed(heading=heading, mirrored=mirrored, offset=np.zeros(2))
     low, high = MARGIN - turned.position.min(axis=0), SIDE - MARGIN - turned.position.max(axis=0)
-    middle, slack = (low + high) / 2, np.maximum(high - low, 0) / 2
+    middle, slack = (low + high) / 2, np.clip((high - low) / 2, 0, HERO_OFF)
     offset = middle + slack * rng.uniform(-1, 1, size=2)
-    return motion.placed(heading=heading, mirrored=mirrored, offset=offset), heading
+    return motion.placed(heading=heading, mirrored=mirrored, offset=offset)
 
 
 def _wall(motion: Motion, *, radius: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
@@ -195,15 +198,14 @@ def _wall(motion: Motion, *, radius: float, rng: np.random.Generator) -> tuple[n
     return middles[chosen], float(angles[chosen])
 
 
-def _occluder(motion: Motion, *, heading: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Middle and angle of the occluder: across the path of a pass, elsewhere near some place the hero comes to.
+def _occluder(motion: Motion, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Middle and angle of the occluder: at any angle, near some place the hero comes to, whatever happens.
 
-    In every event it hides a part of the hero in some frames: a hidden part does not tell a pass.
+    So it hides a part of the hero in some frames of every event, and neither it nor what it hides tells a pass.
     """
-    if motion.cover is not None:
-        return motion.cover, heading
-    near = motion.position[rng.integers(len(motion.position))]
-    return near + rng.uniform(-OCCLUDER_NEAR, OCCLUDER_NEAR, size=2), float(rng.uniform(0, math.pi))
+    away, course = rng.uniform(0, OCCLUDER_OFF), rng.uniform(0, 2 * math.pi)
+    place = motion.position[rng.integers(len(motion.position))]
+    return place + away * np.array([math.cos(course), math.sin(course)]), float(rng.uniform(0, math.pi))
 
 
 def _visible(

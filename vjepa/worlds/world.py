@@ -26,7 +26,7 @@ from vjepa.worlds.video import write_video
 
 log = logging.getLogger(__name__)
 
-VERSION = 5  # goes into the folder's name: another renderer makes another world
+VERSION = 6  # goes into the folder's name: another renderer makes another world
 DONE = "world.json"  # written last: a folder without it is unfinished
 STARTED = "world.begun.json"  # the settings of an unfinished world
 SHEET = "sheet.png"
