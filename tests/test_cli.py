@@ -176,3 +176,18 @@ def test_print_config_prints_and_does_nothing(tmp_path, capsys):
 def test_verbs_of_two_words():
     assert split_verb(["data", "check", "x"]) == ("data check", ["x"])
     assert split_verb(["count", "check"]) == ("count", ["check"])
+
+
+def test_help_of_a_first_word_alone_lists_the_verbs(capsys):
+    assert main(["data", "--help"]) == 0
+    assert "data check" in capsys.readouterr().out
+
+
+def test_out_is_looked_at_before_the_work(tmp_path, told):
+    (tmp_path / "file").write_text("")
+    command = ["count", "a.mp4", "--weight", "2", "--out"]
+    assert main([*command, str(tmp_path / "file")]) == 2
+    assert "is a file. Give a folder" in told()
+    assert main([*command, "/proc/absent/out"]) == 2
+    assert "Give another folder" in told()
+    assert main([*command, str(tmp_path / "new" / "folder")]) == 0

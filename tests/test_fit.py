@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -58,6 +59,8 @@ def test_a_fit_leaves_all_that_is_promised(clips, tmp_path, capsys):
     ):
         assert f"train/{name}" in logged
     assert list(run.glob("events.out.tfevents.*"))
+    every = [row for row in csv.DictReader(logged.splitlines()) if row["train/loss"]]
+    assert len(every) > 1 and all(row["train/target_rank"] and row["train/lr"] for row in every)
     assert "loss_over_mean" in capsys.readouterr().out
 
 
@@ -82,6 +85,20 @@ def test_validate_measures_a_checkpoint(clips, tmp_path, capsys):
     assert "val/loss:" in first and "val/target_rank:" in first
     assert main(arguments) == 0
     assert capsys.readouterr().out == first  # the same masks, the same clips
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags", "told"),
+    [
+        ("fit", ["--data.train", "absent.csv"], "no such manifest"),
+        ("validate", ["--ckpt_path", "absent.ckpt"], "no such checkpoint"),
+    ],
+)
+def test_a_run_that_cannot_begin_leaves_no_folder(clips, tmp_path, capsys, verb, flags, told):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
+    assert main([verb, "--config", str(recipe), *flags]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):

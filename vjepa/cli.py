@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -220,6 +221,10 @@ def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         say(overview())
         return 0
+    begins = any(name.startswith(f"{argv[0]} ") for name in VERBS)
+    if begins and argv[1:] in (["-h"], ["--help"]):
+        say(overview())
+        return 0
     if argv[0] == "--version":
         say(f"vjepa {__version__}")
         return 0
@@ -237,6 +242,23 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
+def check_writable(out: Path) -> None:
+    """See before the work that its results can be written.
+
+    Raises:
+        UsageError: `out` is a file, or lies where nothing can be written.
+    """
+    nearest_real = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest_real.is_dir():
+        raise UsageError(f"--out {out}: {nearest_real} is a file. Give a folder, new or old.")
+    try:
+        tempfile.TemporaryFile(dir=nearest_real).close()
+    except OSError as error:
+        raise UsageError(
+            f"--out {out}: nothing can be written to {nearest_real}. Give another folder."
+        ) from error
+
+
 def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> None:
     """Parses `argv` for a verb's function, runs it, shows its report and writes it where `--out` says."""
     from vjepa.parsing import explained
@@ -246,6 +268,8 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> None
         parsed = parser.parse_args(argv)
         settings = json.loads(parser.dump(parsed, format="json"))
         arguments = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
+    if arguments.get("out") is not None:
+        check_writable(Path(arguments["out"]))
     report = as_report(function(**arguments))
     if arguments.get("out") is not None:
         path = write_result(

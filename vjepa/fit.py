@@ -123,7 +123,10 @@ class FitCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
-        """Start the clock."""
+        """See that there are data, before the loggers make a folder, and start the clock."""
+        self._check_checkpoint()
+        self.datamodule.prepare_data()
+        self.datamodule.setup("fit")
         self.started = time.monotonic()
 
     def after_fit(self) -> None:
@@ -140,10 +143,21 @@ class FitCLI(LightningCLI):
             seed=settings.seed_everything,
         )
 
+    def before_validate(self) -> None:
+        """See that there are data and a checkpoint, before the loggers make a folder."""
+        self._check_checkpoint()
+        self.datamodule.prepare_data()
+        self.datamodule.setup("validate")
+
     def after_validate(self) -> None:
         """Report what was measured."""
         figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         self.outcome = Report(title="validation", figures=figures)
+
+    def _check_checkpoint(self) -> None:
+        path = self.config[self.config.subcommand].ckpt_path
+        if path is not None and not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such checkpoint. Give a .ckpt file, or 'last'.")
 
     def _callbacks(self, settings: Namespace, on_terminal: bool) -> list[Any]:
         given = [type(callback) for callback in settings.callbacks or []]

@@ -64,8 +64,12 @@ def explain(parser: ArgumentParser, message: str, argv: Sequence[str]) -> str:
     if found := REQUIRED.search(message):
         missing = [key.removeprefix(f"{verb}.") for key in found[1].split(", ")]
         spelt = " and ".join(_spelt(parser, key) for key in missing)
+        if len(missing) > 1 and not _config_files(argv):
+            return f"no recipe: give one with --config RECIPE.yaml, or {spelt}. {advice}"
         return f"missing {spelt}: give it on the command line or in a --config file. {advice}"
-    return f"{readable(message)}. {advice}"
+    files = _config_files(argv)
+    in_file = files[0] if len(files) == 1 else "the --config file"
+    return f"{readable(message.replace('<unicode string>', in_file))}. {advice}"
 
 
 def readable(message: str) -> str:
@@ -152,14 +156,19 @@ def _class_keys(class_path: str) -> list[str]:
 
 def _place(key: str, argv: Sequence[str]) -> str:
     """' (FILE:LINE)' of the configuration file in `argv` that writes `key`, part below part."""
-    words = [word for arg in argv for word in arg.split("=", 1)]
-    for flag, file in zip(words, words[1:], strict=False):
-        if flag in ("--config", "-c") and Path(file).is_file():
-            lines = [line.split("#")[0] for line in Path(file).read_text(encoding="utf-8").splitlines()]
-            at = 0
-            for part in key.split("."):
-                written = re.compile(rf"(?<!\w){re.escape(part)}(?!\w)")
-                at = next((n for n in range(at, len(lines)) if written.search(lines[n])), len(lines))
-            if at < len(lines):
-                return f" ({file}:{at + 1})"
+    for file in _config_files(argv):
+        lines = [line.split("#")[0] for line in Path(file).read_text(encoding="utf-8").splitlines()]
+        at = 0
+        for part in key.split("."):
+            written = re.compile(rf"(?<!\w){re.escape(part)}(?!\w)")
+            at = next((n for n in range(at, len(lines)) if written.search(lines[n])), len(lines))
+        if at < len(lines):
+            return f" ({file}:{at + 1})"
     return ""
+
+
+def _config_files(argv: Sequence[str]) -> list[str]:
+    """The configuration files named in `argv` that exist."""
+    words = [word for arg in argv for word in arg.split("=", 1)]
+    pairs = zip(words, words[1:], strict=False)
+    return [file for flag, file in pairs if flag in ("--config", "-c") and Path(file).is_file()]

@@ -30,5 +30,16 @@ def test_command_writes_the_quarantine(tmp_path):
     report = check_command(source=str(tmp_path / "set" / "train"), out=tmp_path / "out", decoder="pyav")
     assert report.figures["num_broken"] == 3 and len(report.rows) == 3
     assert len((tmp_path / "out" / "quarantine.csv").read_text().splitlines()) == 4
-    with pytest.raises(ManifestError, match="relative to"):
+    with pytest.raises(ManifestError, match="no such file below"):
         check_command(source=str(tmp_path / "set" / "train.csv"), root=str(tmp_path))
+
+
+def test_rows_without_a_frame_and_repeated_rows_are_named_by_line(tmp_path):
+    write_video(tmp_path / "v.mp4", num_frames=8, height=16, width=16, fps=8.0)
+    rows = ["path,label,start,end", "v.mp4,a,0,0.5", "v.mp4,a,9,10", "v.mp4,b,0,0.5", "v.mp4,a,0,0.5"]
+    (tmp_path / "m.csv").write_text("\n".join(rows))
+    report = check(tmp_path / "m.csv")
+    assert [found.reason for found in report.empty] == ["line 3: no frame from 9 to 10 seconds"]
+    repeated = [found.reason for found in report.repeated]
+    assert repeated == ["line 4 repeats line 2 with another label", "line 5 repeats line 2"]
+    assert len(check_command(source=str(tmp_path / "m.csv")).rows) == 3

@@ -94,9 +94,7 @@ def test_folders_and_one_video(folder, tmp_path):
 def test_root_home_and_split(folder, tmp_path, monkeypatch):
     text = "path,split\nclip_000.mp4,train\nclip_001.mp4,val\n"
     source = write(tmp_path, "m.csv", text)
-    with pytest.raises(
-        ManifestError, match=r"m.csv:2: clip_000.mp4: no such file, relative to .*--data.root"
-    ):
+    with pytest.raises(ManifestError, match=r"m.csv:2: clip_000.mp4: no such file below .*--data.root"):
         read_manifest(source)
     manifest = read_manifest(source, root=folder, split="val")
     assert [r.path for r in manifest.rows] == [str(folder / "clip_001.mp4")]
@@ -118,7 +116,10 @@ def test_root_home_and_split(folder, tmp_path, monkeypatch):
         ("", "x.csv: the manifest is empty"),
         ("path,label\n,1\n", "x.csv:2: the path is empty"),
         ("path,start\nclip_000.mp4,soon\n", "x.csv:2: start 'soon' is not a number"),
-        ("path,label\nclip_000.mp4,1\ngone.mp4,1\n", "x.csv:3: gone.mp4: no such file, relative to"),
+        ("path,start,end\nclip_000.mp4,5,2\n", "x.csv:2: end 2 is not after start 5"),
+        ("path,label\nclip_000.mp4,-3\n", "x.csv:2: label -3 is negative. Leave it empty"),
+        ("path;label\nclip_000.mp4;1\n", "x.csv:1: missing column 'path'; .*with commas between"),
+        ("path,label\nclip_000.mp4,1\ngone.mp4,1\n", "x.csv:3: gone.mp4: no such file below"),
     ],
 )
 def test_errors_carry_file_and_line(folder, text, message):
@@ -132,7 +133,7 @@ def test_no_manifest_says_how_to_make_one(tmp_path):
         read_manifest(tmp_path / "k400.csv")
     binary = tmp_path / "binary.csv"
     binary.write_bytes(bytes(range(256)))
-    with pytest.raises(ManifestError, match="neither a text manifest nor a known video"):
+    with pytest.raises(ManifestError, match="neither UTF-8 text nor a known video"):
         read_manifest(binary)
 
 

@@ -7,8 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float64
+
 from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
-from vjepa.data.manifest import Manifest, read_manifest
+from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
 from vjepa.report import Report
 from vjepa.types import ClipFailure
 
@@ -17,7 +20,11 @@ FRAMES_AT_ONCE = 64  # bounds the memory that a long video takes
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What a manifest's files hold; `broken` lists those that could not be decoded to their end."""
+    """What a manifest's files hold; `broken` lists those that could not be decoded to their end.
+
+    `empty` lists the rows whose part of the video, from `start` to `end`, holds no frame; `repeated` those that
+    name the same part of the same file as a row before them.
+    """
 
     manifest: Manifest
     broken: tuple[ClipFailure, ...]
@@ -25,6 +32,8 @@ class AuditReport:
     num_frames: int
     seconds: float
     sizes: dict[str, int] = field(default_factory=dict)
+    empty: tuple[ClipFailure, ...] = ()
+    repeated: tuple[ClipFailure, ...] = ()
 
     @property
     def labels(self) -> dict[str, int]:
@@ -44,7 +53,11 @@ class AuditReport:
             "seconds": self.seconds,
             "sizes": self.sizes,
             "labels": self.labels,
+            "num_empty": len(self.empty),
+            "num_repeated": len(self.repeated),
             "broken": [{"path": b.path, "reason": b.reason} for b in self.broken],
+            "empty": [{"path": b.path, "reason": b.reason} for b in self.empty],
+            "repeated": [{"path": b.path, "reason": b.reason} for b in self.repeated],
         }
 
 
@@ -64,16 +77,57 @@ def check(source: str | Path, *, root: str | Path | None = None, decoder: str = 
     broken: list[ClipFailure] = []
     sizes: Counter[str] = Counter()
     num_frames, seconds = 0, 0.0
-    paths = dict.fromkeys(row.path for row in manifest.rows)
-    for path in paths:
+    rows: dict[str, list[ManifestRow]] = {}
+    for row in manifest.rows:
+        rows.setdefault(row.path, []).append(row)
+    empty: list[ClipFailure] = []
+    for path in rows:
         try:
             with backend.open(path) as video:
                 sizes[_decode_all(video)] += 1
                 num_frames += video.num_frames
                 seconds += video.num_frames / video.fps if video.fps else 0.0
+                empty += [
+                    ClipFailure(path=path, reason=f"line {row.line}: no frame {_part(row)}")
+                    for row in rows[path]
+                    if not _frames_in(row, video.timestamps)
+                ]
         except DecodeError as e:
             broken.append(ClipFailure(path=path, reason=e.reason))
-    return AuditReport(manifest, tuple(broken), len(paths), num_frames, seconds, dict(sizes.most_common()))
+    return AuditReport(
+        manifest,
+        tuple(broken),
+        len(rows),
+        num_frames,
+        seconds,
+        dict(sizes.most_common()),
+        tuple(empty),
+        tuple(_repeated(manifest)),
+    )
+
+
+def _frames_in(row: ManifestRow, timestamps: Float64[np.ndarray, "n"]) -> int:
+    start = float("-inf") if row.start is None else row.start
+    end = float("inf") if row.end is None else row.end
+    return int(((timestamps >= start) & (timestamps < end)).sum())
+
+
+def _part(row: ManifestRow) -> str:
+    return f"from {row.start or 0:g} to {'its end' if row.end is None else f'{row.end:g}'} seconds"
+
+
+def _repeated(manifest: Manifest) -> list[ClipFailure]:
+    """Rows that come again, with the line of the first and whether their labels differ."""
+    first: dict[tuple[str, float | None, float | None], ManifestRow] = {}
+    again: list[ClipFailure] = []
+    for row in manifest.rows:
+        earlier = first.setdefault((row.path, row.start, row.end), row)
+        if earlier is not row:
+            other = " with another label" if row.label != earlier.label else ""
+            again.append(
+                ClipFailure(path=row.path, reason=f"line {row.line} repeats line {earlier.line}{other}")
+            )
+    return again
 
 
 def _decode_all(video: Decoder) -> str:
@@ -103,5 +157,10 @@ def check_command(
             writer = csv.writer(file)
             writer.writerow(["path", "reason"])
             writer.writerows((b.path, b.reason) for b in report.broken)
-    rows = [{"path": b.path, "reason": b.reason} for b in report.broken]
-    return Report(title=f"{len(report.broken)} broken files", rows=rows, figures=report.figures())
+    listed = (*report.broken, *report.empty, *report.repeated)
+    rows = [{"path": b.path, "reason": b.reason} for b in listed]
+    title = (
+        f"{len(report.broken)} broken files, {len(report.empty)} rows without a frame, "
+        f"{len(report.repeated)} rows repeated"
+    )
+    return Report(title=title, rows=rows, figures=report.figures())

@@ -67,7 +67,8 @@ class Manifest:
         '1 clip, no labels, from one video a.mp4'
         """
         clips = f"{len(self.rows):,} clip{'s' * (len(self.rows) != 1)}"
-        classes = f"{len(self.label_names):,} classes" if self.label_names else "no labels"
+        count = len(self.label_names)
+        classes = f"{count:,} class{'es' * (count != 1)}" if count else "no labels"
         return f"{clips}, {classes}, from {self.kind} {self.source}"
 
     def __repr__(self) -> str:
@@ -175,14 +176,16 @@ def _read_text(source: Path) -> tuple[str, Sequence[str], list[_Entry]]:
             if HEADERLESS.fullmatch(first):
                 return "path-label list", ("path", "label"), list(_headerless_entries(source, file))
     except UnicodeDecodeError as e:
-        raise ManifestError(source, 0, f"neither a text manifest nor a known video ({e.reason})") from e
+        raise ManifestError(
+            source, 0, f"neither UTF-8 text nor a known video ({e.reason}). Save a manifest as UTF-8"
+        ) from e
     if not first:
         raise ManifestError(source, 0, "the manifest is empty. Begin it with the header `path,label`")
     raise ManifestError(
         source,
         1,
         f"missing column 'path'; found {', '.join(header)}. Begin the file with a header such as "
-        "`path,label`",
+        "`path,label`, with commas between",
     )
 
 
@@ -254,14 +257,17 @@ def _row(source: Path, base: Path, entry: _Entry, label_column: str, ids: dict[s
         raise ManifestError(
             source,
             line,
-            f"{fields['path']}: no such file, relative to {base}. Correct the path, or give the folder as "
-            "--data.root",
+            f"{fields['path']}: no such file below {base.resolve()}. Correct the path, or give the folder that "
+            "paths start from (--root; of fit, --data.root)",
         )
+    start, end = _seconds(source, line, "start", fields), _seconds(source, line, "end", fields)
+    if start is not None and end is not None and end <= start:
+        raise ManifestError(source, line, f"end {end:g} is not after start {start:g}. Give both in seconds")
     return ManifestRow(
         path=str(path),
         label=_label_id(source, line, fields.get(label_column, ""), ids),
-        start=_seconds(source, line, "start", fields),
-        end=_seconds(source, line, "end", fields),
+        start=start,
+        end=end,
         group=fields.get("group", ""),
         weight=1.0 if (weight := _seconds(source, line, "weight", fields)) is None else weight,
         line=line,
@@ -275,6 +281,8 @@ def _label_id(source: Path, line: int, text: str, ids: dict[str, int]) -> int:
         return ids[str(int(text))]
     if text in ("", str(NO_LABEL)):
         return NO_LABEL
+    if re.fullmatch(r"-\d+", text):
+        raise ManifestError(source, line, f"label {text} is negative. Leave it empty where there is none")
     known = list(ids)[:8]
     raise ManifestError(
         source,

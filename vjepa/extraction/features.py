@@ -94,7 +94,7 @@ def extract_features(
             features.append((tokens.float().mean(dim=1) if pool == "mean" else tokens.float()).cpu())
         if time.monotonic() - notice > NOTICE_SECONDS:
             notice = time.monotonic()
-            log.info("features of %d of %d clips", len(batches) * batch_size, len(clips))
+            log.info("features of %d of %d clips", sum(len(b.index) for b in batches), len(clips))
     failures = tuple(failure for batch in batches for failure in batch.failures)
     for failure in failures:
         log.warning("cannot read %s: %s", failure.path, failure.reason)

@@ -114,7 +114,15 @@ class ProgressLines(L.Callback):
         if now - self.last < self.every_seconds or not trainer.is_global_zero:
             return
         self.last = now
-        shown = ("train/loss", "train/target_std", "train/target_rank", "train/loss_over_mean")
         known: dict[str, Tensor] = trainer.logged_metrics | trainer.callback_metrics
-        figures = "  ".join(f"{k.split('/')[1]} {float(known[k]):.3f}" for k in shown if k in known)
-        log.info("step %d of %s  %s", trainer.global_step, trainer.estimated_stepping_batches, figures)
+        every = cast("Any", trainer).log_every_n_steps  # set by the trainer, not declared by it
+        measured = max(trainer.global_step // every * every, 1)
+        health = self._figures(known, "target_std", "target_rank", "loss_over_mean")
+        log.info(
+            "step %d of %s  %s  (step %d: %s)",
+            *(trainer.global_step, trainer.estimated_stepping_batches, self._figures(known, "loss")),
+            *(measured, health),
+        )
+
+    def _figures(self, known: dict[str, Tensor], *names: str) -> str:
+        return "  ".join(f"{n} {float(known[f'train/{n}']):.3f}" for n in names if f"train/{n}" in known)

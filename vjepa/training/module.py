@@ -132,8 +132,9 @@ class PretrainModule(L.LightningModule):
         return torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
 
     def _log_now(self) -> bool:
+        """Whether Lightning writes the figures of this step, the last of every n; or it is the first of all."""
         every = cast("Any", self.trainer).log_every_n_steps  # set by the trainer, not declared by it
-        return self.trainer.global_step % every == 0
+        return self.trainer.global_step == 0 or (self.trainer.global_step + 1) % every == 0
 
     def _named(self, stage: str, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
         return {f"{stage}/{name}": value for name, value in metrics.items()}

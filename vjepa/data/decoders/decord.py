@@ -62,7 +62,8 @@ class DecordDecoder(Decoder):
             frames = self._reader.get_batch(list(indices)).asnumpy()
         except decord.DECORDError as e:
             raise DecodeError(
-                self._path, f"broken data: frames {indices} not decoded ({_first_line(e)})"
+                self._path,
+                f"decord cannot decode {len(indices)} of its frames; try the decoder pyav ({_first_line(e)})",
             ) from e
         return rearrange(torch.from_numpy(frames), "t h w c -> t c h w")
 
