@@ -7,12 +7,6 @@ from tests.reference import encoder_arguments, load_strictly, reference_case
 from vjepa.models import VideoEncoder
 from vjepa.types import TokenGrid
 
-CASES = {
-    "vjepa1_encoder": {},
-    "vjepa1_image_encoder": {},
-    "vjepa2_encoder_rope": {},
-    "vjepa2_encoder_sincos": {"short_clips": "first"},
-}
 # case, input, mask, output; a factor scales the input, only row 0 is compared where the output has one
 FORWARDS = [
     ("vjepa1_encoder", "in.x", None, "out.full"),
@@ -28,13 +22,14 @@ FORWARDS = [
     ("vjepa2_encoder_rope", "in.x_nonsquare", None, "out.nonsquare"),
     ("vjepa2_encoder_sincos", "in.x", None, "out.full"),
     ("vjepa2_encoder_sincos", "in.x_nonnative", None, "out.nonnative"),
+    ("vjepa2_encoder_swiglu_wide1", "in.x", None, "out.full"),
 ]
-POSITIONS = ["sincos", "sincos_plain", "rope", "rope_interleaved"]
+POSITIONS = ["sincos", "sincos_plain", "rope", "rope_interleaved", "rope_interpolated", "rope_stored"]
 
 
 def reference_encoder(name):
     case = reference_case(name)
-    encoder = VideoEncoder(**encoder_arguments(case.about["ctor"]), **CASES[name])
+    encoder = VideoEncoder(**encoder_arguments(case.about["ctor"]))
     return case, load_strictly(encoder, case.weights())
 
 
@@ -81,7 +76,7 @@ def test_short_clips_take_the_first_positions_or_interpolate():
     case, encoder = reference_encoder("vjepa2_encoder_sincos")
     video = case.tensors["in.x"][:1, :, :4]
     case.assert_close(encoder(video), "out.chopped_T4")
-    encoder.short_clips = "interpolate"
+    encoder.position = "sincos"
     assert not torch.allclose(encoder(video), case.tensors["out.chopped_T4"], atol=1e-3)
 
 
@@ -114,7 +109,9 @@ def test_frames_and_pixels_beyond_the_last_tubelet_are_not_seen():
 
 def test_positions_and_shape_arguments_change_the_outcome():
     video = random_clip(1, 3, 8, 32, 32)
-    outputs = [tiny(position=p)(video) for p in POSITIONS]
+    outputs = [
+        tiny(position=p, embed_dim=88, num_heads=4)(video) for p in POSITIONS
+    ]  # heads of 22: a third is odd
     assert all(not torch.allclose(a, b) for i, a in enumerate(outputs) for b in outputs[:i])
     assert tiny(tubelet_size=4)(video).shape[1] == 32
     assert tiny(mlp_ratio=2.0).num_parameters < tiny().num_parameters

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from vjepa.layers import (
     LAYER_NORM_EPS,
     Block,
+    MlpKind,
     RotaryTables,
     gather_tokens,
     init_weights,
     rescale_blocks,
-    rotary_3d,
-    sincos_3d,
+    store_frequencies,
 )
-from vjepa.models.encoder import ROTARY_STYLES, Position
+from vjepa.models.positions import Position, additive_table, is_additive, rotary_tables
 from vjepa.types import TokenGrid
 
 
@@ -32,7 +32,8 @@ class Predictor(nn.Module):
         depth: Number of blocks.
         num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLPs over `embed_dim`.
-        position: As in `VideoEncoder`.
+        mlp: Kind of the MLPs, see `Block`.
+        position: As in `VideoEncoder`; "rope_interpolated" stretches to 16 a side whatever the patch size.
         num_mask_tokens: Learned vectors that stand for hidden tokens; one a mask strategy.
         mask_token_std: Spread of the mask tokens at the start; 0 in the released recipes.
         drop_path: Probability of skipping a branch, rising linearly from 0 at the first block.
@@ -46,6 +47,7 @@ class Predictor(nn.Module):
         depth: int = 12,
         num_heads: int = 12,
         mlp_ratio: float = 4.0,
+        mlp: MlpKind = "gelu",
         position: Position = "rope",
         num_mask_tokens: int = 2,
         mask_token_std: float = 0.0,
@@ -60,9 +62,11 @@ class Predictor(nn.Module):
         )
         self.predictor_embed = nn.Linear(encoder_dim, embed_dim)
         self.predictor_blocks = nn.ModuleList(
-            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path=rate)
+            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, mlp=mlp, drop_path=rate)
             for rate in torch.linspace(0, drop_path, depth, device="cpu").tolist()
         )
+        if position == "rope_stored":
+            store_frequencies(self.predictor_blocks, embed_dim // num_heads)
         self.predictor_norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
         self.predictor_proj = nn.Linear(embed_dim, encoder_dim)
         self.apply(init_weights)
@@ -102,18 +106,17 @@ class Predictor(nn.Module):
         hidden = self.mask_tokens[mask_token % len(self.mask_tokens)].expand(*target_ids.shape, -1)
         tokens = self._place(torch.cat([seen, hidden.to(seen.dtype)], dim=1), ids, grid)
         rotary = self._rotary(ids, grid)
-        for block in self.predictor_blocks:
-            tokens = block(tokens, rotary)
+        for block, tables in zip(self.predictor_blocks, rotary, strict=True):
+            tokens = block(tokens, tables)
         return self.predictor_proj(self.predictor_norm(tokens[:, context_ids.shape[1] :]))
 
     def _place(self, tokens: Tensor, ids: Tensor, grid: TokenGrid) -> Tensor:
-        if not self.position.startswith("sincos"):
+        if not is_additive(self.position):
             return tokens
-        table = sincos_3d(grid, self.embed_dim, uniform_power=self.position == "sincos")
+        table = additive_table(self.position, grid, self.embed_dim)
         table = table.to(device=tokens.device, dtype=torch.float32)
         return tokens + gather_tokens(table.expand(len(ids), -1, -1), ids)
 
-    def _rotary(self, ids: Tensor, grid: TokenGrid) -> RotaryTables | None:
-        if self.position not in ROTARY_STYLES:
-            return None
-        return rotary_3d(ids, grid, self.embed_dim // self.num_heads, ROTARY_STYLES[self.position])
+    def _rotary(self, ids: Tensor, grid: TokenGrid) -> list[RotaryTables | None]:
+        head_dim = self.embed_dim // self.num_heads
+        return rotary_tables(self.position, ids, grid, self.predictor_blocks, head_dim=head_dim)
