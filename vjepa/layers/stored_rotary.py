@@ -1,4 +1,4 @@
-"""Rotary positions whose frequencies lie in the checkpoint, block by block (jepa-intuitive-physics, arXiv 2502.11831)."""
+"""Rotary positions whose frequencies lie in the checkpoint, block by block (intuitive physics, arXiv 2502.11831)."""
 
 from __future__ import annotations
 

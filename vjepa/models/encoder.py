@@ -22,6 +22,7 @@ from vjepa.layers import (
 )
 from vjepa.models.files import save_folder
 from vjepa.models.positions import (
+    MODALITY_STD,
     PRETRAIN_SIDE,
     PRETRAIN_SIDE_14,
     Position,
@@ -33,8 +34,6 @@ from vjepa.models.positions import (
 )
 from vjepa.models.tubelet import TubeletEmbed
 from vjepa.types import TokenGrid
-
-MODALITY_STD = 1e-6  # of the vectors that tell V-JEPA 2.1 a video from an image
 
 
 class VideoEncoder(nn.Module):
@@ -189,7 +188,7 @@ class VideoEncoder(nn.Module):
             raise ValueError(f"indices name blocks 0..{depth - 1} once each, got {list(indices)}.")
         if self.levels and not wanted <= set(self.levels):
             raise ValueError(
-                f"indices name the levels of this encoder, {self.levels}, whose tokens have a norm; got {list(indices)}."
+                f"blocks {self.levels} of this encoder have a norm, got indices {list(indices)}. Name some of those."
             )
         return wanted
 

@@ -25,6 +25,7 @@ ROTARY_STYLES: dict[str, RotaryStyle] = {
 }
 PRETRAIN_SIDE = 16  # tokens along a side of V-JEPA 2.1's pre-training clips: 256 pixels, patches of 16
 PRETRAIN_SIDE_14 = 18  # of 252 pixels, patches of 14
+MODALITY_STD = 1e-6  # at the start, of the vectors that tell V-JEPA 2.1 a video from an image
 
 
 def is_additive(position: Position) -> bool:
