@@ -4,7 +4,7 @@ from vjepa.layers.attention import Attention
 from vjepa.layers.block import LAYER_NORM_EPS, Block, MlpKind, init_weights, rescale_blocks
 from vjepa.layers.position import RotaryStyle, RotaryTables, rotary_3d, rotate, sincos_2d, sincos_3d
 from vjepa.layers.stored_rotary import store_frequencies, stored_tables
-from vjepa.layers.tokens import gather_tokens
+from vjepa.layers.tokens import cross_masks, gather_tokens
 
 __all__ = [
     "LAYER_NORM_EPS",
@@ -13,6 +13,7 @@ __all__ = [
     "MlpKind",
     "RotaryStyle",
     "RotaryTables",
+    "cross_masks",
     "gather_tokens",
     "init_weights",
     "rescale_blocks",

@@ -119,7 +119,7 @@ class VideoEncoder(nn.Module):
         if list(self.levels) != sorted({*self.levels, depth - 1} & {*range(depth)}):
             raise ValueError(
                 f"levels must be ascending blocks that end with the last one, {depth - 1}, got {self.levels}. "
-                f"Give e.g. {(depth // 2 - 1, depth - 1)}."
+                f"Give {(depth - 1,)} or more of them."
             )
         self.patch_embed_img = TubeletEmbed(patch_size=patch_size, tubelet_size=1, embed_dim=self.embed_dim)
         self.video_mod_embed = nn.Parameter(torch.randn(1, 1, self.embed_dim) * MODALITY_STD)
