@@ -16,7 +16,9 @@ def test_formula():
     torch.testing.assert_close(mlp(x), expected)
 
 
-@pytest.mark.parametrize(("hidden", "width"), [(128, 88), (192, 128), (6144, 4096), (100, 72), (12, 8), (13, 8)])
+@pytest.mark.parametrize(
+    ("hidden", "width"), [(128, 88), (192, 128), (6144, 4096), (100, 72), (12, 8), (13, 8)]
+)
 def test_two_thirds_in_eights(hidden, width):
     assert two_thirds(hidden) == width
 

@@ -8,7 +8,6 @@ from tests.properties.test_masks import STRATEGIES
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.types import TokenGrid
 
-
 VARIANTS = {
     "sincos": {},
     "sincos_first": {},
