@@ -57,7 +57,8 @@ def test_published_tokens_of_context_and_targets_by_id():
     context, seen, hidden = (case.tensors[f"in.{k}"] for k in ("ctx", "mask_ctx", "mask_tgt"))
     tokens = predictor.forward_tokens(context, seen, hidden, grid=GRID, mask_token=1)
     by_id = gather_tokens(tokens, torch.cat([seen, hidden], dim=1).argsort(dim=1))
-    case.assert_close(predictor.predictor_proj(by_id), "out.return_all_tokens")
+    projected = predictor.predictor_proj(predictor.predictor_norm(by_id))
+    case.assert_close(projected, "out.return_all_tokens")
 
 
 @pytest.mark.parametrize("position", ["sincos", "rope"])

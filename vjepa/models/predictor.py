@@ -129,7 +129,7 @@ class Predictor(nn.Module):
         tokens = self.forward_tokens(
             context, context_ids, target_ids, grid=grid, mask_token=mask_token, modality=modality
         )
-        return self.predictor_proj(tokens[:, context_ids.shape[1] :])
+        return self.predictor_proj(self.predictor_norm(tokens[:, context_ids.shape[1] :]))
 
     def forward_dense(
         self,
@@ -156,6 +156,7 @@ class Predictor(nn.Module):
             context, context_ids, target_ids, grid=grid, mask_token=mask_token, modality=modality
         )
         seen, hidden = tokens.split([context_ids.shape[1], target_ids.shape[1]], dim=1)
+        seen, hidden = self.predictor_norm(seen), self.predictor_norm(hidden)
         return self.predictor_proj(hidden), self.predictor_proj_context(seen)
 
     def forward_tokens(
@@ -168,7 +169,7 @@ class Predictor(nn.Module):
         mask_token: int = 0,
         modality: Modality = "video",
     ) -> Float[Tensor, "b n p"]:
-        """The predictor's own normed tokens, of the context and then of the targets, before projection."""
+        """Tokens (B, Nc + Nt, P) of the context and then of the targets, as the last block leaves them."""
         ids = torch.cat([context_ids, target_ids], dim=1)
         seen = self.predictor_embed(context)
         hidden = self.mask_tokens[mask_token % len(self.mask_tokens)].expand(*target_ids.shape, -1)
@@ -178,7 +179,7 @@ class Predictor(nn.Module):
         rotary = self._rotary(ids, grid)
         for block, tables in zip(self.predictor_blocks, rotary, strict=True):
             tokens = block(tokens, tables)
-        return self.predictor_norm(tokens)
+        return tokens
 
     def _place(self, tokens: Tensor, ids: Tensor, grid: TokenGrid) -> Tensor:
         if not is_additive(self.position):
