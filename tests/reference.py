@@ -46,10 +46,12 @@ def reference_json(name: str) -> dict[str, Any]:
 
 def encoder_arguments(ctor: dict[str, Any]) -> dict[str, Any]:
     """Arguments of `VideoEncoder` from those of the reference's class."""
-    position = "rope" if ctor.get("use_rope") else "sincos"
+    positions = {True: "rope", False: "sincos_first", None: "sincos"}  # V-JEPA 1 does not know the argument
+    mlp = {None: "gelu", True: "swiglu", False: "swiglu_full"}[ctor.get("wide_silu")]
     return {k: ctor[k] for k in ENCODER_ARGUMENTS} | {
-        "position": position,
+        "position": positions[ctor.get("use_rope")],
         "mlp_ratio": float(ctor["mlp_ratio"]),
+        "mlp": mlp,
     }
 
 

@@ -66,6 +66,23 @@ def test_true_rotations_keep_lengths_and_see_only_distances():
     assert abs(score(0, 21) - score(0, 42)) > 1e-2
 
 
+@pytest.mark.parametrize("side", [5, 16])
+def test_stretched_grids_end_where_the_one_of_pre_training_does(side):
+    small, large = TokenGrid(2, 4, 3), TokenGrid(2, side, side)
+    corner = 12 + 3 * 3 + 2, side**2 + side**2 - 1  # last token of either grid: the same place in time
+    stretched = rotary_3d(torch.tensor([[corner[0]]]), small, 20, "interleaved", side=side)
+    native = rotary_3d(torch.tensor([[corner[1]]]), large, 20, "interleaved")
+    torch.testing.assert_close(stretched.cos, native.cos, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(stretched.cos, rotary_3d(torch.tensor([[corner[0]]]), small, 20).cos)
+    rotary_3d(torch.tensor([[0]]), TokenGrid(1, 1, 1), 20, "interleaved", side=side)  # nothing to stretch
+
+
+def test_heads_of_an_odd_width_turn_too():
+    x = torch.randn(1, 1, 1, 21, generator=torch.Generator().manual_seed(0))
+    odd, even = (rotate(x[..., :n], rotary_3d(torch.tensor([[5]]), TokenGrid(2, 2, 2), n)) for n in (21, 20))
+    torch.testing.assert_close(odd, torch.cat([even, x[..., 20:]], dim=-1))
+
+
 def test_rest_of_a_head_is_left_alone():
     tables = rotary_3d(torch.tensor([[5]]), TokenGrid(2, 2, 2), 32)  # 3 x 10 channels turn, 2 rest
     x = torch.ones(1, 1, 1, 32)

@@ -7,12 +7,6 @@ from tests.reference import encoder_arguments, load_strictly, reference_case
 from vjepa.models import VideoEncoder
 from vjepa.types import TokenGrid
 
-CASES = {
-    "vjepa1_encoder": {},
-    "vjepa1_image_encoder": {},
-    "vjepa2_encoder_rope": {},
-    "vjepa2_encoder_sincos": {"short_clips": "first"},
-}
 # case, input, mask, output; a factor scales the input, only row 0 is compared where the output has one
 FORWARDS = [
     ("vjepa1_encoder", "in.x", None, "out.full"),
@@ -28,13 +22,14 @@ FORWARDS = [
     ("vjepa2_encoder_rope", "in.x_nonsquare", None, "out.nonsquare"),
     ("vjepa2_encoder_sincos", "in.x", None, "out.full"),
     ("vjepa2_encoder_sincos", "in.x_nonnative", None, "out.nonnative"),
+    ("vjepa2_encoder_swiglu_wide1", "in.x", None, "out.full"),
 ]
-POSITIONS = ["sincos", "sincos_plain", "rope", "rope_interleaved"]
+POSITIONS = ["sincos", "sincos_plain", "rope", "rope_interleaved", "rope_interpolated", "rope_stored"]
 
 
 def reference_encoder(name):
     case = reference_case(name)
-    encoder = VideoEncoder(**encoder_arguments(case.about["ctor"]), **CASES[name])
+    encoder = VideoEncoder(**encoder_arguments(case.about["ctor"]))
     return case, load_strictly(encoder, case.weights())
 
 
@@ -70,6 +65,16 @@ def test_published_intermediates(name, expected):
     case.assert_close(last, "out.full")
 
 
+@pytest.mark.parametrize("name", ["vjepa1_encoder", "vjepa2_encoder_rope"])
+@torch.no_grad()
+def test_published_lists_of_masks(name):
+    """Several masks of one batch in one call: a copy of the clips for each, masks slowest."""
+    case, encoder = reference_encoder(name)
+    expected = case.tensors["out.masked_list"]
+    keep = torch.cat([case.tensors[f"in.mask{i}"][:, : expected.shape[1]] for i in range(2)])
+    case.assert_close(encoder(case.tensors["in.x"].repeat(2, 1, 1, 1, 1), keep), "out.masked_list")
+
+
 @torch.no_grad()
 def test_published_epsilon_shows_on_faint_input():
     case, encoder = reference_encoder("vjepa2_encoder_rope")
@@ -81,7 +86,7 @@ def test_short_clips_take_the_first_positions_or_interpolate():
     case, encoder = reference_encoder("vjepa2_encoder_sincos")
     video = case.tensors["in.x"][:1, :, :4]
     case.assert_close(encoder(video), "out.chopped_T4")
-    encoder.short_clips = "interpolate"
+    encoder.position = "sincos"
     assert not torch.allclose(encoder(video), case.tensors["out.chopped_T4"], atol=1e-3)
 
 
@@ -114,7 +119,9 @@ def test_frames_and_pixels_beyond_the_last_tubelet_are_not_seen():
 
 def test_positions_and_shape_arguments_change_the_outcome():
     video = random_clip(1, 3, 8, 32, 32)
-    outputs = [tiny(position=p)(video) for p in POSITIONS]
+    outputs = [
+        tiny(position=p, embed_dim=88, num_heads=4)(video) for p in POSITIONS
+    ]  # heads of 22: a third is odd
     assert all(not torch.allclose(a, b) for i, a in enumerate(outputs) for b in outputs[:i])
     assert tiny(tubelet_size=4)(video).shape[1] == 32
     assert tiny(mlp_ratio=2.0).num_parameters < tiny().num_parameters
@@ -141,6 +148,33 @@ def test_a_clip_smaller_than_a_patch_is_refused_and_the_advice_holds():
     with pytest.raises(ValueError, match="smaller patch_size"):
         tiny()(video)
     assert tiny(patch_size=4)(video).shape == (1, 4, 48)
+
+
+@torch.no_grad()
+def test_halves_of_an_image_table_change_the_outcome_and_interpolate():
+    image, larger = random_clip(1, 3, 1, 32, 32), random_clip(1, 3, 1, 48, 48)
+    height_first, width_first = (tiny(num_frames=1, position=p) for p in ("sincos", "sincos_wh"))
+    assert not torch.allclose(height_first(image), width_first(image), atol=1e-4)
+    assert width_first(larger).shape == (1, 36, 48)
+
+
+def test_width_first_is_for_images_and_the_advice_holds():
+    with pytest.raises(ValueError, match=r'4 tubelets. Use "sincos", or num_frames=1'):
+        tiny(position="sincos_wh")
+    tiny(position="sincos"), tiny(position="sincos_wh", num_frames=1)
+
+
+@pytest.mark.parametrize("levels", [(0,), (1, 0), (0, 0, 1), (1, 2)])
+def test_levels_that_do_not_end_with_the_last_block_are_refused_and_the_advice_holds(levels):
+    with pytest.raises(ValueError, match=r"end with the last one, 1, got .* Give \(1,\)"):
+        tiny(levels=levels)
+    tiny(levels=(1,))
+
+
+def test_gated_mlps_change_the_outcome():
+    kinds = ("gelu", "swiglu", "swiglu_full")
+    hidden = [tiny(mlp=kind).blocks[0].mlp.fc1.out_features for kind in kinds]
+    assert hidden == [192, 128, 192] and not hasattr(tiny().blocks[0].mlp, "fc3")
 
 
 @pytest.mark.parametrize("position", ["sincos", "rope"])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.reference import load_strictly, reference_case
+from vjepa.layers import gather_tokens
 from vjepa.models import Predictor
 from vjepa.types import TokenGrid
 
@@ -50,6 +51,16 @@ def test_published_predictors(name, context, context_ids, target_ids, mask_token
     case.assert_close(predicted, f"out.{expected}")
 
 
+@torch.no_grad()
+def test_published_tokens_of_context_and_targets_by_id():
+    case, predictor = reference_predictor("vjepa2_predictor_rope")
+    context, seen, hidden = (case.tensors[f"in.{k}"] for k in ("ctx", "mask_ctx", "mask_tgt"))
+    tokens = predictor.forward_tokens(context, seen, hidden, grid=GRID, mask_token=1)
+    by_id = gather_tokens(tokens, torch.cat([seen, hidden], dim=1).argsort(dim=1))
+    projected = predictor.predictor_proj(predictor.predictor_norm(by_id))
+    case.assert_close(projected, "out.return_all_tokens")
+
+
 @pytest.mark.parametrize("position", ["sincos", "rope"])
 @torch.no_grad()
 def test_predictions_do_not_depend_on_the_order_of_the_context(position):
@@ -64,7 +75,7 @@ def test_predictions_do_not_depend_on_the_order_of_the_context(position):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("position", ["sincos", "rope"])
+@pytest.mark.parametrize("position", ["sincos", "rope", "rope_interpolated", "rope_stored"])
 @torch.no_grad()
 def test_place_mask_token_and_context_all_matter(position):
     predictor = tiny(position=position)
@@ -80,6 +91,38 @@ def test_place_mask_token_and_context_all_matter(position):
         predictor(context, ids, targets, grid=TokenGrid(2, 4, 8)),
     ):
         assert not torch.allclose(base, other, atol=1e-4)
+
+
+@torch.no_grad()
+def test_kind_of_mlp_and_width_of_the_targets_change_the_outcome():
+    context, seen = torch.ones(1, 2, 48), torch.tensor([[0, 1]])
+    predictions = [tiny(mlp=k)(context, seen, seen + 2, grid=GRID) for k in ("gelu", "swiglu", "swiglu_full")]
+    assert all(not torch.allclose(a, b) for i, a in enumerate(predictions) for b in predictions[:i])
+    assert tiny(out_dim=80)(context, seen, seen + 2, grid=GRID).shape == (1, 2, 80)
+
+
+def test_the_context_is_predicted_by_vjepa21_alone_and_the_advice_holds():
+    inputs = torch.ones(1, 2, 48), torch.tensor([[0, 1]]), torch.tensor([[2, 3, 4]])
+    with pytest.raises(ValueError, match="num_levels=1 or more"):
+        tiny().forward_dense(*inputs, grid=GRID)
+    targets, context = tiny(num_levels=1).forward_dense(*inputs, grid=GRID)
+    assert targets.shape == (1, 3, 48) and context.shape == (1, 2, 48)
+
+
+@torch.no_grad()
+def test_a_predictor_of_vjepa21_tells_images_from_videos():
+    inputs = torch.ones(1, 2, 48), torch.tensor([[0, 1]]), torch.tensor([[2, 3, 4]])
+    for num_levels, tells in ((0, False), (1, True)):
+        predictor = tiny(num_levels=num_levels)
+        if tells:
+            torch.nn.init.ones_(predictor.img_mod_embed)  # it starts at about nothing
+        video, image = (predictor(*inputs, grid=GRID, modality=m) for m in ("video", "image"))
+        assert torch.equal(video, image) != tells
+
+
+def test_width_first_is_for_images():
+    with pytest.raises(ValueError, match="4 tubelets"):
+        tiny(position="sincos_wh")(torch.ones(1, 1, 48), torch.tensor([[0]]), torch.tensor([[1]]), grid=GRID)
 
 
 def test_mask_tokens_start_at_zero_unless_told():

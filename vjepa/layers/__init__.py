@@ -1,16 +1,19 @@
 """Small layers that models are made of."""
 
 from vjepa.layers.attention import Attention
-from vjepa.layers.block import LAYER_NORM_EPS, Block, init_weights, rescale_blocks
+from vjepa.layers.block import LAYER_NORM_EPS, Block, MlpKind, init_weights, rescale_blocks
 from vjepa.layers.position import RotaryStyle, RotaryTables, rotary_3d, rotate, sincos_2d, sincos_3d
-from vjepa.layers.tokens import gather_tokens
+from vjepa.layers.stored_rotary import store_frequencies, stored_tables
+from vjepa.layers.tokens import cross_masks, gather_tokens
 
 __all__ = [
     "LAYER_NORM_EPS",
     "Attention",
     "Block",
+    "MlpKind",
     "RotaryStyle",
     "RotaryTables",
+    "cross_masks",
     "gather_tokens",
     "init_weights",
     "rescale_blocks",
@@ -18,4 +21,6 @@ __all__ = [
     "rotate",
     "sincos_2d",
     "sincos_3d",
+    "store_frequencies",
+    "stored_tables",
 ]

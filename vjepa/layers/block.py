@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import cast
+from typing import Literal, cast
 
 from jaxtyping import Float
 from timm.layers import DropPath, Mlp, trunc_normal_
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from vjepa.layers.attention import Attention
 from vjepa.layers.position import RotaryTables
+from vjepa.layers.swiglu import SwiGlu, two_thirds
 
 LAYER_NORM_EPS = 1e-6  # encoders and predictors of every release; probes use 1e-5
 INIT_STD = 0.02
+MlpKind = Literal["gelu", "swiglu", "swiglu_full"]
 
 
 class Block(nn.Module):
@@ -24,6 +26,8 @@ class Block(nn.Module):
         embed_dim: Width of a token.
         num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLP over `embed_dim`.
+        mlp: "gelu" has two projections; "swiglu" a gate, and two thirds of the hidden width, so that it has as
+            many weights (V-JEPA 2's `wide_silu`); "swiglu_full" a gate and all of the hidden width.
         drop_path: Probability that a row skips a branch in training.
         norm_eps: Epsilon of the layer norms.
     """
@@ -34,6 +38,7 @@ class Block(nn.Module):
         embed_dim: int,
         num_heads: int,
         mlp_ratio: float = 4.0,
+        mlp: MlpKind = "gelu",
         drop_path: float = 0.0,
         norm_eps: float = LAYER_NORM_EPS,
     ) -> None:
@@ -42,7 +47,7 @@ class Block(nn.Module):
         self.attn = Attention(embed_dim=embed_dim, num_heads=num_heads)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
-        self.mlp = Mlp(embed_dim, int(embed_dim * mlp_ratio))
+        self.mlp = _mlp(mlp, embed_dim, int(embed_dim * mlp_ratio))
 
     def forward(
         self, tokens: Float[Tensor, "b n d"], rotary: RotaryTables | None = None
@@ -50,6 +55,12 @@ class Block(nn.Module):
         """Tokens (B, N, D) to tokens (B, N, D)."""
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), rotary))
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+
+def _mlp(kind: MlpKind, embed_dim: int, hidden_dim: int) -> nn.Module:
+    if kind == "gelu":
+        return Mlp(embed_dim, hidden_dim)
+    return SwiGlu(embed_dim=embed_dim, hidden_dim=two_thirds(hidden_dim) if kind == "swiglu" else hidden_dim)
 
 
 def init_weights(module: nn.Module) -> None:
@@ -61,7 +72,10 @@ def init_weights(module: nn.Module) -> None:
 
 
 def rescale_blocks(blocks: Iterable[nn.Module]) -> None:
-    """Divide the output projections of block i by sqrt(2 (i + 1)), so that depth does not add variance."""
+    """Divide the output projections of block i by sqrt(2 (i + 1)), so that depth does not add variance.
+
+    In a gated MLP `fc2` is the second input projection; it is divided all the same, as released.
+    """
     for depth, block in enumerate(blocks, start=1):
         for projection in ("attn.proj", "mlp.fc2"):
             cast("nn.Linear", block.get_submodule(projection)).weight.data.div_(math.sqrt(2 * depth))

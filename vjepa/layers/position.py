@@ -6,6 +6,7 @@ Sources: V-JEPA (arXiv 2404.08471) for the tables that are added, V-JEPA 2 (arXi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ import torch
 from einops import rearrange, repeat
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from vjepa.types import TokenGrid
 
@@ -75,14 +77,19 @@ def sincos_2d(
 
 @dataclass(frozen=True)
 class RotaryTables:
-    """Cosines and sines for all heads and blocks of one forward: each (B or 1, 1, N, head_dim), fp32."""
+    """Cosines and sines of one forward, for all heads: each (B or 1, 1, N, head_dim), fp32.
+
+    `partner` is None where channels turn in the pairs (0, 1), (2, 3), ...; otherwise it names the channel that
+    each turns with, and `sin` has the sign of the turn.
+    """
 
     cos: Float[Tensor, "b 1 n d"]
     sin: Float[Tensor, "b 1 n d"]
+    partner: Int[Tensor, "d"] | None = None
 
 
 def rotary_angles(
-    positions: Int[Tensor, "*b n"], width: int, style: RotaryStyle
+    positions: Int[Tensor, "*b n"] | Float[Tensor, "*b n"], width: int, style: RotaryStyle
 ) -> Float[Tensor, "*b n {width}"]:
     """Angle of every channel of one axis: `width // 2` frequencies, each used twice.
 
@@ -99,7 +106,12 @@ def rotary_angles(
 
 
 def rotary_3d(
-    ids: Int[Tensor, "b n"], grid: TokenGrid, head_dim: int, style: RotaryStyle = "tiled"
+    ids: Int[Tensor, "b n"],
+    grid: TokenGrid,
+    head_dim: int,
+    style: RotaryStyle = "tiled",
+    *,
+    side: int | None = None,
 ) -> RotaryTables:
     """Tables that rotate the channels of a head by the tokens' places: [t | h | w | rest untouched].
 
@@ -108,17 +120,37 @@ def rotary_3d(
         grid: Grid in which the ids count.
         head_dim: Channels of a head, at least 6; each axis rotates `2 * (head_dim // 3 // 2)` of them.
         style: See `rotary_angles`.
+        side: Stretch height and width so that the last row and column lie where they would on a grid of
+            `side` x `side` (V-JEPA 2.1); None counts tokens.
     """
     width = 2 * (head_dim // 3 // 2)
     if width < 2:
         raise ValueError(
             f"rotary positions need head_dim >= 6, got {head_dim}. Use fewer heads or more width."
         )
-    axes = token_coordinates(ids, grid)
-    angles = torch.cat([rotary_angles(x, width, style) for x in axes], dim=-1)
-    angles = torch.nn.functional.pad(angles, (0, head_dim - 3 * width))  # angle 0: the rest stays as it is
-    angles = rearrange(angles, "b n d -> b 1 n d")
-    return RotaryTables(cos=angles.cos(), sin=angles.sin())
+    t, h, w = token_coordinates(ids, grid)
+    if side is not None:
+        h, w = (x * ((side - 1) / max(n - 1, 1)) for x, n in ((h, grid.h), (w, grid.w)))
+    return tables_of_axes([rotary_angles(x, width, style) for x in (t, h, w)], axis=width, head_dim=head_dim)
+
+
+def tables_of_axes(angles: Sequence[Float[Tensor, "b n k"]], *, axis: int, head_dim: int) -> RotaryTables:
+    """Tables from the angles of the three axes, two channels an angle.
+
+    Args:
+        angles: Angles of the turned channels of each axis: (B, N, K), K even.
+        axis: Channels of an axis, K or more; what is beyond K is not turned.
+        head_dim: Channels of a head; what is beyond the axes is not turned.
+    """
+    turned = angles[0].shape[-1]
+    one = torch.cat([pad(x, (0, axis - turned)) for x in angles], dim=-1)  # angle 0 leaves a channel as it is
+    whole = rearrange(pad(one, (0, head_dim - 3 * axis)), "b n d -> b 1 n d")
+    if axis % 2 == 0 and head_dim % 2 == 0:
+        return RotaryTables(cos=whole.cos(), sin=whole.sin())
+    channel = torch.arange(head_dim, device=whole.device)
+    inside = torch.where(channel < 3 * axis, channel % axis, turned)  # place of a channel within its axis
+    step = torch.where(inside < turned, 1 - 2 * (inside % 2), 0)  # to the other of the pair: 1, -1, or stay
+    return RotaryTables(cos=whole.cos(), sin=whole.sin() * -step, partner=channel + step)
 
 
 def rotate(x: Float[Tensor, "b heads n d"], tables: RotaryTables) -> Float[Tensor, "b heads n d"]:
@@ -126,6 +158,8 @@ def rotate(x: Float[Tensor, "b heads n d"], tables: RotaryTables) -> Float[Tenso
 
     The arithmetic is fp32 whatever the dtype of `x`: in bf16 the angles at position 63 would be off by 0.1.
     """
+    if tables.partner is not None:
+        return (x * tables.cos + x[..., tables.partner] * tables.sin).to(x.dtype)
     pairs = rearrange(x, "b heads n (k two) -> b heads n k two", two=2)
     quarter = rearrange(
         torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1), "b heads n k two -> b heads n (k two)"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from vjepa.types import MaskPair
 
 
 def gather_tokens(tokens: Float[Tensor, "b n d"], ids: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
@@ -18,3 +23,22 @@ def gather_tokens(tokens: Float[Tensor, "b n d"], ids: Int[Tensor, "b k"]) -> Fl
         Chosen tokens (B, K, D).
     """
     return tokens.gather(1, repeat(ids, "b k -> b k d", d=tokens.shape[-1]))
+
+
+def cross_masks(contexts: Sequence[Int[Tensor, "b nc"]], targets: Sequence[Int[Tensor, "b nt"]]) -> MaskPair:
+    """Every context mask with every target mask, in one batch, in the row order of I-JEPA.
+
+    Rows run over the clips fastest, then over `contexts`, then over `targets`: row r belongs to clip
+    `r % B`, and `x.repeat(rows // len(x), 1, 1)` brings whatever was made of the clips (B, ...), or of the clips under
+    each context mask (len(contexts) * B, ...), into the same order.
+
+    >>> seen, hidden = [torch.tensor([[0]]), torch.tensor([[1]])], [torch.tensor([[8]]), torch.tensor([[9]])]
+    >>> cross_masks(seen, hidden).context.tolist(), cross_masks(seen, hidden).target.tolist()
+    ([[0], [1], [0], [1]], [[8], [8], [9], [9]])
+
+    Args:
+        contexts: Ids of what is seen, one (B, Nc) a mask.
+        targets: Ids of what is hidden, one (B, Nt) a mask.
+    """
+    context = torch.cat([each for _ in targets for each in contexts])
+    return MaskPair(context=context, target=torch.cat([each for each in targets for _ in contexts]))

@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vjepa.layers import (
     LAYER_NORM_EPS,
     Block,
-    RotaryStyle,
+    MlpKind,
     RotaryTables,
     gather_tokens,
     init_weights,
     rescale_blocks,
-    rotary_3d,
-    sincos_2d,
-    sincos_3d,
+    store_frequencies,
 )
 from vjepa.models.files import save_folder
+from vjepa.models.positions import (
+    MODALITY_STD,
+    PRETRAIN_SIDE,
+    PRETRAIN_SIDE_14,
+    Position,
+    device_ids,
+    is_additive,
+    native_table,
+    resized_table,
+    rotary_tables,
+)
 from vjepa.models.tubelet import TubeletEmbed
 from vjepa.types import TokenGrid
-
-Position = Literal["sincos", "sincos_plain", "rope", "rope_interleaved"]
-ROTARY_STYLES: dict[str, RotaryStyle] = {"rope": "tiled", "rope_interleaved": "interleaved"}
 
 
 class VideoEncoder(nn.Module):
     """Vision transformer over a clip's tubelets (V-JEPA, arXiv 2404.08471; V-JEPA 2, arXiv 2506.09985).
 
     It takes clips of any length and shape, whole or as chosen tokens, and knows nothing of masks as a policy.
-    An image is a clip of one frame.
+    An image is a clip of one frame; with `levels` it goes through a patch embedding of its own.
 
     Args:
         img_size: Height and width of the native clip in pixels; one number for a square.
@@ -48,12 +51,22 @@ class VideoEncoder(nn.Module):
         depth: Number of blocks.
         num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLPs over `embed_dim`.
-        position: "rope" turns queries and keys as V-JEPA 2 does, "rope_interleaved" by a true rotation;
-            "sincos" adds a table with equal widths an axis as V-JEPA does, "sincos_plain" one that gives
-            time half of the channels.
-        short_clips: What an additive table does for fewer frames than native at native height and width:
-            "interpolate" it (V-JEPA) or take its "first" rows (V-JEPA 2).
+        mlp: Kind of the MLPs, see `Block`.
+        position: "rope" turns queries and keys as V-JEPA 2 does, "rope_interleaved" by a true rotation,
+            "rope_interpolated" so with height and width stretched to the grid of pre-training (V-JEPA 2.1: 16 a
+            side, 18 with patches of 14), "rope_stored" by frequencies that lie with the weights
+            (jepa-intuitive-physics). "sincos" adds a table with equal widths an axis as V-JEPA does, interpolated
+            for clips that are not native; "sincos_first" takes its first rows for clips that are only shorter
+            (V-JEPA 2 without rotation), "sincos_plain" gives time half of the channels, "sincos_wh" is for
+            images and puts width first (I-JEPA; interpolated for other sizes, where theirs takes native ones
+            alone).
         drop_path: Probability of skipping a branch, rising linearly from 0 at the first block.
+        levels: Blocks (0-based, ascending, the last one among them) whose tokens get a norm of their own.
+            Not empty makes an encoder of V-JEPA 2.1: no shared norm, one patch embedding for clips and one for
+            single frames, and a vector added to all tokens that says which.
+
+    Raises:
+        ValueError: If `levels` are not ascending blocks that end with the last.
     """
 
     pos_embed: Tensor  # (1, N, D), of additive positions only
@@ -69,9 +82,10 @@ class VideoEncoder(nn.Module):
         depth: int = 12,
         num_heads: int = 3,
         mlp_ratio: float = 4.0,
+        mlp: MlpKind = "gelu",
         position: Position = "rope",
-        short_clips: Literal["interpolate", "first"] = "interpolate",
         drop_path: float = 0.0,
+        levels: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
@@ -81,17 +95,38 @@ class VideoEncoder(nn.Module):
             t=num_frames // tubelet_size, h=height // patch_size, w=width // patch_size
         )
         self.embed_dim, self.num_heads = embed_dim, num_heads
-        self.position, self.short_clips = position, short_clips
+        self.position, self.levels = position, levels
+        self.side = PRETRAIN_SIDE_14 if patch_size == 14 else PRETRAIN_SIDE
         self.patch_embed = TubeletEmbed(patch_size=patch_size, tubelet_size=tubelet_size, embed_dim=embed_dim)
-        if position.startswith("sincos"):
-            self.register_buffer("pos_embed", self._table(num_frames).float()[None])
+        if is_additive(position):
+            table = native_table(position, self.native_grid, embed_dim, image=num_frames == 1)
+            self.register_buffer("pos_embed", table.float()[None])
         self.blocks = nn.ModuleList(
-            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path=rate)
+            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, mlp=mlp, drop_path=rate)
             for rate in torch.linspace(0, drop_path, depth, device="cpu").tolist()
         )
-        self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+        if position == "rope_stored":
+            store_frequencies(self.blocks, embed_dim // num_heads)
+        if levels:
+            self._add_levels(depth, patch_size)
+        else:
+            self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
         self.apply(init_weights)
         rescale_blocks(self.blocks)
+
+    def _add_levels(self, depth: int, patch_size: int) -> None:
+        """What V-JEPA 2.1 has beside the blocks."""
+        if list(self.levels) != sorted({*self.levels, depth - 1} & {*range(depth)}):
+            raise ValueError(
+                f"levels must be ascending blocks that end with the last one, {depth - 1}, got {self.levels}. "
+                f"Give {(depth - 1,)} or more of them."
+            )
+        self.patch_embed_img = TubeletEmbed(patch_size=patch_size, tubelet_size=1, embed_dim=self.embed_dim)
+        self.video_mod_embed = nn.Parameter(torch.randn(1, 1, self.embed_dim) * MODALITY_STD)
+        self.img_mod_embed = nn.Parameter(torch.randn(1, 1, self.embed_dim) * MODALITY_STD)
+        self.norms_block = nn.ModuleList(
+            nn.LayerNorm(self.embed_dim, eps=LAYER_NORM_EPS) for _ in self.levels
+        )
 
     @property
     def num_parameters(self) -> int:
@@ -128,64 +163,58 @@ class VideoEncoder(nn.Module):
     ) -> list[Float[Tensor, "b n d"]]:
         """Tokens after the blocks named by `indices` (0-based, ascending; negative from the end), normed.
 
-        Every level goes through the one final norm, as in the released multi-level probes.
+        Every level goes through the one final norm, as in the released multi-level probes; those of an encoder
+        with `levels` go through their own, and only they can be had. The predictor of V-JEPA 2.1 reads them side
+        by side: `torch.cat(encoder.forward_intermediates(video, encoder.levels, keep), dim=-1)`.
+
+        Raises:
+            ValueError: If a block is named twice, is not there or has no norm.
         """
+        wanted = self._wanted(indices)
+        grid = self.grid_of(video)
+        tokens = self._place(self._embed(video, keep), grid, keep)
+        rotary = self._rotary(grid, keep, tokens.device)
+        outputs = []
+        for i, block in enumerate(self.blocks[: max(wanted) + 1]):
+            tokens = block(tokens, rotary[i])
+            if i in wanted:
+                outputs.append(self._norm_of(i)(tokens))
+        return outputs
+
+    def _wanted(self, indices: Sequence[int]) -> set[int]:
         depth = len(self.blocks)
         wanted = {i % depth for i in indices if -depth <= i < depth}
-        if len(wanted) != len(indices):
+        if not indices or len(wanted) != len(indices):
             raise ValueError(f"indices name blocks 0..{depth - 1} once each, got {list(indices)}.")
-        grid = self.grid_of(video)
-        tokens = self._place(self.patch_embed(video, keep), grid, keep)
-        rotary = self._rotary(grid, keep, tokens.device)
-        levels = []
-        for i, block in enumerate(self.blocks[: max(wanted) + 1]):
-            tokens = block(tokens, rotary)
-            if i in wanted:
-                levels.append(self.norm(tokens))
-        return levels
+        if self.levels and not wanted <= set(self.levels):
+            raise ValueError(
+                f"blocks {self.levels} of this encoder have a norm, got indices {list(indices)}. Name some of those."
+            )
+        return wanted
+
+    def _norm_of(self, block: int) -> nn.Module:
+        return self.norms_block[self.levels.index(block)] if self.levels else self.norm
+
+    def _embed(self, video: Tensor, keep: Tensor | None) -> Tensor:
+        """Tokens of tubelets; V-JEPA 2.1 has a way of its own for a clip of one frame."""
+        if not self.levels:
+            return self.patch_embed(video, keep)
+        if video.shape[2] == 1:
+            return self.patch_embed_img(video, keep) + self.img_mod_embed
+        return self.patch_embed(video, keep) + self.video_mod_embed
 
     def _place(self, tokens: Tensor, grid: TokenGrid, keep: Tensor | None) -> Tensor:
-        if not self.position.startswith("sincos"):
+        if not is_additive(self.position):
             return tokens
-        table = self._positions(grid)
+        first = self.position == "sincos_first"
+        table = resized_table(self.pos_embed, self.native_grid, grid, first=first)
         if keep is not None:
             table = gather_tokens(table.expand(len(keep), -1, -1), keep)
         return tokens + table
 
-    def _rotary(self, grid: TokenGrid, keep: Tensor | None, device: torch.device) -> RotaryTables | None:
-        """Tables of one forward, shared by all blocks."""
-        if self.position not in ROTARY_STYLES:
-            return None
-        ids = torch.arange(len(grid), device=device)[None] if keep is None else keep
-        return rotary_3d(ids, grid, self.embed_dim // self.num_heads, ROTARY_STYLES[self.position])
-
-    def _table(self, num_frames: int) -> Float[Tensor, "n d"]:
-        if num_frames == 1:
-            return sincos_2d(self.native_grid, self.embed_dim)
-        return sincos_3d(self.native_grid, self.embed_dim, uniform_power=self.position == "sincos")
-
-    def _positions(self, grid: TokenGrid) -> Float[Tensor, "1 n d"]:
-        """Table of positions (1, N, D) for a clip of any shape, made from the native one."""
-        native, table = self.native_grid, self.pos_embed
-        if grid == native:
-            return table
-        same_plane = (grid.h, grid.w) == (native.h, native.w)
-        if self.short_clips == "first" and same_plane and grid.t < native.t:
-            return table[:, : len(grid)]
-        cube = rearrange(table, "1 (t h w) d -> 1 d t h w", t=native.t, h=native.h, w=native.w)
-        if native.t == 1 and grid.t == 1:
-            scale = math.sqrt(grid.h * grid.w / (native.h * native.w))  # as released: one scale for both axes
-            resized = _bicubic(rearrange(cube, "1 d 1 h w -> 1 d h w"), grid, scale)
-            return rearrange(resized, "1 d h w -> 1 (h w) d")
-        scales = (grid.t / native.t, grid.h / native.h, grid.w / native.w)
-        cube = F.interpolate(cube, scale_factor=scales, mode="trilinear")
-        assert tuple(cube.shape[2:]) == (grid.t, grid.h, grid.w), (cube.shape, grid)
-        return rearrange(cube, "1 d t h w -> 1 (t h w) d")
-
-
-def _bicubic(table: Float[Tensor, "1 d h w"], grid: TokenGrid, scale: float) -> Float[Tensor, "1 d h2 w2"]:
-    """The table at a new size: by `scale` where that gives the grid (square images), else by size."""
-    resized = F.interpolate(table, scale_factor=scale, mode="bicubic")
-    if tuple(resized.shape[2:]) == (grid.h, grid.w):
-        return resized
-    return F.interpolate(table, size=(grid.h, grid.w), mode="bicubic")
+    def _rotary(
+        self, grid: TokenGrid, keep: Tensor | None, device: torch.device
+    ) -> list[RotaryTables | None]:
+        ids = device_ids(grid, device) if keep is None else keep
+        head_dim = self.embed_dim // self.num_heads
+        return rotary_tables(self.position, ids, grid, self.blocks, head_dim=head_dim, side=self.side)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -12,19 +12,30 @@ from torch import Tensor, nn
 from vjepa.layers import (
     LAYER_NORM_EPS,
     Block,
+    MlpKind,
     RotaryTables,
     gather_tokens,
     init_weights,
     rescale_blocks,
-    rotary_3d,
-    sincos_3d,
+    store_frequencies,
 )
-from vjepa.models.encoder import ROTARY_STYLES, Position
+from vjepa.models.positions import (
+    MODALITY_STD,
+    Position,
+    additive_table,
+    is_additive,
+    rotary_tables,
+)
 from vjepa.types import TokenGrid
+
+Modality = Literal["video", "image"]
 
 
 class Predictor(nn.Module):
     """Narrow transformer over context tokens and mask tokens (V-JEPA, arXiv 2404.08471).
+
+    I-JEPA's (arXiv 2301.08243) is the one of position "sincos_wh", one mask token of std 0.02 and as many heads
+    as its encoder.
 
     Args:
         encoder_dim: Width of the encoder's tokens, in and out.
@@ -32,10 +43,16 @@ class Predictor(nn.Module):
         depth: Number of blocks.
         num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLPs over `embed_dim`.
-        position: As in `VideoEncoder`.
+        mlp: Kind of the MLPs, see `Block`.
+        position: As in `VideoEncoder`; "rope_interpolated" stretches to 16 a side whatever the patch size.
         num_mask_tokens: Learned vectors that stand for hidden tokens; one a mask strategy.
         mask_token_std: Spread of the mask tokens at the start; 0 in the released recipes.
         drop_path: Probability of skipping a branch, rising linearly from 0 at the first block.
+        num_levels: Levels of the encoder that it reads and predicts, side by side in the channels. One or more
+            make a predictor of V-JEPA 2.1 (arXiv 2603.14482): it tells video from images, `forward_dense`
+            predicts the context too, and several levels are mixed by an MLP on their way in. 0 makes one of
+            V-JEPA 1 or 2.
+        out_dim: Width of a predicted level, where the targets come from a wider teacher; None for `encoder_dim`.
     """
 
     def __init__(
@@ -46,25 +63,35 @@ class Predictor(nn.Module):
         depth: int = 12,
         num_heads: int = 12,
         mlp_ratio: float = 4.0,
+        mlp: MlpKind = "gelu",
         position: Position = "rope",
         num_mask_tokens: int = 2,
         mask_token_std: float = 0.0,
         drop_path: float = 0.0,
+        num_levels: int = 0,
+        out_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
-        self.position = position
+        self.position, self.num_levels = position, num_levels
         self.mask_tokens = nn.ParameterList(
             nn.Parameter(torch.zeros(1, 1, embed_dim)) for _ in range(num_mask_tokens)
         )
-        self.predictor_embed = nn.Linear(encoder_dim, embed_dim)
+        self.predictor_embed = _entrance(encoder_dim, embed_dim, num_levels)
         self.predictor_blocks = nn.ModuleList(
-            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path=rate)
+            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, mlp=mlp, drop_path=rate)
             for rate in torch.linspace(0, drop_path, depth, device="cpu").tolist()
         )
+        if position == "rope_stored":
+            store_frequencies(self.predictor_blocks, embed_dim // num_heads)
         self.predictor_norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
-        self.predictor_proj = nn.Linear(embed_dim, encoder_dim)
+        width = max(num_levels, 1) * (out_dim or encoder_dim)
+        self.predictor_proj = nn.Linear(embed_dim, width)
+        if num_levels:
+            self.predictor_proj_context = nn.Linear(embed_dim, width)
+            self.video_mod_embed = nn.Parameter(torch.randn(1, 1, embed_dim) * MODALITY_STD)
+            self.img_mod_embed = nn.Parameter(torch.randn(1, 1, embed_dim) * MODALITY_STD)
         self.apply(init_weights)
         rescale_blocks(self.predictor_blocks)
         for token in self.mask_tokens:
@@ -84,36 +111,92 @@ class Predictor(nn.Module):
         *,
         grid: TokenGrid,
         mask_token: int = 0,
-    ) -> Float[Tensor, "b nt d"]:
+        modality: Modality = "video",
+    ) -> Float[Tensor, "b nt e"]:
         """Predict the embeddings of hidden tokens.
 
         Args:
-            context: Encoded context tokens (B, Nc, D).
+            context: Encoded context tokens (B, Nc, D), or their levels side by side (B, Nc, levels * D).
             context_ids: Their ids (B, Nc).
             target_ids: Ids of the tokens to predict (B, Nt), in any order.
             grid: Grid in which all ids count, `encoder.grid_of(video)`.
             mask_token: Which mask token stands for the hidden; taken modulo their number.
+            modality: What the clips are; only predictors of V-JEPA 2.1 are told.
 
         Returns:
-            Predictions (B, Nt, D), in the order of `target_ids`.
+            Predictions (B, Nt, D), in the order of `target_ids`; levels side by side.
         """
+        tokens = self.forward_tokens(
+            context, context_ids, target_ids, grid=grid, mask_token=mask_token, modality=modality
+        )
+        return self.predictor_proj(self.predictor_norm(tokens[:, context_ids.shape[1] :]))
+
+    def forward_dense(
+        self,
+        context: Float[Tensor, "b nc d"],
+        context_ids: Int[Tensor, "b nc"],
+        target_ids: Int[Tensor, "b nt"],
+        *,
+        grid: TokenGrid,
+        mask_token: int = 0,
+        modality: Modality = "video",
+    ) -> tuple[Float[Tensor, "b nt e"], Float[Tensor, "b nc e"]]:
+        """Predictions for the hidden tokens and, by a projection of their own, for the context.
+
+        Arguments as in `forward`.
+
+        Raises:
+            ValueError: If this is not a predictor of V-JEPA 2.1.
+        """
+        if not self.num_levels:
+            raise ValueError(
+                "this predictor has no projection for the context. Build it with num_levels=1 or more."
+            )
+        tokens = self.forward_tokens(
+            context, context_ids, target_ids, grid=grid, mask_token=mask_token, modality=modality
+        )
+        seen, hidden = tokens.split([context_ids.shape[1], target_ids.shape[1]], dim=1)
+        seen, hidden = self.predictor_norm(seen), self.predictor_norm(hidden)
+        return self.predictor_proj(hidden), self.predictor_proj_context(seen)
+
+    def forward_tokens(
+        self,
+        context: Float[Tensor, "b nc d"],
+        context_ids: Int[Tensor, "b nc"],
+        target_ids: Int[Tensor, "b nt"],
+        *,
+        grid: TokenGrid,
+        mask_token: int = 0,
+        modality: Modality = "video",
+    ) -> Float[Tensor, "b n p"]:
+        """Tokens (B, Nc + Nt, P) of the context and then of the targets, as the last block leaves them."""
         ids = torch.cat([context_ids, target_ids], dim=1)
         seen = self.predictor_embed(context)
         hidden = self.mask_tokens[mask_token % len(self.mask_tokens)].expand(*target_ids.shape, -1)
         tokens = self._place(torch.cat([seen, hidden.to(seen.dtype)], dim=1), ids, grid)
+        if self.num_levels:
+            tokens = tokens + (self.img_mod_embed if modality == "image" else self.video_mod_embed)
         rotary = self._rotary(ids, grid)
-        for block in self.predictor_blocks:
-            tokens = block(tokens, rotary)
-        return self.predictor_proj(self.predictor_norm(tokens[:, context_ids.shape[1] :]))
+        for block, tables in zip(self.predictor_blocks, rotary, strict=True):
+            tokens = block(tokens, tables)
+        return tokens
 
     def _place(self, tokens: Tensor, ids: Tensor, grid: TokenGrid) -> Tensor:
-        if not self.position.startswith("sincos"):
+        if not is_additive(self.position):
             return tokens
-        table = sincos_3d(grid, self.embed_dim, uniform_power=self.position == "sincos")
+        table = additive_table(self.position, grid, self.embed_dim)
         table = table.to(device=tokens.device, dtype=torch.float32)
         return tokens + gather_tokens(table.expand(len(ids), -1, -1), ids)
 
-    def _rotary(self, ids: Tensor, grid: TokenGrid) -> RotaryTables | None:
-        if self.position not in ROTARY_STYLES:
-            return None
-        return rotary_3d(ids, grid, self.embed_dim // self.num_heads, ROTARY_STYLES[self.position])
+    def _rotary(self, ids: Tensor, grid: TokenGrid) -> list[RotaryTables | None]:
+        head_dim = self.embed_dim // self.num_heads
+        return rotary_tables(self.position, ids, grid, self.predictor_blocks, head_dim=head_dim)
+
+
+def _entrance(encoder_dim: int, embed_dim: int, num_levels: int) -> nn.Module:
+    """From the encoder's width to the predictor's; several levels are first mixed to the width of one."""
+    if num_levels < 2:
+        return nn.Linear(encoder_dim, embed_dim)
+    return nn.Sequential(
+        nn.Linear(num_levels * encoder_dim, encoder_dim), nn.GELU(), nn.Linear(encoder_dim, embed_dim)
+    )

@@ -9,7 +9,8 @@ from typing import Any
 from vjepa.models.encoder import VideoEncoder
 
 # "gigantic" has the MLP ratio 4.0 its releases were trained with (64/13 was meant: a misspelt keyword);
-# the "_xformers" sizes have more heads: vit_giant_xformers is the ViT-g of V-JEPA 2.
+# the "_xformers" sizes have more heads: vit_giant_xformers is the ViT-g of V-JEPA 2. The "_vjepa21" ones are the
+# encoders of V-JEPA 2.1: four levels, and the hidden width that was meant for "gigantic" (8192).
 SIZES: dict[str, dict[str, Any]] = {
     "vit_tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
     "vit_small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
@@ -20,7 +21,23 @@ SIZES: dict[str, dict[str, Any]] = {
     "vit_giant_xformers": {"embed_dim": 1408, "depth": 40, "num_heads": 22, "mlp_ratio": 48 / 11},
     "vit_gigantic": {"embed_dim": 1664, "depth": 48, "num_heads": 16},
     "vit_gigantic_xformers": {"embed_dim": 1664, "depth": 48, "num_heads": 26},
-}
+    "vit_base_vjepa21": {
+        "embed_dim": 768, "depth": 12, "num_heads": 12,
+        "position": "rope_interpolated", "levels": (2, 5, 8, 11),
+    },
+    "vit_large_vjepa21": {
+        "embed_dim": 1024, "depth": 24, "num_heads": 16,
+        "position": "rope_interpolated", "levels": (5, 11, 17, 23),
+    },
+    "vit_giant_vjepa21": {
+        "embed_dim": 1408, "depth": 40, "num_heads": 22, "mlp_ratio": 48 / 11,
+        "position": "rope_interpolated", "levels": (9, 19, 29, 39),
+    },
+    "vit_gigantic_vjepa21": {
+        "embed_dim": 1664, "depth": 48, "num_heads": 26, "mlp_ratio": 64 / 13,
+        "position": "rope_interpolated", "levels": (11, 23, 37, 47),
+    },
+}  # fmt: skip
 PATCHES = ((16, 224), (16, 256), (16, 384), (14, 224))  # (patch size, image size) of the listed names
 
 

@@ -1,0 +1,74 @@
+"""Rotary positions whose frequencies lie in the checkpoint, block by block (intuitive physics, arXiv 2502.11831)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vjepa.layers.position import BASE, RotaryTables, tables_of_axes, token_coordinates
+from vjepa.types import TokenGrid
+
+NAMES = ("d_rotary_emb", "h_rotary_emb", "w_rotary_emb")  # of time, height, width in the released files
+
+
+class RotaryFrequencies(nn.Module):
+    """Frequencies of one axis of one block, in radians a token; kept with the weights, not trained.
+
+    Args:
+        width: Channels of the axis, at least 2; if it is odd the last one is not turned. As released, the
+            exponents are fractions of this width and not of the even number below it.
+    """
+
+    freqs: Tensor  # (width // 2,)
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        exponents = 2 * torch.arange(width // 2, device="cpu", dtype=torch.float32) / width
+        self.register_buffer("freqs", BASE**-exponents)
+
+
+def store_frequencies(blocks: Iterable[nn.Module], head_dim: int) -> None:
+    """Give each block's attention its frequencies, a third of a head for each axis."""
+    width = head_dim // 3
+    if width < 2:
+        raise ValueError(
+            f"rotary positions need head_dim >= 6, got {head_dim}. Use fewer heads or more width."
+        )
+    for block in blocks:
+        for name in NAMES:
+            block.get_submodule("attn").add_module(name, RotaryFrequencies(width=width))
+
+
+def stored_tables(
+    blocks: Iterable[nn.Module], ids: Int[Tensor, "b n"], grid: TokenGrid, head_dim: int
+) -> list[RotaryTables]:
+    """Tables of each block; blocks that hold the same frequencies, as they all do at the start, share one.
+
+    Args:
+        blocks: Blocks that went through `store_frequencies`.
+        ids: Token ids (B, N), or (1, N) where all rows are alike.
+        grid: Grid in which the ids count.
+        head_dim: Channels of a head.
+    """
+    frequencies = torch.stack([_of_block(block) for block in blocks])
+    distinct, which = torch.unique(frequencies, dim=0, return_inverse=True)
+    tables = [_tables(three, ids, grid, head_dim) for three in distinct]
+    return [tables[i] for i in which.tolist()]
+
+
+def _of_block(block: nn.Module) -> Float[Tensor, "3 k"]:
+    held = (cast("RotaryFrequencies", block.get_submodule(f"attn.{name}")) for name in NAMES)
+    return torch.stack([each.freqs for each in held])
+
+
+def _tables(
+    frequencies: Float[Tensor, "3 k"], ids: Int[Tensor, "b n"], grid: TokenGrid, head_dim: int
+) -> RotaryTables:
+    axes = token_coordinates(ids, grid)
+    angles = [x[..., None] * f.float() for x, f in zip(axes, frequencies, strict=True)]
+    doubled = [each.repeat_interleave(2, dim=-1) for each in angles]
+    return tables_of_axes(doubled, axis=head_dim // 3, head_dim=head_dim)

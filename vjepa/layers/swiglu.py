@@ -1,0 +1,35 @@
+"""The gated MLP of some released models (arXiv 2002.05202)."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SwiGlu(nn.Module):
+    """`fc3(silu(fc1(x)) * fc2(x))`, all with biases; the names are those of the released files.
+
+    Args:
+        embed_dim: Width of a token.
+        hidden_dim: Width between the projections.
+    """
+
+    def __init__(self, *, embed_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(embed_dim, hidden_dim)
+        self.fc2 = nn.Linear(embed_dim, hidden_dim)
+        self.fc3 = nn.Linear(hidden_dim, embed_dim)
+
+    def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Tokens (B, N, D) to tokens (B, N, D)."""
+        return self.fc3(F.silu(self.fc1(tokens)) * self.fc2(tokens))
+
+
+def two_thirds(hidden_dim: int) -> int:
+    """Gated width with about as many weights as an MLP of `hidden_dim`: two thirds, rounded up to eights.
+
+    >>> two_thirds(128)
+    88
+    """
+    return -(int(2 * hidden_dim / 3) // -8) * 8
