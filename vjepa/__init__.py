@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vjepa.data import read_clip
     from vjepa.extraction import default_transform
     from vjepa.models import Predictor, VideoEncoder, create_model, list_models
+    from vjepa.probes import load_probe
     from vjepa.types import TokenGrid
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "list_models",
     "load_encoder",
     "load_predictor",
+    "load_probe",
     "read_clip",
 ]
 
@@ -37,6 +39,7 @@ _HOMES = {
     "list_models": "vjepa.models",
     "load_encoder": "vjepa.checkpoints",
     "load_predictor": "vjepa.checkpoints",
+    "load_probe": "vjepa.probes",
     "read_clip": "vjepa.data",
 }
 

@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 class Verb:
     """A verb: its one line, the function behind it ("module:function"), an example to paste.
 
-    `positional` names the parameter given without a flag. A `forwards` function gets `(verb, argv)` as they
-    are and parses them itself (LightningCLI does); any other is turned into a parser by its signature.
+    `positional` names the parameters given without a flag, with spaces between. A `forwards` function gets
+    `(verb, argv)` as they are and parses them itself (LightningCLI does); any other is turned into a parser by
+    its signature.
     """
 
     summary: str
@@ -98,6 +99,12 @@ VERBS = {
         "vjepa.checkpoints.commands:inspect",
         "vjepa inspect runs/quickstart/export",
         positional="ckpt",
+    ),
+    "convert": Verb(
+        "write a checkpoint in another format: native, meta or hf",
+        "vjepa.convert:convert",
+        "vjepa convert runs/quickstart/export runs/quickstart/hf --to hf",
+        positional="src dst",
     ),
 }
 
@@ -201,10 +208,11 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
         prog=f"vjepa {name}", description=doc.short_description, exit_on_error=False, allow_abbrev=False
     )
     parser.add_argument("--config", action="config", help="a YAML file with any of the settings below")
-    if verb.positional is not None:
-        helps = {param.arg_name: param.description for param in doc.params}
-        _add_positional(parser, verb.positional, function, help=helps.get(verb.positional) or "")
-    skip: set[str | int] = {verb.positional} if verb.positional else set()
+    helps = {param.arg_name: param.description for param in doc.params}
+    skip: set[str | int] = set()
+    for positional in (verb.positional or "").split():
+        _add_positional(parser, positional, function, help=helps.get(positional) or "")
+        skip.add(positional)
     parser.add_function_arguments(function, as_group=False, skip=skip, fail_untyped=True)
     return parser
 

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import vjepa
+from tests.checkpoints.given import hf_case, tiny_encoder, training_file
 from tests.checkpoints.test_native import SETTINGS, Payload
 from tests.training.runs import RUN_WARNINGS, clip_loader, quiet_trainer, tiny_module
 from vjepa.checkpoints import CheckpointError, save_folder
@@ -112,3 +113,29 @@ def test_on_the_command_line(folder, tmp_path, capsys):
     assert "encoder_parameters" in capsys.readouterr().out
     assert main(["inspect", str(tmp_path / "nowhere")]) == 2
     assert "Give a folder written by vjepa fit" in capsys.readouterr().err
+
+
+def test_a_training_file_of_metas(tmp_path):
+    training_file(tmp_path / "train.pt", dtype=torch.bfloat16)
+    figures = inspect(ckpt=tmp_path / "train.pt").figures
+    assert figures["format"] == "Meta checkpoint: `target_encoder`, `encoder`, `predictor`"
+    assert figures["family"] == "V-JEPA 2" and figures["position"] == "rope" and figures["epoch"] == 12
+    assert figures["left_out"] == ["opt", "scaler", "epoch", "lr"] and figures["precision"] == "bfloat16"
+    assert "give num_heads" in figures["num_heads"] and figures["mask_tokens_all_zero"] == []
+    assert figures["max_difference_context_target"] > 0 and figures["depth"] == 2
+
+
+def test_an_encoder_of_vjepa_1_and_one_that_is_neither(tmp_path):
+    for position, family in (("sincos", "V-JEPA 1"), ("sincos_plain", "positions sincos_plain")):
+        torch.save({"encoder": tiny_encoder(position=position).state_dict()}, tmp_path / "vit.pt")
+        figures = inspect(ckpt=tmp_path / "vit.pt").figures
+        assert figures["family"] == family and figures["grid"] == "2 x 4 x 4"
+
+
+def test_a_folder_of_transformers_and_a_probe(tmp_path):
+    _, folder = hf_case(tmp_path / "hf", "hf_vjepa2_classification", shards=2)
+    figures = inspect(ckpt=folder).figures
+    assert figures["format"] == "Hugging Face folder, VJEPA2Model" and figures["num_heads"] == 2
+    assert figures["holds"] == "encoder, predictor, probe" and figures["probe_num_classes"] == 7
+    probe = vjepa.load_probe(folder)
+    assert figures["probe_parameters"] == sum(p.numel() for p in probe.parameters())

@@ -5,31 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from vjepa.checkpoints.native import (
-    CheckpointError,
-    load_encoder,
-    load_predictor,
-    open_safely,
-    read_config,
-)
-from vjepa.models import VideoEncoder
+from vjepa.checkpoints.load import is_known, load_part, main_encoder, open_checkpoint, source_of
+from vjepa.checkpoints.opening import open_safely, read_safetensors
+from vjepa.checkpoints.source import Part, Source
+from vjepa.checkpoints.strict import CheckpointError
+from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import CONFIG
 from vjepa.report import Report
 
 FOREIGN = "not a native checkpoint: vjepa does not know its architecture"
+UNTOLD = "not told by the weights: give num_heads when loading"
 Figures = dict[str, Any]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def inspect(*, ckpt: Path, out: Path | None = None) -> Report:
     """Tells what a checkpoint holds, without running anything that is in it.
 
     Args:
-        ckpt: Folder written by vjepa fit or save_pretrained, a .ckpt of a run, or any file of tensors.
+        ckpt: Folder written by vjepa fit or save_pretrained, a .ckpt of a run, a file of Meta's, a folder of
+            transformers', or any file of tensors.
         out: Folder for `result.json`; nothing is written without it.
 
     Raises:
@@ -37,45 +36,39 @@ def inspect(*, ckpt: Path, out: Path | None = None) -> Report:
         CheckpointError: If it holds no tensors that can be opened safely.
     """
     path = Path(ckpt)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such checkpoint. Give a folder written by vjepa fit, or a file.")
-    if path.is_dir():
-        return Report(title=str(path), figures=_folder(path))
-    if path.suffix == ".safetensors":
-        return _foreign(path, _safetensors(path))
-    content = open_safely(path)
-    if isinstance(content, Mapping) and "vjepa" in content and "state_dict" in content:
-        return Report(title=str(path), figures=_run(path, content))
-    return _foreign(path, content)
+    if path.is_file() and path.suffix == ".safetensors":
+        return _foreign(path, read_safetensors(path))
+    content = open_safely(path) if path.is_file() else None
+    if content is not None and not is_known(content):
+        return _foreign(path, content)
+    source = open_checkpoint(path) if content is None else source_of(path, content)
+    return Report(title=str(path), figures=_known(source))
 
 
-def _folder(path: Path) -> Figures:
-    """Figures of a native folder; which networks it holds is said by its files."""
-    config = read_config(path)
-    contexts = (path / "context_encoder.safetensors").is_file()
-    figures: Figures = {"format": f"native folder, format {config.get('format')}"}
-    return figures | _networks(path, has_context=contexts, has_predictor="predictor" in config)
+def _known(source: Source) -> Figures:
+    """Figures of a checkpoint whose format is known; every network in it is checked key by key."""
+    figures: Figures = {"format": source.format, "holds": ", ".join(source.parts), **source.facts}
+    if {"encoder", "context_encoder"} & set(source.parts):
+        figures |= _encoders(source)
+    if "predictor" in source.parts:
+        figures |= _predictor(source)
+    if "probe" in source.parts:
+        told = source.arguments("probe", {})
+        tensors = source.tensors("probe", told)
+        figures |= {f"probe_{k}": v for k, v in {"num_heads": UNTOLD, **told}.items()}
+        figures["probe_parameters"] = sum(v.numel() for v in tensors.values())
+    return figures
 
 
-def _run(path: Path, content: Mapping[str, Any]) -> Figures:
-    """Figures of a checkpoint that a run resumes from."""
-    figures = {
-        "format": "checkpoint of a vjepa run",
-        "step": content.get("global_step"),
-        "epoch": content.get("epoch"),
-        "optimizer_state": bool(content.get("optimizer_states")),
-    }
-    return figures | _networks(path, has_context=True, has_predictor="predictor" in content["vjepa"])
-
-
-def _networks(path: Path, *, has_context: bool, has_predictor: bool) -> Figures:
-    """Sizes and weights of the networks, each loaded strictly."""
-    encoder = load_encoder(path)
+def _encoders(source: Source) -> Figures:
+    """Sizes and weights of the encoder to use, and how far it is from the one that was trained."""
+    encoder, heads = _network(source, main_encoder(source), VideoEncoder)
     grid, config = encoder.native_grid, encoder.config
-    figures: Figures = {
+    figures = {
+        "family": _family(source),
         "embed_dim": encoder.embed_dim,
         "depth": config["depth"],
-        "num_heads": encoder.num_heads,
+        "num_heads": heads,
         "position": encoder.position,
         "img_size": config["img_size"],
         "patch_size": config["patch_size"],
@@ -86,19 +79,38 @@ def _networks(path: Path, *, has_context: bool, has_predictor: bool) -> Figures:
         "precision": _precisions(encoder.state_dict()),
         "finite": all(bool(v.isfinite().all()) for v in encoder.state_dict().values()),
     }
-    if has_context:
-        figures["max_difference_context_target"] = _difference(encoder, load_encoder(path, which="context"))
-    if has_predictor:
-        predictor = load_predictor(path)
-        figures |= {
-            "predictor_parameters": predictor.num_parameters,
-            "predictor_embed_dim": predictor.embed_dim,
-            "predictor_depth": predictor.config["depth"],
-            "mask_tokens": len(predictor.mask_tokens),
-            "mask_tokens_all_zero": [i for i, token in enumerate(predictor.mask_tokens) if not token.any()],
-        }
-        figures["mask_tokens_note"] = _mask_note(figures["mask_tokens_all_zero"])
+    if {"encoder", "context_encoder"} <= set(source.parts):
+        context, _ = _network(source, "context_encoder", VideoEncoder)
+        figures["max_difference_context_target"] = _difference(encoder, context)
     return figures
+
+
+def _predictor(source: Source) -> Figures:
+    predictor, heads = _network(source, "predictor", Predictor)
+    zero = [i for i, token in enumerate(predictor.mask_tokens) if not token.any()]
+    return {
+        "predictor_parameters": predictor.num_parameters,
+        "predictor_embed_dim": predictor.embed_dim,
+        "predictor_depth": predictor.config["depth"],
+        "predictor_num_heads": heads,
+        "mask_tokens": len(predictor.mask_tokens),
+        "mask_tokens_all_zero": zero,
+        "mask_tokens_note": _mask_note(zero),
+    }
+
+
+def _network(source: Source, part: Part, model_class: type[Network]) -> tuple[Network, int | str]:
+    """A network and its heads; where weights do not tell those, one stands in, for sizes do not depend on it."""
+    heads = source.arguments(part, {}).get("num_heads", UNTOLD)
+    return load_part(source, part, model_class, {"num_heads": 1} if heads == UNTOLD else {}), heads
+
+
+def _family(source: Source) -> str:
+    """Whose recipe: V-JEPA 1 adds positions, V-JEPA 2 turns queries and keys."""
+    arguments = source.arguments(main_encoder(source), {})
+    if arguments["position"] == "rope":
+        return "V-JEPA 2"
+    return "V-JEPA 1" if arguments["position"] == "sincos" else f"positions {arguments['position']}"
 
 
 def _mask_note(zero: list[int]) -> str:
@@ -116,15 +128,6 @@ def _difference(target: VideoEncoder, context: VideoEncoder) -> float:
 
 def _precisions(tensors: Mapping[str, Tensor]) -> str:
     return ", ".join(sorted({str(v.dtype).removeprefix("torch.") for v in tensors.values()}))
-
-
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file, with a mention of the folder it may belong to."""
-    try:
-        with safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a mapping
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
 
 
 def _foreign(path: Path, content: object) -> Report:

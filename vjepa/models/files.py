@@ -54,7 +54,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file whole or not at all."""
     whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     with replaced_whole(path) as temporary:
-        save_file(whole, temporary)
+        save_file(whole, temporary, metadata={"format": "pt"})  # transformers reads no file without it
 
 
 def write_text(text: str, path: Path) -> None:

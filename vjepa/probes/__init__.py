@@ -5,6 +5,7 @@ from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
 from vjepa.probes.features import Features, eval_clips, extract_features, random_twin
 from vjepa.probes.linear import LinearProbe
 from vjepa.probes.protocol import fit_probe
+from vjepa.probes.released import load_probe
 from vjepa.probes.results import ProbeKind, ProbeResult, Progress
 from vjepa.probes.trials import ProbeSettings
 
@@ -23,5 +24,6 @@ __all__ = [
     "eval_clips",
     "extract_features",
     "fit_probe",
+    "load_probe",
     "random_twin",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,7 @@ class AttentiveProbe(Probe):
 
     def __init__(self, *, embed_dim: int, num_classes: int, num_heads: int, depth: int = 1) -> None:
         super().__init__()
+        self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         self.pooler = AttentivePooler(embed_dim=embed_dim, num_heads=num_heads, depth=depth)
         self.linear = nn.Linear(embed_dim, num_classes)
         init_weights(self.linear)

@@ -1,0 +1,51 @@
+"""Names of models on the Hugging Face Hub, such as `facebook/vjepa2-vitl-fpc64-256`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vjepa.checkpoints.strict import CheckpointError
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+FILE_SUFFIXES = (".ckpt", ".pt", ".pth", ".tar", ".safetensors")
+FILES = ["config.json", "*.safetensors", "model.safetensors.index.json", "vjepa.json"]
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `name` reads `owner/model` and its owner is no folder here.
+
+    >>> is_hub_name("facebook/vjepa2-vitl-fpc64-256"), is_hub_name("runs/last.ckpt")
+    (True, False)
+    """
+    named = re.fullmatch(NAME, name) is not None and not name.endswith(FILE_SUFFIXES)
+    return named and not Path(name).parent.exists()
+
+
+def download(name: str) -> Path:
+    """The folder of a model of the Hub, from its cache or the network.
+
+    Raises:
+        CheckpointError: If it cannot be got; the message says what to download and where to put it.
+    """
+    by_hand = (
+        f"Download config.json and every .safetensors file of https://huggingface.co/{name} into one folder and "
+        "give its path"
+    )
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise CheckpointError(
+            f"{name} is no file or folder here. {by_hand}, or let it be fetched: "
+            'pip install "vjepa-toolkit[hf]".'
+        ) from error
+    try:
+        return Path(snapshot_download(name, allow_patterns=FILES))
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # offline, no such model, no access: their errors are of these kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{name} is no file or folder here and cannot be fetched ({reason}). {by_hand}."
+        ) from error

@@ -1,0 +1,258 @@
+"""Folders of `transformers`: VJEPA2Model and VJEPA2ForVideoClassification, read and written.
+
+Their configuration cannot say all we know. What it cannot say is in `vjepa.json` beside it, what it has no name for
+in `rest.safetensors`; transformers looks at neither.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vjepa.checkpoints.architecture import DEEP_PROBE_HEADS
+from vjepa.checkpoints.hf_names import BACKBONE, NAMES, PART_PREFIXES, STACKED, is_of, our_name, their_rows
+from vjepa.checkpoints.native import read_rest
+from vjepa.checkpoints.opening import read_json, read_safetensors
+from vjepa.checkpoints.shards import WEIGHTS, files_by_key
+from vjepa.checkpoints.source import REST, Contents, Part, Source, kind_of, parts_in
+from vjepa.checkpoints.strict import CheckpointError, count_modules, few, grouped
+from vjepa.models.files import CONFIG, write_tensors, write_text
+
+MODEL_TYPE, CARD, ASIDE = "vjepa2", "vjepa.json", "context_encoder.safetensors"
+# argument of ours -> key of config.json. VJEPA2Config's own value where the key is absent
+ENCODER_KEYS = {
+    "img_size": ("crop_size", 256),
+    "patch_size": ("patch_size", 16),
+    "num_frames": ("frames_per_clip", 64),
+    "tubelet_size": ("tubelet_size", 2),
+    "embed_dim": ("hidden_size", 1024),
+    "depth": ("num_hidden_layers", 24),
+    "num_heads": ("num_attention_heads", 16),
+    "mlp_ratio": ("mlp_ratio", 4.0),
+}
+PREDICTOR_KEYS = {
+    "encoder_dim": ("hidden_size", 1024),
+    "embed_dim": ("pred_hidden_size", 384),
+    "depth": ("pred_num_hidden_layers", 12),
+    "num_heads": ("pred_num_attention_heads", 12),
+    "mlp_ratio": ("pred_mlp_ratio", 4.0),
+    "num_mask_tokens": ("pred_num_mask_tokens", 10),
+}
+# what our networks always are; a folder that says otherwise is another network
+FIXED = {"hidden_act": "gelu", "qkv_bias": True, "layer_norm_eps": 1e-6, "in_chans": 3}
+
+
+class HuggingFaceFolder(Source):
+    """A folder with `config.json` and `model.safetensors`, whole or in shards with an index."""
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        self.path, self._config = path, config
+        self._files = files_by_key(path)
+        card = path / CARD
+        self._card = read_json(card) if card.is_file() else {}
+        main: Part = self._card.get("main_encoder", "encoder")
+        kinds = {kind for kind in PART_PREFIXES if any(is_of(kind, key) for key in self._files)}
+        held = [main if kind == "encoder" else kind for kind in kinds]
+        self._aside = path / ASIDE if main == "encoder" and (path / ASIDE).is_file() else None
+        self.parts = parts_in([*held, "context_encoder"] if self._aside else held)
+        self.format = "Hugging Face folder, " + ", ".join(config.get("architectures") or ["VJEPA2Model"])
+        self.facts = {}
+        self.origin = dict(self._card.get("origin", {}))
+
+    def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        self._check_config()
+        if kind_of(part) in self._card:
+            return {**self._card[kind_of(part)], **overrides}
+        if part == "probe":
+            return {**self._probe_arguments(), **overrides}
+        keys = PREDICTOR_KEYS if part == "predictor" else ENCODER_KEYS
+        found = {ours: self._config.get(key, default) for ours, (key, default) in keys.items()}
+        if isinstance(found.get("patch_size"), list) and len(set(found["patch_size"])) == 1:
+            found["patch_size"] = found["patch_size"][0]  # they may say it as (16, 16)
+        return {**found, "mlp_ratio": float(found["mlp_ratio"]), "position": "rope", **overrides}
+
+    def tensors(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Weights; what stands in three tensors there and one here is read and joined name by name."""
+        if part == "context_encoder" and self._aside is not None:
+            return read_safetensors(self._aside)
+        places = self._places(kind_of(part))
+        found: dict[str, Tensor] = {}
+        plain: dict[Path, dict[str, str]] = defaultdict(dict)  # file -> their key -> ours
+        for ours, theirs in places.items():
+            if len(theirs) == 1:
+                plain[self._files[theirs[0]]][theirs[0]] = ours
+            else:
+                found[ours] = self._joined(theirs)
+        for file, keys in plain.items():
+            found |= {keys[key]: tensor for key, tensor in read_safetensors(file, keys).items()}
+        if STACKED in found:
+            stacked = found.pop(STACKED)
+            found |= {f"mask_tokens.{i}": token.clone() for i, token in enumerate(stacked)}
+        return found
+
+    def rest(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        return read_rest(self.path / REST, part)
+
+    def absent(self, part: Part) -> str:
+        held = f"it holds {few([p.replace('_', ' ') for p in self.parts])}"
+        return f"{self.path} has no {part.replace('_', ' ')}; {held}."
+
+    def _check_config(self) -> None:
+        for key, value in FIXED.items():
+            if self._config.get(key, value) != value:
+                raise CheckpointError(
+                    f"{self.path / CONFIG}: {key} is {self._config[key]!r}; V-JEPA 2's networks have {value!r}."
+                )
+
+    def _probe_arguments(self) -> dict[str, Any]:
+        """V-JEPA 2's probes were trained with 16 heads at every width; theirs have the encoder's."""
+        width = self._config.get("hidden_size", 1024)
+        key = "classifier.weight"
+        if key not in self._files:
+            raise CheckpointError(f"{self.path}: missing: {key}, from which the architecture is read.")
+        return {
+            "embed_dim": width,
+            "num_classes": read_safetensors(self._files[key], [key])[key].shape[0],
+            "num_heads": DEEP_PROBE_HEADS.get(width, self._config.get("num_attention_heads", 16)),
+            "depth": 1 + self._config.get("num_pooler_layers", 3),
+        }
+
+    def _places(self, kind: str) -> dict[str, list[str]]:
+        """Our keys and theirs, which are all there; a key that names nothing of ours stands for itself."""
+        places: dict[str, list[str]] = {}
+        stray = [key for key in self._files if not any(is_of(k, key) for k in NAMES)]
+        for key in [key for key in self._files if is_of(kind, key)] + (stray if kind == "encoder" else []):
+            short = key.removeprefix(BACKBONE)
+            ours, theirs = our_name(kind, short) or (short, [short])
+            start = key[: len(key) - len(short)]
+            places[ours] = [start + name for name in theirs]
+        if missing := sorted({k for keys in places.values() for k in keys} - self._files.keys()):
+            raise CheckpointError(f"{self.path} is not whole: missing: {few(grouped(missing))}.")
+        return places
+
+    def _joined(self, keys: list[str]) -> Tensor:
+        """Rows of several tensors under each other. The file is mapped for these alone and let go again."""
+        found = [read_safetensors(self._files[key], [key])[key] for key in keys]
+        if len({tensor.shape for tensor in found}) > 1:
+            shapes = ", ".join(f"{k} is {tuple(t.shape)}" for k, t in zip(keys, found, strict=True))
+            raise CheckpointError(f"{self.path}: other shape: {shapes}; they must be alike.")
+        return torch.cat(found)
+
+
+def is_huggingface(config: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` is of a V-JEPA 2 of transformers."""
+    return config.get("model_type") == MODEL_TYPE
+
+
+def write_huggingface(contents: Contents, folder: Path) -> list[str]:
+    """Write a folder that `transformers.AutoModel.from_pretrained` opens; returns what it cannot express.
+
+    Raises:
+        CheckpointError: If it cannot hold the networks at all; nothing is written.
+    """
+    _refuse(contents)
+    main: Part = "encoder" if "encoder" in contents.tensors else "context_encoder"
+    prefix = BACKBONE if "probe" in contents.tensors else ""
+    tensors: dict[str, Tensor] = {}
+    for part in (main, "predictor", "probe"):
+        for key, value in contents.tensors.get(part, {}).items():
+            start = "" if part == "probe" else prefix
+            tensors |= {start + name: rows for name, rows in their_rows(kind_of(part), key, value)}
+    if "predictor" in contents.tensors:
+        predictor = contents.tensors["predictor"]
+        count = count_modules(predictor, "mask_tokens")
+        tensors[prefix + STACKED] = torch.stack([predictor[f"mask_tokens.{i}"] for i in range(count)])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(tensors, folder / WEIGHTS)
+    if main == "encoder" and "context_encoder" in contents.tensors:
+        write_tensors(contents.tensors["context_encoder"], folder / ASIDE)
+    if rest := contents.rest_flat():
+        write_tensors(rest, folder / REST)
+    write_text(json.dumps(_config_of(contents, tensors), indent=2), folder / CONFIG)
+    write_text(json.dumps(contents.describe() | {"main_encoder": main}, indent=2), folder / CARD)
+    return _warnings(contents)
+
+
+def _refuse(contents: Contents) -> None:
+    """What their model cannot be."""
+    for kind in ("encoder", "predictor"):
+        position = contents.arguments.get(kind, {}).get("position", "rope")
+        if position != "rope":
+            raise CheckpointError(
+                f"transformers' V-JEPA 2 turns queries and keys by tiled angles and knows no other positions; the "
+                f"{kind} has position={position!r}. Convert to native or meta."
+            )
+    encoder = contents.arguments.get("encoder", {})
+    size = encoder.get("img_size", 0)
+    if not isinstance(size, int) and size[0] != size[1]:
+        raise CheckpointError(
+            f"transformers' V-JEPA 2 counts tokens in a square grid; img_size is {tuple(size)}. Convert to native "
+            "or meta."
+        )
+    probe = contents.arguments.get("probe", {})
+    if encoder and probe and encoder["embed_dim"] != probe["embed_dim"]:
+        raise CheckpointError(
+            f"the probe takes tokens of width {probe['embed_dim']}, the encoder gives {encoder['embed_dim']}. "
+            "Give the encoder the probe was trained on."
+        )
+
+
+def _warnings(contents: Contents) -> list[str]:
+    """What the folder means to transformers, where that is not what it means here (spec 9.4)."""
+    encoder, probe = contents.arguments.get("encoder"), contents.arguments.get("probe")
+    found = []
+    if encoder is None:
+        found.append("there is no encoder: transformers would make a random one. Give --encoder.")
+    if "predictor" not in contents.arguments and "encoder" in contents.arguments:
+        found.append("there is no predictor: transformers would make a random one.")
+    if encoder is not None:
+        found.append(
+            f"transformers counts tokens in the grid of crop_size={_side(encoder['img_size'])} whatever the clip: "
+            "at other sizes its outputs differ."
+        )
+    if probe is not None:
+        found.append("transformers' pooler has a layer norm epsilon of 1e-6; probes were trained with 1e-5.")
+        found.append(
+            "transformers' classifier reads the last layer; probes of several levels (Diving48) read four."
+        )
+    if encoder is not None and probe is not None and encoder["num_heads"] != probe["num_heads"]:
+        found.append(
+            f"transformers' pooler takes the encoder's {encoder['num_heads']} heads; the probe has "
+            f"{probe['num_heads']}: its classes will differ."
+        )
+    if {"encoder", "context_encoder"} <= contents.tensors.keys():
+        found.append(
+            f"transformers has one encoder: the context encoder is in {ASIDE}, which only vjepa reads."
+        )
+    return found
+
+
+def _config_of(contents: Contents, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    encoder, predictor = contents.arguments.get("encoder", {}), contents.arguments.get("predictor", {})
+    probe = contents.arguments.get("probe", {})
+    config = {key: default for key, default in (*ENCODER_KEYS.values(), *PREDICTOR_KEYS.values())} | FIXED
+    if probe:
+        config |= {"hidden_size": probe["embed_dim"], "num_attention_heads": probe["num_heads"]}
+        names = {str(i): f"LABEL_{i}" for i in range(probe["num_classes"])}
+        config |= {"id2label": names, "label2id": {v: int(k) for k, v in names.items()}}
+        config |= {"num_pooler_layers": probe["depth"] - 1}
+    for arguments, keys in ((predictor, PREDICTOR_KEYS), (encoder, ENCODER_KEYS)):
+        config |= {key: arguments[ours] for ours, (key, _) in keys.items() if ours in arguments}
+    if encoder:
+        config["crop_size"] = _side(encoder["img_size"])
+    dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values()})
+    return config | {
+        "architectures": ["VJEPA2ForVideoClassification" if probe else "VJEPA2Model"],
+        "model_type": MODEL_TYPE,
+        "dtype": dtypes[0] if len(dtypes) == 1 else None,
+    }
+
+
+def _side(size: int | list[int] | tuple[int, int]) -> int:
+    return size if isinstance(size, int) else size[0]

@@ -1,0 +1,78 @@
+"""Opening files of tensors without running anything that is in them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vjepa.checkpoints.strict import CheckpointError, few
+
+PICKLE = b"\x80"  # first byte of a pickle of protocol 2 or later
+
+
+def open_safely(path: Path) -> Any:
+    """Content of a file written by torch, opened without running anything that is in it.
+
+    Raises:
+        CheckpointError: If it is cut off, is no such file, or holds more than tensors and plain values.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(PICKLE))
+    if start != PICKLE and not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path} is no file of torch's, or is cut off: it begins with {start!r}. Give a .ckpt file or a folder."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # what fails is said by the error
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (
+        *(RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, AttributeError, TypeError),
+        pickle.UnpicklingError,
+    ) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path} is not a checkpoint that can be opened safely: {reason}") from error
+
+
+def read_safetensors(path: Path, keys: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, mapped from it and not copied; all of them, or those named by `keys`."""
+    try:
+        with safe_open(path, "pt") as file:
+            wanted = list(file.keys()) if keys is None else list(keys)
+            return {key: file.get_tensor(key) for key in wanted}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def safetensors_keys(path: Path) -> list[str]:
+    """Names in a safetensors file; no tensor is read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON file with an object in it."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} holds {type(content).__name__}, not an object.")
+    return content
+
+
+def names_in(folder: Path) -> str:
+    """The first files of a folder, for messages."""
+    return few(sorted(p.name for p in folder.iterdir())) or "nothing"

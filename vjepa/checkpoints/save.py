@@ -1,0 +1,64 @@
+"""Writing networks in memory as files of Meta's or a folder of transformers'."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from torch import nn
+
+from vjepa.checkpoints.huggingface import write_huggingface
+from vjepa.checkpoints.meta import write_meta
+from vjepa.checkpoints.source import networks_contents
+
+log = logging.getLogger(__name__)
+
+
+def save_meta(
+    path: str | Path,
+    *,
+    encoder: nn.Module | None = None,
+    context_encoder: nn.Module | None = None,
+    predictor: nn.Module | None = None,
+    probe: nn.Module | None = None,
+) -> Path:
+    """Write a file that the code of V-JEPA 1 and 2 opens; returns its path.
+
+    Args:
+        path: Where to.
+        encoder: The moving average; becomes `target_encoder`.
+        context_encoder: The encoder that was trained; becomes `encoder`.
+        predictor: Its predictor.
+        probe: An attentive probe; becomes `classifiers`, of depth 1 `classifier`.
+    """
+    contents = networks_contents(
+        {"encoder": encoder, "context_encoder": context_encoder, "predictor": predictor, "probe": probe}
+    )
+    write_meta(contents, Path(path))
+    return Path(path)
+
+
+def save_huggingface(
+    folder: str | Path,
+    encoder: nn.Module | None = None,
+    *,
+    predictor: nn.Module | None = None,
+    probe: nn.Module | None = None,
+) -> Path:
+    """Write a folder that `transformers.AutoModel.from_pretrained` opens; returns it.
+
+    What transformers cannot express is logged as a warning.
+
+    Args:
+        folder: Where to; made if need be.
+        encoder: The encoder, with tiled rotary positions.
+        predictor: Its predictor.
+        probe: An attentive probe: makes it a VJEPA2ForVideoClassification.
+
+    Raises:
+        CheckpointError: If transformers' model cannot be this network at all.
+    """
+    contents = networks_contents({"encoder": encoder, "predictor": predictor, "probe": probe})
+    for warning in write_huggingface(contents, Path(folder)):
+        log.warning(warning)
+    return Path(folder)

@@ -1,0 +1,174 @@
+"""All or nothing: a network is filled from tensors that fit it key by key, or an error says what does not."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+NUMBERED = re.compile(r"^(?P<stem>.*?)\.(?P<number>\d+)(?P<leaf>\..*)?$")
+MANY_LEAVES = 2  # from here on a module's keys are counted, not named
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used, and why; nothing was loaded."""
+
+
+def key_diff(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """The keys that do not fit, a line a kind, numbered modules together; empty if all do.
+
+    >>> key_diff({"norm.bias": torch.zeros(2)}, {"norm.bias": torch.zeros(3), "extra": torch.zeros(1)})
+    'not expected: extra; other shape: norm.bias is (3,), expected (2,)'
+    """
+    shapes: dict[str, list[str]] = defaultdict(list)
+    for key in expected:
+        if key in found and found[key].shape != expected[key].shape:
+            shapes[f" is {tuple(found[key].shape)}, expected {tuple(expected[key].shape)}"].append(key)
+    kinds = {
+        "missing": grouped(k for k in expected if k not in found),
+        "not expected": grouped(k for k in found if k not in expected),
+        "other shape": [f"{name}{sizes}" for sizes, keys in shapes.items() for name in grouped(keys)],
+    }
+    return "; ".join(f"{kind}: {few(names)}" for kind, names in kinds.items() if names)
+
+
+def grouped(keys: Iterable[str]) -> list[str]:
+    """Keys with equal modules that differ by a number taken together.
+
+    >>> grouped(["norm.bias", "blocks.0.attn.qkv.bias", "blocks.1.attn.qkv.bias"])
+    ['norm.bias', 'blocks.0-1.attn.qkv.bias (2)']
+    """
+    plain: list[str] = []
+    numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for key in keys:
+        match = NUMBERED.match(key)
+        if match is None:
+            plain.append(key)
+        else:
+            numbers[match["stem"], match["leaf"] or ""].append(int(match["number"]))
+    modules: dict[tuple[str, str, int], list[str]] = defaultdict(list)
+    for (stem, leaf), found in numbers.items():
+        modules[stem, _ranges(found), len(found)].append(leaf)
+    for (stem, span, count), leaves in modules.items():
+        if len(leaves) > MANY_LEAVES:
+            plain.append(f"{stem}.{span} ({count * len(leaves)} keys)")
+        else:
+            plain += [f"{stem}.{span}{leaf}" + (f" ({count})" if count > 1 else "") for leaf in leaves]
+    return plain
+
+
+def few(names: Sequence[str], most: int = 4) -> str:
+    """The first names, and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def keywords_that_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Arguments under which keys that do not fit would, e.g. ["depth=24"]."""
+    hints = []
+    for stem, name, shift in (
+        ("blocks", "depth", 0),
+        ("predictor_blocks", "depth", 0),
+        ("pooler.blocks", "depth", 1),
+        ("mask_tokens", "num_mask_tokens", 0),
+    ):
+        here, there = count_modules(found, stem), count_modules(expected, stem)
+        if here and here != there:
+            hints.append(f"{name}={here + shift}")
+    for key, axis, name in (
+        ("norm.weight", 0, "embed_dim"),
+        ("predictor_norm.weight", 0, "embed_dim"),
+        ("predictor_proj.weight", 0, "encoder_dim"),
+        ("patch_embed.proj.weight", 2, "tubelet_size"),
+        ("patch_embed.proj.weight", 3, "patch_size"),
+        ("linear.weight", 0, "num_classes"),
+    ):
+        sizes = [tensors[key].shape[axis : axis + 1] for tensors in (expected, found) if key in tensors]
+        if len(sizes) == 2 and sizes[0] != sizes[1]:
+            hints.append(f"{name}={sizes[1][0]}")
+    if "pos_embed" in expected.keys() ^ found.keys():
+        hints.append("position='sincos'" if "pos_embed" in found else "position='rope'")
+    elif "pos_embed" in found and found["pos_embed"].shape != expected["pos_embed"].shape:
+        hints.append("img_size and num_frames")
+    return hints + _mlp_ratio(expected, found)
+
+
+def count_modules(keys: Iterable[str], stem: str) -> int:
+    """How many modules `stem.0`, `stem.1`, ... there are: the highest number and one.
+
+    >>> count_modules(["blocks.0.norm1.bias", "blocks.11.norm1.bias"], "blocks")
+    12
+    """
+    pattern = re.compile(rf"{re.escape(stem)}\.(\d+)(\.|$)")
+    return 1 + max((int(match[1]) for match in map(pattern.match, keys) if match), default=-1)
+
+
+def fill(
+    model_class: Callable[..., Network],
+    arguments: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str,
+    allow_missing: Sequence[str] = (),
+) -> Network:
+    """A network in eval mode that holds the very tensors given; they are not copied.
+
+    Args:
+        model_class: Its class.
+        arguments: Of its constructor.
+        tensors: Its weights, in our names.
+        source: Where they come from, for messages.
+        allow_missing: Keys that may be missing, each of which must be; they keep the values of a new network.
+
+    Raises:
+        CheckpointError: If the arguments, a key or a shape do not fit.
+    """
+    name = getattr(model_class, "__name__", "network")
+    arguments = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()
+    }  # JSON has no tuples
+    try:
+        with torch.device("meta"):
+            model = model_class(**arguments)
+    except TypeError as error:
+        raise CheckpointError(f"{source}: its config does not fit {name}: {error}") from error
+    expected = model.state_dict()
+    if wrong := [key for key in allow_missing if key not in expected or key in tensors]:
+        raise CheckpointError(
+            f"{source}: allow_missing names {few(wrong)}, which is {'there' if wrong[0] in tensors else 'no key'}. "
+            "Name only keys that are missing."
+        )
+    needed = {k: v for k, v in expected.items() if k not in allow_missing}
+    if diff := key_diff(needed, tensors):
+        hints = keywords_that_fit(needed, tensors)
+        advice = f" Give {few(hints)} if that is what it holds." if hints else ""
+        raise CheckpointError(f"{source} does not fit its {name}: {diff}.{advice}")
+    tensors = dict(tensors)
+    if allow_missing:
+        fresh = model_class(**arguments).state_dict()
+        tensors |= {key: fresh[key] for key in allow_missing}
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def _mlp_ratio(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    keys = [key for key in expected if key.endswith("mlp.fc1.weight") and key in found]
+    ratios = {found[key].shape[0] / found[key].shape[1] for key in keys}
+    told = {expected[key].shape[0] / expected[key].shape[1] for key in keys}
+    return [f"mlp_ratio={ratios.pop():g}"] if len(ratios) == 1 and ratios != told else []
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Numbers as spans: `0-3,7`."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)

@@ -1,0 +1,197 @@
+"""The verb `vjepa convert`: a checkpoint in another format, with proof that it computes the same."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vjepa.checkpoints.huggingface import write_huggingface
+from vjepa.checkpoints.load import load_part, open_checkpoint, read_contents
+from vjepa.checkpoints.meta import write_meta
+from vjepa.checkpoints.native import write_native
+from vjepa.checkpoints.source import Contents, Part, Source, kind_of
+from vjepa.checkpoints.strict import CheckpointError
+from vjepa.models import Predictor, VideoEncoder
+from vjepa.models.encoder import Position
+from vjepa.probes import AttentiveProbe
+from vjepa.report import Report
+from vjepa.types import TokenGrid
+
+log = logging.getLogger(__name__)
+
+CLASSES: dict[str, Callable[..., nn.Module]] = {
+    "encoder": VideoEncoder,
+    "predictor": Predictor,
+    "probe": AttentiveProbe,
+}
+PARITY_TUBELETS, PARITY_PATCHES = (
+    2,
+    4,
+)  # extent of the clip that both are given: enough for every weight to act
+
+
+def convert(
+    *,
+    src: str,
+    dst: Path,
+    to: Literal["native", "meta", "hf"],
+    encoder: str | None = None,
+    num_heads: int | None = None,
+    predictor_num_heads: int | None = None,
+    probe_num_heads: int | None = None,
+    position: Position | None = None,
+    img_size: int | None = None,
+    num_frames: int | None = None,
+    out: Path | None = None,
+) -> Report:
+    """Write a checkpoint in another format and compare what both compute.
+
+    Args:
+        src: Native folder, .ckpt of a run, file of Meta's, folder of transformers', or name on the Hub.
+        dst: What to write: a file for meta, a folder else. It must not exist, or be an empty folder.
+        to: The format.
+        encoder: Of a probe: checkpoint of the encoder it was trained on, to be written beside it.
+        num_heads: Attention heads of the encoder, where its width is no published one.
+        predictor_num_heads: The same of the predictor.
+        probe_num_heads: The same of the probe.
+        position: Positions of encoder and predictor, where the weights do not tell.
+        img_size: Pixels a side of the native clip, where the weights do not tell.
+        num_frames: Frames of the native clip, where the weights do not tell.
+        out: Folder for `result.json`; nothing is written there without it.
+
+    Raises:
+        CheckpointError: If src cannot be read strictly, dst is taken, or the format cannot hold it.
+    """
+    if dst.is_file() or (dst.is_dir() and any(dst.iterdir())):
+        raise CheckpointError(f"{dst} is there already. Give another place, or remove it.")
+    if to == "meta" and dst.is_dir():
+        raise CheckpointError(f"{dst} is a folder; --to meta writes one file. Give the name of a file.")
+    told = {"position": position}
+    clip = {"img_size": img_size, "num_frames": num_frames}
+    overrides = {
+        "encoder": _given({**told, **clip, "num_heads": num_heads}),
+        "predictor": _given({**told, "num_heads": predictor_num_heads}),
+        "probe": _given({"num_heads": probe_num_heads}),
+    }
+    sources = [open_checkpoint(path) for path in (src, encoder) if path is not None]
+    contents = _joined(sources, overrides)
+    originals = _networks(sources, overrides)
+    with _whole_or_nothing(dst) as place:
+        warnings = _write(contents, place, to)
+        differences = _parity(originals, _networks([open_checkpoint(place)], {}))
+    for warning in warnings:
+        log.warning(warning)
+    left_out = [name for source in sources for name in source.facts.get("left_out", [])]
+    rows = [{"output": name, "max_abs_difference": value} for name, value in differences.items()]
+    return Report(
+        title=f"{src} -> {dst} ({to})",
+        rows=rows,
+        figures={
+            "from": "; ".join(source.format for source in sources),
+            "to": to,
+            "tensors": sum(map(len, contents.tensors.values())) + len(contents.rest_flat()),
+            "max_abs_difference": max(differences.values()),
+            "left_out": left_out,
+            "warnings": warnings,
+        },
+    )
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _joined(sources: list[Source], overrides: Mapping[str, Mapping[str, Any]]) -> Contents:
+    """What all sources hold; a probe and its encoder come in two."""
+    first, *others = [read_contents(source, overrides) for source in sources]
+    for other in others:
+        if twice := first.tensors.keys() & other.tensors.keys():
+            raise CheckpointError(f"both checkpoints hold the {sorted(twice)[0]}. Drop --encoder.")
+        first = replace(
+            first,
+            arguments=first.arguments | other.arguments,
+            tensors=first.tensors | other.tensors,
+            rest=first.rest | other.rest,
+            origin=first.origin | other.origin,
+        )
+    return first
+
+
+def _networks(sources: list[Source], overrides: Mapping[str, Mapping[str, Any]]) -> dict[Part, nn.Module]:
+    """All networks, each loaded strictly."""
+    return {
+        part: load_part(source, part, CLASSES[kind_of(part)], overrides.get(kind_of(part), {}))
+        for source in sources
+        for part in source.parts
+    }
+
+
+def _write(contents: Contents, place: Path, to: str) -> list[str]:
+    if to == "hf":
+        return write_huggingface(contents, place)
+    if to == "meta":
+        write_meta(contents, place)
+    else:
+        write_native(contents, place)
+    return []
+
+
+@contextmanager
+def _whole_or_nothing(dst: Path) -> Iterator[Path]:
+    """A place beside `dst` to write to, which becomes `dst` if nothing was raised."""
+    dst.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=dst.parent, prefix=f".{dst.name}."))
+    try:
+        yield scratch / dst.name
+        os.replace(scratch / dst.name, dst)
+    finally:
+        shutil.rmtree(scratch)
+
+
+@torch.no_grad()
+def _parity(ours: Mapping[Part, nn.Module], theirs: Mapping[Part, nn.Module]) -> dict[str, float]:
+    """Largest difference of each network's outputs for the same random input."""
+    assert ours.keys() == theirs.keys(), (ours.keys(), theirs.keys())
+    return {part: _difference(ours[part], theirs[part]) for part in ours}
+
+
+def _difference(ours: nn.Module, theirs: nn.Module) -> float:
+    outputs = [_outputs(network) for network in (ours, theirs)]
+    return float((outputs[0].float() - outputs[1].float()).abs().max())
+
+
+def _outputs(network: nn.Module) -> Tensor:
+    """What a network makes of a random input, the same for every network of its kind."""
+    generator = torch.Generator().manual_seed(0)
+    dtype = next(network.parameters()).dtype
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    if isinstance(network, VideoEncoder):
+        patch = network.config["patch_size"] * PARITY_PATCHES
+        tubelet, frames = network.config["tubelet_size"], network.config["num_frames"]
+        return network(draw(1, 3, min(frames, PARITY_TUBELETS * tubelet), patch, patch))
+    if isinstance(network, Predictor):
+        grid = TokenGrid(t=PARITY_TUBELETS, h=PARITY_PATCHES, w=PARITY_PATCHES)
+        ids = torch.arange(len(grid))[None]
+        half = len(grid) // 2
+        context = draw(1, half, network.encoder_dim)
+        tokens = [
+            network(context, ids[:, :half], ids[:, half:], grid=grid, mask_token=i)
+            for i in range(len(network.mask_tokens))
+        ]
+        return torch.stack(tokens)
+    assert isinstance(network, AttentiveProbe)
+    width = network.linear.in_features
+    return network(draw(1, PARITY_TUBELETS * PARITY_PATCHES**2, width))
