@@ -2,7 +2,15 @@
 
 from vjepa.layers.attention import Attention
 from vjepa.layers.block import LAYER_NORM_EPS, Block, init_weights, rescale_blocks
-from vjepa.layers.position import RotaryStyle, RotaryTables, rotary_3d, rotate, sincos_2d, sincos_3d
+from vjepa.layers.position import (
+    RotaryStyle,
+    RotaryTables,
+    rotary_3d,
+    rotary_tables,
+    rotate,
+    sincos_2d,
+    sincos_3d,
+)
 from vjepa.layers.tokens import gather_tokens
 
 __all__ = [
@@ -15,6 +23,7 @@ __all__ = [
     "init_weights",
     "rescale_blocks",
     "rotary_3d",
+    "rotary_tables",
     "rotate",
     "sincos_2d",
     "sincos_3d",

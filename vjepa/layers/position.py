@@ -82,7 +82,7 @@ class RotaryTables:
 
 
 def rotary_angles(
-    positions: Int[Tensor, "*b n"], width: int, style: RotaryStyle
+    positions: Float[Tensor, "*b n"] | Int[Tensor, "*b n"], width: int, style: RotaryStyle
 ) -> Float[Tensor, "*b n {width}"]:
     """Angle of every channel of one axis: `width // 2` frequencies, each used twice.
 
@@ -106,6 +106,19 @@ def rotary_3d(
     Args:
         ids: Token ids (B, N), or (1, N) where all rows are alike.
         grid: Grid in which the ids count.
+        head_dim: See `rotary_tables`.
+        style: See `rotary_angles`.
+    """
+    return rotary_tables(token_coordinates(ids, grid), head_dim, style)
+
+
+def rotary_tables(
+    axes: tuple[Tensor, Tensor, Tensor], head_dim: int, style: RotaryStyle = "tiled"
+) -> RotaryTables:
+    """Tables for tokens at any coordinates.
+
+    Args:
+        axes: Coordinates t, h and w in tokens, each (B, N), whole or not.
         head_dim: Channels of a head, at least 6; each axis rotates `2 * (head_dim // 3 // 2)` of them.
         style: See `rotary_angles`.
     """
@@ -114,7 +127,6 @@ def rotary_3d(
         raise ValueError(
             f"rotary positions need head_dim >= 6, got {head_dim}. Use fewer heads or more width."
         )
-    axes = token_coordinates(ids, grid)
     angles = torch.cat([rotary_angles(x, width, style) for x in axes], dim=-1)
     angles = torch.nn.functional.pad(angles, (0, head_dim - 3 * width))  # angle 0: the rest stays as it is
     angles = rearrange(angles, "b n d -> b 1 n d")
