@@ -7,6 +7,7 @@ from vjepa.probes.linear import LinearProbe
 from vjepa.probes.protocol import fit_probe
 from vjepa.probes.results import ProbeKind, ProbeResult, Progress
 from vjepa.probes.trials import ProbeSettings
+from vjepa.probes.views import join_segments, mean_probabilities, view_tokens
 
 __all__ = [
     "AttentiveProbe",
@@ -23,5 +24,8 @@ __all__ = [
     "eval_clips",
     "extract_features",
     "fit_probe",
+    "join_segments",
+    "mean_probabilities",
     "random_twin",
+    "view_tokens",
 ]
