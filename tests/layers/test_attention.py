@@ -24,11 +24,26 @@ def test_attention_is_that_of_torch(tokens):
     torch.testing.assert_close(ours(tokens), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_rotary_tables_change_the_outcome_by_place(tokens):
+def test_rotary_of_axes_change_the_outcome_by_place(tokens):
     attention, grid = Attention(embed_dim=24, num_heads=3), TokenGrid(2, 3, 3)
     near, far = (rotary_3d(torch.arange(5)[None] * step, grid, 8) for step in (1, 3))
     assert not torch.allclose(attention(tokens, near), attention(tokens, far))
     assert not torch.allclose(attention(tokens, near), attention(tokens))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_what_is_not_visible_counts_for_nothing(tokens, dtype):
+    attention, tokens = Attention(embed_dim=24, num_heads=3).to(dtype), tokens.to(dtype)
+    visible = torch.ones(5, 5, dtype=torch.bool).tril()
+    mixed = attention(tokens, visible=visible)
+    for seen in range(1, 5):
+        alone = attention(tokens[:, :seen])
+        torch.testing.assert_close(
+            mixed[:, seen - 1], alone[:, -1], atol=1e-2 if dtype.itemsize < 4 else 1e-6, rtol=0
+        )
+    assert torch.equal(attention(tokens, visible=torch.ones_like(visible)), attention(tokens))
+    assert not torch.allclose(mixed[:, 0], attention(tokens)[:, 0], atol=1e-2)
 
 
 def test_heads_must_divide_the_width():

@@ -5,6 +5,7 @@ import torch
 
 from tests.masks.given import Given
 from tests.reference import encoder_arguments, load_strictly, reference_case
+from vjepa.layers import gather_tokens
 from vjepa.masks import Causal, TubeBlocks
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives import LatentPrediction
@@ -111,6 +112,48 @@ def test_published_predictions_of_vjepa_2():
             context = encoder(video, keep)
             predicted = predictor(context, keep, hidden, grid=encoder.grid_of(video), mask_token=length)
             V2.assert_close(predicted, f"out.pred{length}{group}")
+
+
+def test_two_published_steps_of_vjepa_2():
+    about, lengths = V2.about["ctor"], (0, 1)  # clips of 8 frames and of 4, of two mask groups each
+    videos = [V2.tensors[f"in.clips{i}"] for i in lengths]
+    pairs = [
+        [MaskPair(V2.tensors[f"in.mask_enc{i}{k}"], V2.tensors[f"in.mask_pred{i}{k}"]) for k in (0, 1)]
+        for i in lengths
+    ]
+    sizes = {k: about["predictor"][k] for k in ("depth", "num_heads", "num_mask_tokens")}
+    objective = LatentPrediction(
+        encoder=VideoEncoder(**encoder_arguments(about["encoder"])),
+        predictor=lambda width: Predictor(width, embed_dim=36, **sizes),
+        masks=[Given(pair) for pair in pairs[0]],
+    )
+    networks = {
+        "encoder": objective.context_encoder,
+        "predictor": objective.predictor,
+        "target": objective.target_encoder,
+    }
+    for name, network in networks.items():
+        load_strictly(network, V2.weights(f"w.{name}."))
+    optimizer = torch.optim.AdamW(decay_groups(objective.context_encoder, objective.predictor))
+    for expected in V2.about["steps"]:
+        for group in optimizer.param_groups:
+            group["lr"], group["weight_decay"] = expected["lr"], expected["wd"] if group["decay"] else 0.0
+        optimizer.zero_grad()
+        losses = []
+        for i in lengths:
+            targets, grid = objective.targets(videos[i]), objective.context_encoder.grid_of(videos[i])
+            for pair in pairs[i]:
+                predicted = objective.predict(videos[i], pair, grid, i)  # as theirs: a mask token a length
+                losses.append(objective.distance(predicted, gather_tokens(targets, pair.target)))
+        loss = torch.stack(losses).mean()
+        loss.backward()
+        assert loss.item() == pytest.approx(expected["loss"], abs=1e-5)
+        for name, key in (("encoder", "enc_grad_norm"), ("predictor", "pred_grad_norm")):
+            grads = [p.grad for p in networks[name].parameters() if p.grad is not None]
+            assert torch.nn.utils.get_total_norm(grads).item() == pytest.approx(expected[key], rel=1e-3)
+        optimizer.step()
+        ema_update(objective.ema_pairs(), expected["momentum"])
+    check(V2, "out.after2.", {k: dict(n.named_parameters()) for k, n in networks.items()})
 
 
 def test_loss_is_the_mean_over_masks_and_each_is_logged():

@@ -2,7 +2,15 @@
 
 from vjepa.layers.attention import Attention
 from vjepa.layers.block import LAYER_NORM_EPS, Block, MlpKind, init_weights, rescale_blocks
-from vjepa.layers.position import RotaryStyle, RotaryTables, rotary_3d, rotate, sincos_2d, sincos_3d
+from vjepa.layers.position import (
+    RotaryStyle,
+    RotaryTables,
+    rotary_3d,
+    rotary_of_axes,
+    rotate,
+    sincos_2d,
+    sincos_3d,
+)
 from vjepa.layers.stored_rotary import store_frequencies, stored_tables
 from vjepa.layers.tokens import cross_masks, gather_tokens
 
@@ -18,6 +26,7 @@ __all__ = [
     "init_weights",
     "rescale_blocks",
     "rotary_3d",
+    "rotary_of_axes",
     "rotate",
     "sincos_2d",
     "sincos_3d",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vjepa.layers.position import RotaryTables, rotate
@@ -16,18 +16,23 @@ MAX_EXPLICIT = 512
 
 
 def attend(
-    query: Float[Tensor, "b h n d"], key: Float[Tensor, "b h n d"], value: Float[Tensor, "b h n d"]
+    query: Float[Tensor, "b h n d"],
+    key: Float[Tensor, "b h n d"],
+    value: Float[Tensor, "b h n d"],
+    visible: Bool[Tensor, "n n"] | None = None,
 ) -> Float[Tensor, "b h n d"]:
-    """Softmax attention of every token to every token, by whichever kernel is faster."""
+    """Softmax attention of every token to every token that it may see, by whichever kernel is faster."""
     short_on_cpu = query.device.type == "cpu" and query.shape[2] <= MAX_EXPLICIT
     if short_on_cpu and query.dtype == torch.bfloat16:
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        if visible is not None:
+            scores = scores.masked_fill(~visible, -torch.inf)
         return scores.softmax(dim=-1) @ value
-    return F.scaled_dot_product_attention(query, key, value)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
 
 
 class Attention(nn.Module):
-    """Self-attention: one fused projection to queries, keys and values, no mask.
+    """Self-attention: one fused projection to queries, keys and values.
 
     Args:
         embed_dim: Width of a token.
@@ -43,12 +48,21 @@ class Attention(nn.Module):
         self.proj = nn.Linear(embed_dim, embed_dim)
 
     def forward(
-        self, tokens: Float[Tensor, "b n d"], rotary: RotaryTables | None = None
+        self,
+        tokens: Float[Tensor, "b n d"],
+        rotary: RotaryTables | None = None,
+        visible: Bool[Tensor, "n n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Mix the tokens of each row; `rotary` turns queries and keys by their positions."""
+        """Mix the tokens of each row.
+
+        Args:
+            tokens: Tokens (B, N, D).
+            rotary: Turns queries and keys by their positions.
+            visible: True where the token of the row may attend to that of the column; None: everywhere.
+        """
         split = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
         query, key, value = split.unbind(0)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
-        mixed = attend(query, key, value)
+        mixed = attend(query, key, value, visible)
         return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Literal, cast
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from timm.layers import DropPath, Mlp, trunc_normal_
 from torch import Tensor, nn
 
@@ -50,10 +50,13 @@ class Block(nn.Module):
         self.mlp = _mlp(mlp, embed_dim, int(embed_dim * mlp_ratio))
 
     def forward(
-        self, tokens: Float[Tensor, "b n d"], rotary: RotaryTables | None = None
+        self,
+        tokens: Float[Tensor, "b n d"],
+        rotary: RotaryTables | None = None,
+        visible: Bool[Tensor, "n n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Tokens (B, N, D) to tokens (B, N, D)."""
-        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), rotary))
+        """Tokens (B, N, D) to tokens (B, N, D); `rotary` and `visible` as in `Attention`."""
+        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), rotary, visible))
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
 
 

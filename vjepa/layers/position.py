@@ -118,20 +118,34 @@ def rotary_3d(
     Args:
         ids: Token ids (B, N), or (1, N) where all rows are alike.
         grid: Grid in which the ids count.
-        head_dim: Channels of a head, at least 6; each axis rotates `2 * (head_dim // 3 // 2)` of them.
+        head_dim: See `rotary_of_axes`.
         style: See `rotary_angles`.
         side: Stretch height and width so that the last row and column lie where they would on a grid of
             `side` x `side` (V-JEPA 2.1); None counts tokens.
+    """
+    t, h, w = token_coordinates(ids, grid)
+    if side is not None:
+        h, w = (x * ((side - 1) / max(n - 1, 1)) for x, n in ((h, grid.h), (w, grid.w)))
+    return rotary_of_axes((t, h, w), head_dim, style)
+
+
+def rotary_of_axes(
+    axes: tuple[Tensor, Tensor, Tensor], head_dim: int, style: RotaryStyle = "tiled"
+) -> RotaryTables:
+    """Tables for tokens at any coordinates.
+
+    Args:
+        axes: Coordinates t, h and w in tokens, each (B, N), whole or not.
+        head_dim: Channels of a head, at least 6; each axis rotates `2 * (head_dim // 3 // 2)` of them.
+        style: See `rotary_angles`.
     """
     width = 2 * (head_dim // 3 // 2)
     if width < 2:
         raise ValueError(
             f"rotary positions need head_dim >= 6, got {head_dim}. Use fewer heads or more width."
         )
-    t, h, w = token_coordinates(ids, grid)
-    if side is not None:
-        h, w = (x * ((side - 1) / max(n - 1, 1)) for x, n in ((h, grid.h), (w, grid.w)))
-    return tables_of_axes([rotary_angles(x, width, style) for x in (t, h, w)], axis=width, head_dim=head_dim)
+    turned = [rotary_angles(x, width, style) for x in axes]
+    return tables_of_axes(turned, axis=width, head_dim=head_dim)
 
 
 def tables_of_axes(angles: Sequence[Float[Tensor, "b n k"]], *, axis: int, head_dim: int) -> RotaryTables:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.optim import EmaPair
@@ -40,3 +41,14 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def ema_pairs(self) -> list[EmaPair]:
         """Pairs (average, source) to update after each optimiser step."""
+
+
+def mean_distance(
+    predictions: Float[Tensor, "b n d"], targets: Float[Tensor, "b n d"], exponent: float
+) -> Float[Tensor, ""]:
+    """Mean of |z - h| ** p / p, in fp32.
+
+    >>> mean_distance(torch.full((1, 1, 2), 3.0), torch.ones(1, 1, 2), 2.0).item()
+    2.0
+    """
+    return (predictions.float() - targets).abs().pow(exponent).mean() / exponent

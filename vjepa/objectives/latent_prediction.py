@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vjepa.layers import gather_tokens
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder
-from vjepa.objectives.base import Objective
+from vjepa.objectives.base import Objective, mean_distance
 from vjepa.optim import EmaPair
 from vjepa.types import ClipBatch, LossOutput, MaskPair, TokenGrid
 
@@ -87,5 +87,5 @@ class LatentPrediction(Objective):
     def distance(
         self, predictions: Float[Tensor, "b n d"], targets: Float[Tensor, "b n d"]
     ) -> Float[Tensor, ""]:
-        """Mean of |z - h| ** p / p, in fp32."""
-        return (predictions.float() - targets).abs().pow(self.loss_exp).mean() / self.loss_exp
+        """Mean of |z - h| ** p / p, in fp32, p being `loss_exp`."""
+        return mean_distance(predictions, targets, self.loss_exp)

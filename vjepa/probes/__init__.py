@@ -1,5 +1,12 @@
 """Probes: what frozen features know, measured with labels."""
 
+from vjepa.probes.anticipation import (
+    ActionScores,
+    AnticipationProbe,
+    anticipate,
+    anticipation_loss,
+    sigmoid_focal_loss,
+)
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
 from vjepa.probes.features import Features, eval_clips, extract_features, random_twin
@@ -8,8 +15,11 @@ from vjepa.probes.protocol import fit_probe
 from vjepa.probes.released import load_probe
 from vjepa.probes.results import ProbeKind, ProbeResult, Progress
 from vjepa.probes.trials import ProbeSettings
+from vjepa.probes.views import join_segments, mean_probabilities, view_tokens
 
 __all__ = [
+    "ActionScores",
+    "AnticipationProbe",
     "AttentiveProbe",
     "Features",
     "LinearProbe",
@@ -21,9 +31,15 @@ __all__ = [
     "Progress",
     "Standardize",
     "StandardizedProbe",
+    "anticipate",
+    "anticipation_loss",
     "eval_clips",
     "extract_features",
     "fit_probe",
+    "join_segments",
     "load_probe",
+    "mean_probabilities",
     "random_twin",
+    "sigmoid_focal_loss",
+    "view_tokens",
 ]

@@ -1,0 +1,146 @@
+"""The action-conditioned predictor: from frames, actions and states to the frames that follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vjepa.layers import (
+    LAYER_NORM_EPS,
+    Block,
+    RotaryTables,
+    init_weights,
+    rescale_blocks,
+    rotary_of_axes,
+)
+from vjepa.layers.position import token_coordinates
+from vjepa.types import TokenGrid
+
+
+def block_causal(num_steps: int, tokens_per_step: int) -> Bool[Tensor, "n n"]:
+    """Which tokens see which: all of their own step and of earlier ones.
+
+    >>> block_causal(2, 1).tolist()
+    [[True, False], [True, True]]
+    """
+    step = torch.arange(num_steps).repeat_interleave(tokens_per_step)
+    return step[:, None] >= step
+
+
+class ActionPredictor(nn.Module):
+    """Causal transformer over the frames of an episode and what was done at each (V-JEPA 2-AC, arXiv 2506.09985).
+
+    A step is one frame of `h * w` patch tokens behind a token each for its action, the state of the body and,
+    if given, the place of the camera. The output at step t predicts the frame of step t + 1.
+
+    Args:
+        encoder_dim: Width of the encoder's tokens, in and out.
+        embed_dim: Width inside the predictor.
+        depth: Number of blocks.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden width of the MLPs over `embed_dim`.
+        action_dim: Numbers of an action; 7 of a robot arm: change of place, of angles, of the gripper.
+        state_dim: Numbers of a state.
+        extrinsics_dim: Numbers of a camera's place; the layer for it is there even if it is never given.
+        grid_size: Height in tokens of the frames it was trained on; the places in frames of another size are
+            scaled to it.
+    """
+
+    def __init__(
+        self,
+        encoder_dim: int,
+        *,
+        embed_dim: int = 1024,
+        depth: int = 24,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        action_dim: int = 7,
+        state_dim: int = 7,
+        extrinsics_dim: int = 6,
+        grid_size: int = 16,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
+        self.grid_size = grid_size
+        self.predictor_embed = nn.Linear(encoder_dim, embed_dim)
+        self.action_encoder = nn.Linear(action_dim, embed_dim)
+        self.state_encoder = nn.Linear(state_dim, embed_dim)
+        self.extrinsics_encoder = nn.Linear(extrinsics_dim, embed_dim)
+        self.predictor_blocks = nn.ModuleList(
+            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)
+        )
+        self.predictor_norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+        self.predictor_proj = nn.Linear(embed_dim, encoder_dim)
+        self.apply(init_weights)
+        rescale_blocks(self.predictor_blocks)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights."""
+        return sum(p.numel() for p in self.parameters())
+
+    def forward(
+        self,
+        frames: Float[Tensor, "b n d"],
+        actions: Float[Tensor, "b t action"],
+        states: Float[Tensor, "b t state"],
+        extrinsics: Float[Tensor, "b t camera"] | None = None,
+        *,
+        grid: TokenGrid,
+    ) -> Float[Tensor, "b n d"]:
+        """Predict the frame after each step.
+
+        Args:
+            frames: Tokens (B, T * H * W, D) of the frames seen, each frame encoded by itself.
+            actions: What is done at each frame (B, T, action_dim).
+            states: The body's state at each frame (B, T, state_dim).
+            extrinsics: The camera's place at each frame (B, T, extrinsics_dim).
+            grid: Frames T, and height and width of a frame, in tokens.
+
+        Returns:
+            Predictions (B, T * H * W, D): those of step t, for frame t + 1, depend on steps 0 to t alone.
+
+        Raises:
+            ValueError: If the numbers of tokens or actions are not those of `grid`.
+        """
+        if frames.shape[1] != len(grid) or actions.shape[1] != grid.t:
+            raise ValueError(
+                f"got {frames.shape[1]} tokens and {actions.shape[1]} actions for {grid}. Give "
+                f"{len(grid)} tokens and {grid.t} actions: one for each frame, the last one too."
+            )
+        given = self._conditions(actions, states, extrinsics)
+        patches = rearrange(self.predictor_embed(frames), "b (t p) d -> b t p d", t=grid.t)
+        tokens = rearrange(torch.cat([given, patches], dim=2), "b t n d -> b (t n) d")
+        rotary = self._rotary(grid, given.shape[2], tokens.device)
+        visible = block_causal(grid.t, tokens.shape[1] // grid.t).to(tokens.device)
+        for block in self.predictor_blocks:
+            tokens = block(tokens, rotary, visible)
+        patches = rearrange(tokens, "b (t n) d -> b t n d", t=grid.t)[:, :, given.shape[2] :]
+        return self.predictor_proj(self.predictor_norm(rearrange(patches, "b t p d -> b (t p) d")))
+
+    def _conditions(
+        self, actions: Tensor, states: Tensor, extrinsics: Tensor | None
+    ) -> Float[Tensor, "b t k d"]:
+        """Tokens of what is given at each step."""
+        tokens = [self.action_encoder(actions), self.state_encoder(states)]
+        if extrinsics is not None:
+            tokens.append(self.extrinsics_encoder(extrinsics))
+        return torch.stack(tokens, dim=2)
+
+    def _rotary(self, grid: TokenGrid, num_given: int, device: torch.device) -> RotaryTables:
+        """Tables of one forward: patches turn by t, h and w; what is given turns by its step t alone."""
+        t, h, w = token_coordinates(torch.arange(len(grid), device=device)[None], grid)
+        steps = repeat(torch.arange(grid.t, device=device), "t -> 1 t k", k=num_given)
+        # one size for both axes, as released: they are trained on square frames
+        patches = (t, h * (self.grid_size / grid.h), w * (self.grid_size / grid.w))
+        given = (steps, torch.zeros_like(steps), torch.zeros_like(steps))
+        t, h, w = (
+            rearrange(torch.cat([a, rearrange(b, "1 (t p) -> 1 t p", t=grid.t)], dim=2), "1 t n -> 1 (t n)")
+            for a, b in zip(given, patches, strict=True)
+        )
+        return rotary_of_axes((t, h, w), self.embed_dim // self.num_heads)

@@ -1,0 +1,146 @@
+"""Prediction of the frames that follow actions: the losses of V-JEPA 2-AC (arXiv 2506.09985), over given features.
+
+An episode has T frames and T states, and an action after each frame but the last.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from vjepa.models import ActionPredictor, VideoEncoder
+from vjepa.objectives.base import mean_distance
+from vjepa.types import TokenGrid
+
+
+@torch.no_grad()
+def frame_features(encoder: VideoEncoder, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n d"]:
+    """Layer-normed tokens (B, T * H * W, D) of every frame, encoded by itself: held for one tubelet.
+
+    Args:
+        encoder: The frozen encoder, in eval mode.
+        video: Normalised frames (B, C, T, H, W).
+    """
+    tubelet = encoder.patch_embed.proj.kernel_size[0]
+    still = repeat(video, "b c t h w -> (b t) c p h w", p=tubelet)
+    return rearrange(_normed(encoder(still)), "(b t) n d -> b (t n) d", t=video.shape[2])
+
+
+def teacher_forced(
+    predictor: ActionPredictor,
+    features: Float[Tensor, "b n d"],
+    actions: Float[Tensor, "b t1 action"],
+    states: Float[Tensor, "b t state"],
+    extrinsics: Float[Tensor, "b t camera"] | None = None,
+    *,
+    grid: TokenGrid,
+) -> Float[Tensor, "b n1 d"]:
+    """Each frame but the first, predicted from the true frames before it.
+
+    Args:
+        predictor: The predictor.
+        features: Layer-normed tokens (B, T * H * W, D) of all frames, of `frame_features`.
+        actions: Actions (B, T - 1, action_dim).
+        states: States (B, T, state_dim).
+        extrinsics: Places of the camera (B, T, extrinsics_dim).
+        grid: Frames T, and height and width of a frame, in tokens.
+
+    Returns:
+        Layer-normed predictions (B, (T - 1) * H * W, D) of frames 1 to T - 1.
+    """
+    seen = TokenGrid(grid.t - 1, grid.h, grid.w)
+    return _predicted(predictor, features[:, : len(seen)], actions, states, extrinsics, grid=seen)
+
+
+def rolled_out(
+    predictor: ActionPredictor,
+    first: Float[Tensor, "b n d"],
+    actions: Float[Tensor, "b t1 action"],
+    states: Float[Tensor, "b t state"],
+    extrinsics: Float[Tensor, "b t camera"] | None = None,
+    *,
+    grid: TokenGrid,
+    num_steps: int,
+) -> Float[Tensor, "b m d"]:
+    """The frames that follow the first ones by the predictor's own predictions; states are the true ones.
+
+    Args:
+        predictor: The predictor.
+        first: Layer-normed tokens (B, T * H * W, D) of the frames to start from, true or predicted.
+        actions: Actions from the first frame on, at least T - 1 + num_steps.
+        states: States at the same frames, or more.
+        extrinsics: Places of the camera at the same frames, or more.
+        grid: Frames T to start from, and height and width of a frame, in tokens.
+        num_steps: Frames to predict.
+
+    Returns:
+        Layer-normed predictions (B, num_steps * H * W, D).
+    """
+    frames, per_frame = first, grid.h * grid.w
+    for step in range(num_steps):
+        seen = TokenGrid(grid.t + step, grid.h, grid.w)
+        predicted = _predicted(predictor, frames, actions, states, extrinsics, grid=seen)
+        frames = torch.cat([frames, predicted[:, -per_frame:]], dim=1)
+    return frames[:, first.shape[1] :]
+
+
+def action_losses(
+    predictor: ActionPredictor,
+    features: Float[Tensor, "b n d"],
+    actions: Float[Tensor, "b t1 action"],
+    states: Float[Tensor, "b t state"],
+    extrinsics: Float[Tensor, "b t camera"] | None = None,
+    *,
+    grid: TokenGrid,
+    num_steps: int = 2,
+    loss_exp: float = 1.0,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Loss of predictions from true frames, and of a roll-out from the first frame; training takes their sum.
+
+    Args:
+        predictor: The predictor; the gradient goes through all steps of the roll-out.
+        features: See `teacher_forced`, as all that follows.
+        actions: Actions.
+        states: States.
+        extrinsics: Places of the camera.
+        grid: Extent of `features`.
+        num_steps: Frames of the roll-out, its first one being that of the teacher-forced predictions.
+        loss_exp: Exponent p of `mean(|z - h| ** p) / p`.
+    """
+    if not 1 <= num_steps < grid.t:
+        raise ValueError(
+            f"num_steps {num_steps}: an episode of {grid.t} frames has 1 to {grid.t - 1} to roll out. "
+            "Lower num_steps or take longer episodes."
+        )
+    per_frame, given = grid.h * grid.w, (actions, states, extrinsics)
+    forced = teacher_forced(predictor, features, *given, grid=grid)
+    start = torch.cat([features[:, :per_frame], forced[:, :per_frame]], dim=1)
+    two = TokenGrid(2, grid.h, grid.w)
+    later = rolled_out(predictor, start, *given, grid=two, num_steps=num_steps - 1)
+    rollout = torch.cat([forced[:, :per_frame], later], dim=1)
+    targets = features[:, per_frame:]
+    return (
+        mean_distance(forced, targets, loss_exp),
+        mean_distance(rollout, targets[:, : rollout.shape[1]], loss_exp),
+    )
+
+
+def _normed(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    return F.layer_norm(tokens.float(), tokens.shape[-1:])
+
+
+def _predicted(
+    predictor: ActionPredictor,
+    frames: Tensor,
+    actions: Tensor,
+    states: Tensor,
+    extrinsics: Tensor | None,
+    *,
+    grid: TokenGrid,
+) -> Float[Tensor, "b n d"]:
+    """Layer-normed predictions after each of the frames, by the first of the actions and states."""
+    camera = None if extrinsics is None else extrinsics[:, : grid.t]
+    return _normed(predictor(frames, actions[:, : grid.t], states[:, : grid.t], camera, grid=grid))
