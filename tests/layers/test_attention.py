@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from vjepa.layers import Attention, Block, init_weights, rescale_blocks, rotary_3d
+from vjepa.layers.attention import MAX_EXPLICIT, attend, attend_in_blocks
 from vjepa.types import TokenGrid
 
 
@@ -24,7 +26,7 @@ def test_attention_is_that_of_torch(tokens):
     torch.testing.assert_close(ours(tokens), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_rotary_of_axes_change_the_outcome_by_place(tokens):
+def test_rotary_tables_change_the_outcome_by_place(tokens):
     attention, grid = Attention(embed_dim=24, num_heads=3), TokenGrid(2, 3, 3)
     near, far = (rotary_3d(torch.arange(5)[None] * step, grid, 8) for step in (1, 3))
     assert not torch.allclose(attention(tokens, near), attention(tokens, far))
@@ -80,3 +82,20 @@ def test_init_and_rescale():
         assert block.attn.proj.weight.std().item() == pytest.approx(0.02 / (2 * depth) ** 0.5, rel=0.03)
         assert block.mlp.fc2.weight.std().item() == pytest.approx(0.02 / (2 * depth) ** 0.5, rel=0.03)
         assert not block.attn.qkv.bias.any()
+
+
+def test_blocks_of_queries_give_what_the_fused_kernel_gives():
+    query, key, value = torch.randn(3, 1, 2, 700, 8, generator=torch.Generator().manual_seed(0))
+    expected = F.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(attend_in_blocks(query, key, value), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("length", [MAX_EXPLICIT, MAX_EXPLICIT + 1])
+def test_half_precision_without_gradient_is_as_close_as_with_it(length):
+    whole = torch.randn(3, 1, 2, length, 8, generator=torch.Generator().manual_seed(0))
+    half = whole.bfloat16()
+    expected = F.scaled_dot_product_attention(*whole)
+    with torch.no_grad():
+        without = attend(*half)
+    for mixed in (without, attend(*half)):
+        torch.testing.assert_close(mixed.float(), expected, atol=2e-2, rtol=0)
