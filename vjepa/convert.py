@@ -34,6 +34,8 @@ CLASSES: dict[str, Callable[..., nn.Module]] = {
     "predictor": Predictor,
     "probe": AttentiveProbe,
 }
+# what the weights in a file of Meta's do not tell of every network
+NOT_IN_META = ("num_heads", "position", "img_size", "num_frames")
 PARITY_TUBELETS, PARITY_PATCHES = (
     2,
     4,
@@ -88,7 +90,11 @@ def convert(
     originals = _networks(sources, overrides)
     with _whole_or_nothing(dst) as place:
         warnings = _write(contents, place, to)
-        differences = _parity(originals, _networks([open_checkpoint(place)], {}))
+        untold = {
+            kind: {k: v for k, v in arguments.items() if to == "meta" and k in NOT_IN_META}
+            for kind, arguments in contents.arguments.items()
+        }
+        differences = _parity(originals, _networks([open_checkpoint(place)], untold))
     for warning in warnings:
         log.warning(warning)
     left_out = [name for source in sources for name in source.facts.get("left_out", [])]

@@ -6,7 +6,6 @@ of heads, nor whether a table of positions that is there is used.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from torch import Tensor
 from vjepa.checkpoints.strict import CheckpointError, count_modules
 from vjepa.layers import sincos_2d, sincos_3d
 from vjepa.types import TokenGrid
-
-log = logging.getLogger(__name__)
 
 # width -> heads. Sizes of V-JEPA 1 and I-JEPA, and of V-JEPA 2, whose giants have heads of 64 channels
 ADDITIVE_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
@@ -84,8 +81,6 @@ def encoder_arguments(
         found |= {"img_size": height if height == wide else (height, wide)}
         found |= {"num_frames": grid.t * tubelet_size}
     else:
-        assumed = {k: v for k, v in NATIVE.items() if k not in overrides}
-        log.info("the weights do not tell the native clip: %s", assumed)
         found |= NATIVE if video else {**NATIVE, "num_frames": 1}
     heads = ADDITIVE_HEADS if position.startswith("sincos") else ROTARY_HEADS
     return {**found, **_heads(heads, width), **overrides}

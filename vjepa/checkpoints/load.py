@@ -42,7 +42,7 @@ def load_encoder(
         allow_missing: Keys that may be missing, one by one; they keep the values of a new network.
         **overrides: Arguments of `VideoEncoder` in place of those stored or read off the weights. Weights do
             not tell `num_heads` of an unpublished width, nor the native `img_size` and `num_frames` of
-            rotary positions.
+            rotary positions (256 and 64, of V-JEPA 2, are assumed).
 
     Raises:
         FileNotFoundError: If there is no such file or folder.

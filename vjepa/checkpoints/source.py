@@ -75,7 +75,10 @@ class Contents:
 
     def rest_flat(self) -> dict[str, Tensor]:
         """Tensors of no use to us, by part and key."""
-        return {f"{part}.{key}": value for part, rest in self.rest.items() for key, value in rest.items()}
+        # cloned: two encoders may share a table, and a safetensors file takes no memory twice
+        return {
+            f"{part}.{key}": value.clone() for part, rest in self.rest.items() for key, value in rest.items()
+        }
 
 
 def networks_contents(networks: Mapping[Part, nn.Module | None]) -> Contents:

@@ -40,9 +40,9 @@ class LatentPrediction(Objective):
         super().__init__()
         if not masks:
             raise ValueError("masks is empty: name at least one mask strategy, e.g. vjepa.masks.TubeBlocks.")
-        self.context_encoder = encoder
+        self.context_encoder = encoder.train()  # one that was loaded comes in eval mode
         self.target_encoder = copy.deepcopy(encoder).requires_grad_(False)
-        self.predictor = predictor(encoder.embed_dim)
+        self.predictor = predictor(encoder.embed_dim).train()
         self.masks = masks
         self.loss_exp = loss_exp
 
