@@ -5,8 +5,8 @@ import torch
 from einops import rearrange
 
 from tests.reference import reference_case
-from vjepa.layers import RotaryTables, rotary_3d, rotate, sincos_2d, sincos_3d
-from vjepa.layers.position import rotary_angles, sincos_1d, token_coordinates
+from vjepa.layers import rotary_3d, rotate, sincos_2d, sincos_3d
+from vjepa.layers.position import rotary_angles, sincos_1d, tables_of_angles, token_coordinates
 from vjepa.types import TokenGrid
 
 TABLES = reference_case("sincos_tables")
@@ -37,9 +37,7 @@ def test_1d_table(width, length):
 def test_rotation(width, style, name):
     query, positions = (ROTATIONS.tensors[f"in.{k}_d{width}"] for k in ("q", "pos"))
     angles = rotary_angles(rearrange(positions, "b heads n -> (b heads) 1 n"), width, style)
-    turned = rotate(
-        rearrange(query, "b heads n d -> (b heads) 1 n d"), RotaryTables(angles.cos(), angles.sin())
-    )
+    turned = rotate(rearrange(query, "b heads n d -> (b heads) 1 n d"), tables_of_angles(angles))
     ROTATIONS.assert_close(
         rearrange(turned, "(b heads) 1 n d -> b heads n d", b=len(query)), f"out.{name}_d{width}"
     )
