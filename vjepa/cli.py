@@ -60,7 +60,7 @@ VERBS = {
     "probe": Verb(
         "train and test probes on a frozen encoder",
         "vjepa.probes.commands:probe",
-        "vjepa probe --encoder runs/quickstart/export --train data/train.csv --val data/val.csv --out probe",
+        "vjepa probe --encoder runs/quickstart/version_0/export --train data/train.csv --val data/val.csv --out probe",
     ),
     "classify": Verb(
         "label videos with a trained probe",
@@ -71,7 +71,7 @@ VERBS = {
     "extract": Verb(
         "write frozen features of videos",
         "vjepa.extraction.commands:extract",
-        "vjepa extract --encoder runs/quickstart/export --data data/val.csv --out runs/features",
+        "vjepa extract --encoder runs/quickstart/version_0/export --data data/val.csv --out runs/features",
     ),
     "data check": Verb(
         "decode every clip of a manifest once and list what is broken",
@@ -97,13 +97,13 @@ VERBS = {
     "inspect": Verb(
         "what a checkpoint holds",
         "vjepa.checkpoints.commands:inspect",
-        "vjepa inspect runs/quickstart/export",
+        "vjepa inspect runs/quickstart/version_0/export",
         positional="ckpt",
     ),
     "convert": Verb(
         "write a checkpoint in another format: native, meta or hf",
         "vjepa.convert:convert",
-        "vjepa convert runs/quickstart/export runs/quickstart/hf --to hf",
+        "vjepa convert runs/quickstart/version_0/export runs/quickstart-hf --to hf",
         positional="src dst",
     ),
 }

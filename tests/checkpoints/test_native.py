@@ -143,3 +143,16 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         temporary.write_text("half")
         1 / 0  # noqa: B018
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_the_folder_of_a_run_is_told_from_its_networks(tmp_path):
+    with pytest.raises(CheckpointError, match="no folder of networks.$"):
+        load_encoder(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(CheckpointError, match="give .*last.ckpt"):
+        load_encoder(tmp_path)
+    vjepa.VideoEncoder(**SETTINGS).save_pretrained(tmp_path / "export")
+    with pytest.raises(CheckpointError, match="give (.*export)") as error:
+        load_encoder(tmp_path)
+    load_encoder(str(error.value).split("give ")[1].rstrip("."))

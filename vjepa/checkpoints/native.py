@@ -101,11 +101,18 @@ def native_config(folder: Path) -> dict[str, Any]:
     """The `config.json` of a folder of ours."""
     file = folder / CONFIG
     if not file.is_file():
-        raise CheckpointError(f"{folder} has no {CONFIG}: not a folder written by vjepa.")
+        advice = f" It looks like the folder of a run: give {inner}." if (inner := _inside(folder)) else ""
+        raise CheckpointError(f"{folder} has no {CONFIG}: no folder of networks.{advice}")
     config = read_json(file)
     if not {"encoder", "predictor", "probe"} & config.keys():
         raise CheckpointError(f"{file} does not describe an encoder.")
     return config
+
+
+def _inside(run: Path) -> Path | None:
+    """What to use of a run's folder: its export, or the state of a run that has not ended."""
+    places = (run / "export", run / "checkpoints" / "last.ckpt")
+    return next((place for place in places if place.exists()), None)
 
 
 def write_native(contents: Contents, folder: Path) -> None:
