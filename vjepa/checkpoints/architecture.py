@@ -176,6 +176,8 @@ def _positions(
 def _layout(table: Float[Tensor, "1 n d"], video: bool, given: str | None) -> tuple[str, TokenGrid | None]:
     """Which table of sines and cosines it is, to the number, and its grid."""
     width = table.shape[-1]
+    if given == "sincos_first":  # another use of the same table
+        given = "sincos"
     for layout in LAYOUTS:
         grid = _grid_of(table[0], layout)
         if layout.video != video or grid is None or given not in (None, layout.position):
