@@ -70,7 +70,7 @@ def test_vjepa1_image_encoder(tmp_path):
 def test_vjepa2_encoder_with_a_table_and_vjepa2_predictor(tmp_path):
     sincos, rope = reference_case("vjepa2_encoder_sincos"), reference_case("vjepa2_predictor_rope")
     file = saved(tmp_path / "a.pt", ema_encoder=case_weights("vjepa2_encoder_sincos"))
-    encoder = vjepa.load_encoder(file, num_heads=sincos.about["ctor"]["num_heads"], short_clips="first")
+    encoder = vjepa.load_encoder(file, num_heads=sincos.about["ctor"]["num_heads"], position="sincos_first")
     sincos.assert_close(encoder(sincos.tensors["in.x"]), "out.full")
     file = saved(tmp_path / "b.pt", predictor=prefixed(case_weights("vjepa2_predictor_rope")))
     predictor = vjepa.load_predictor(file, num_heads=3)
