@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import vjepa
-from tests.checkpoints.given import assert_same_bytes, case_weights, prefixed, tiny_encoder
+from tests.checkpoints.given import assert_same_bytes, case_weights, prefixed, tiny_encoder, tiny_predictor
 from tests.reference import reference_case
 from vjepa.checkpoints import CheckpointError, save_huggingface, save_meta
 from vjepa.checkpoints.commands import inspect
@@ -157,6 +157,24 @@ def test_what_transformers_has_not_is_named(tmp_path):
         save_huggingface(tmp_path, tiny_encoder(mlp="swiglu"))
     with pytest.raises(CheckpointError, match=r"one norm for all levels .* levels=\(1,\)"):
         save_huggingface(tmp_path, tiny_encoder(levels=(1,)))
+    for arguments, reason in (
+        ({"num_levels": 1}, "predicts one level"),
+        ({"out_dim": 48}, "its own encoder"),
+    ):
+        with pytest.raises(CheckpointError, match=f"{reason}.*Convert to native or meta"):
+            save_huggingface(tmp_path, tiny_encoder(), predictor=tiny_predictor(**arguments))
+    with pytest.raises(CheckpointError, match="no predictor that is told actions; .* action_dim=7"):
+        save_huggingface(tmp_path, predictor=ActionPredictor(24, embed_dim=24, depth=1, num_heads=2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_distilled_predictor_tells_its_width_and_levels(tmp_path):
+    for arguments in ({"num_levels": 1, "out_dim": 40}, {"num_levels": 2}):
+        predictor = tiny_predictor(position="rope_interpolated", **arguments)
+        file = save_meta(tmp_path / "new.pt", predictor=predictor)
+        assert vjepa.load_predictor(file, num_heads=2).config == predictor.config
+        turned = vjepa.load_predictor(file, num_heads=2, position="rope_interleaved")
+        assert turned.position == "rope_interleaved"
 
 
 def test_an_encoder_beside_a_predictor_that_is_told_actions(tmp_path):
