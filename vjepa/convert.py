@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from vjepa.checkpoints.huggingface import write_huggingface
-from vjepa.checkpoints.load import load_part, open_checkpoint, read_contents
+from vjepa.checkpoints.load import load_part, open_checkpoint, predictor_class, read_contents
 from vjepa.checkpoints.meta import write_meta
 from vjepa.checkpoints.native import write_native
 from vjepa.checkpoints.source import Contents, Part, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError
-from vjepa.models import Predictor, VideoEncoder
+from vjepa.models import ActionPredictor, Predictor, VideoEncoder
 from vjepa.models.encoder import Position
 from vjepa.probes import AttentiveProbe
 from vjepa.report import Report
@@ -31,11 +31,10 @@ log = logging.getLogger(__name__)
 
 CLASSES: dict[str, Callable[..., nn.Module]] = {
     "encoder": VideoEncoder,
-    "predictor": Predictor,
     "probe": AttentiveProbe,
 }
 # what the weights in a file of Meta's do not tell of every network
-NOT_IN_META = ("num_heads", "position", "img_size", "num_frames")
+NOT_IN_META = ("num_heads", "position", "img_size", "num_frames", "levels", "mlp", "grid_size")
 PARITY_TUBELETS, PARITY_PATCHES = (
     2,
     4,
@@ -135,11 +134,13 @@ def _joined(sources: list[Source], overrides: Mapping[str, Mapping[str, Any]]) -
 
 def _networks(sources: list[Source], overrides: Mapping[str, Mapping[str, Any]]) -> dict[Part, nn.Module]:
     """All networks, each loaded strictly."""
-    return {
-        part: load_part(source, part, CLASSES[kind_of(part)], overrides.get(kind_of(part), {}))
-        for source in sources
-        for part in source.parts
-    }
+    networks: dict[Part, nn.Module] = {}
+    for source in sources:
+        classes = CLASSES | {"predictor": predictor_class(source, overrides.get("predictor", {}))}
+        for part in source.parts:
+            kind = kind_of(part)
+            networks[part] = load_part(source, part, classes[kind], overrides.get(kind, {}))
+    return networks
 
 
 def _write(contents: Contents, place: Path, to: str) -> list[str]:
@@ -188,16 +189,25 @@ def _outputs(network: nn.Module) -> Tensor:
         patch = network.config["patch_size"] * PARITY_PATCHES
         tubelet, frames = network.config["tubelet_size"], network.config["num_frames"]
         return network(draw(1, 3, min(frames, PARITY_TUBELETS * tubelet), patch, patch))
+    grid = TokenGrid(t=PARITY_TUBELETS, h=PARITY_PATCHES, w=PARITY_PATCHES)
     if isinstance(network, Predictor):
-        grid = TokenGrid(t=PARITY_TUBELETS, h=PARITY_PATCHES, w=PARITY_PATCHES)
+        if network.position == "sincos_wh":  # of images
+            grid = TokenGrid(t=1, h=PARITY_PATCHES, w=PARITY_PATCHES)
         ids = torch.arange(len(grid))[None]
         half = len(grid) // 2
-        context = draw(1, half, network.encoder_dim)
-        tokens = [
-            network(context, ids[:, :half], ids[:, half:], grid=grid, mask_token=i)
-            for i in range(len(network.mask_tokens))
-        ]
-        return torch.stack(tokens)
+        context = draw(1, half, max(network.num_levels, 1) * network.encoder_dim)
+        seen, hidden = ids[:, :half], ids[:, half:]
+        return torch.stack(
+            [
+                torch.cat(network.forward_dense(context, seen, hidden, grid=grid, mask_token=i))
+                if network.num_levels
+                else network(context, seen, hidden, grid=grid, mask_token=i)
+                for i in range(len(network.mask_tokens))
+            ]
+        )
+    if isinstance(network, ActionPredictor):
+        given = [draw(1, grid.t, network.config[f"{name}_dim"]) for name in ("action", "state", "extrinsics")]
+        return network(draw(1, len(grid), network.encoder_dim), *given, grid=grid)
     assert isinstance(network, AttentiveProbe)
     width = network.linear.in_features
     return network(draw(1, PARITY_TUBELETS * PARITY_PATCHES**2, width))

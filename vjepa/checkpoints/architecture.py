@@ -7,49 +7,38 @@ of heads, nor whether a table of positions that is there is used.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from vjepa.checkpoints.position_tables import (
+    IMAGE_LAYOUTS,
+    PREDICTOR_LAYOUTS,
+    VIDEO_LAYOUTS,
+    recognise,
+    unused_grid,
+)
 from vjepa.checkpoints.strict import CheckpointError, count_modules
-from vjepa.layers import sincos_2d, sincos_3d
+from vjepa.layers.swiglu import two_thirds
+from vjepa.models import SIZES
 from vjepa.types import TokenGrid
 
 # width -> heads. Sizes of V-JEPA 1 and I-JEPA, and of V-JEPA 2, whose giants have heads of 64 channels
 ADDITIVE_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
 ROTARY_HEADS = ADDITIVE_HEADS | {1408: 22, 1664: 26}
 ROTARY_PREDICTOR_HEADS = {384: 12}
+ACTION_PREDICTOR_HEADS = {1024: 16}
 PREDICTOR_WIDTH = 384  # of every published predictor; with additive positions its heads are the encoder's
 DEEP_PROBE_HEADS = {width: 16 for width in (768, 1024, 1280, 1408, 1664)}  # V-JEPA 2's probes, at every width
 # V-JEPA 2 was released at 256 and 384 pixels; its files alone carry a table of positions that goes unused
 UNUSED_PLANES = ((16, 16), (24, 24))
+LEVELS = {
+    size["depth"]: size["levels"] for size in SIZES.values() if "levels" in size
+}  # of V-JEPA 2.1, by depth
+MLP_RATIOS = (4.0, 48 / 11, 64 / 13)  # published
+FREQUENCIES = "attn.d_rotary_emb.freqs"
 NATIVE = {"img_size": 256, "num_frames": 64}  # V-JEPA 2's, for files without a table of positions
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A table of additive positions: `h_column(width)` is the channel that holds the sine of the row."""
-
-    position: str
-    video: bool
-    h_column: Callable[[int], int]
-    table: Callable[[TokenGrid, int], Tensor]
-
-
-LAYOUTS = (
-    Layout("sincos", True, lambda width: 2 * -(-width // 6), sincos_3d),
-    Layout(
-        "sincos_plain",
-        True,
-        lambda width: width // 2,
-        lambda grid, width: sincos_3d(grid, width, uniform_power=False),
-    ),
-    Layout("sincos", False, lambda width: 0, sincos_2d),
-)
 
 
 def encoder_arguments(
@@ -67,14 +56,15 @@ def encoder_arguments(
     video, patch_size = patch.ndim == 5, patch.shape[-1]
     tubelet_size = patch.shape[2] if video else 1
     width = _width(tensors, "norm.weight", "blocks")
-    position, grid = _positions(tensors, width, video, predictor, overrides.get("position"))
+    position, grid = _positions(tensors, video, predictor, overrides.get("position"))
     found: dict[str, Any] = {
         "patch_size": patch_size,
         "tubelet_size": tubelet_size,
         "embed_dim": width,
         "depth": count_modules(tensors, "blocks"),
-        "mlp_ratio": _mlp_ratio(tensors, "blocks"),
+        **_mlp(tensors, "blocks", overrides.get("mlp")),
         "position": position,
+        **_levels(tensors, overrides),
     }
     if grid is not None:
         height, wide = grid.h * patch_size, grid.w * patch_size
@@ -83,26 +73,35 @@ def encoder_arguments(
     else:
         found |= NATIVE if video else {**NATIVE, "num_frames": 1}
     heads = ADDITIVE_HEADS if position.startswith("sincos") else ROTARY_HEADS
-    return {**found, **_heads(heads, width), **overrides}
+    return {**found, **_heads(heads, width), **_stored_heads(tensors, "blocks", width), **overrides}
 
 
 def predictor_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `Predictor`."""
+    """Arguments of `Predictor`, or of `ActionPredictor` where it is told actions."""
     width = _width(tensors, "predictor_norm.weight", "predictor_blocks")
-    encoder_dim = needed(tensors, "predictor_embed.weight").shape[1]
-    heads, position = _heads(ROTARY_PREDICTOR_HEADS, width), "rope"
-    if "predictor_pos_embed" in tensors:
-        position = _layout(tensors["predictor_pos_embed"], True, overrides.get("position"))[0]
-        heads = _heads(ADDITIVE_HEADS, encoder_dim) if width == PREDICTOR_WIDTH else {}
+    entrance = _entrance(tensors)
     found = {
-        "encoder_dim": encoder_dim,
+        **entrance,
         "embed_dim": width,
         "depth": count_modules(tensors, "predictor_blocks"),
-        "mlp_ratio": _mlp_ratio(tensors, "predictor_blocks"),
-        "position": position,
-        "num_mask_tokens": count_modules(tensors, "mask_tokens"),
+        **_mlp(tensors, "predictor_blocks", overrides.get("mlp")),
     }
-    return {**found, **heads, **overrides}
+    if "action_encoder.weight" in tensors:
+        del found["mlp"]  # always "gelu"
+        for name in ("action", "state", "extrinsics"):
+            found[f"{name}_dim"] = needed(tensors, f"{name}_encoder.weight").shape[1]
+        return {**found, **_heads(ACTION_PREDICTOR_HEADS, width), **overrides}
+    heads, position = _heads(ROTARY_PREDICTOR_HEADS, width), "rope"
+    if "predictor_pos_embed" in tensors:
+        table = tensors["predictor_pos_embed"]
+        position, _ = recognise(table, PREDICTOR_LAYOUTS, overrides.get("position"))
+        heads = _heads(ADDITIVE_HEADS, entrance["encoder_dim"]) if width == PREDICTOR_WIDTH else {}
+    elif f"predictor_blocks.0.{FREQUENCIES}" in tensors:
+        position, heads = "rope_stored", _stored_heads(tensors, "predictor_blocks", width)
+    elif "num_levels" in entrance:
+        position = "rope_interpolated"
+    count = count_modules(tensors, "mask_tokens")
+    return {**found, "position": position, "num_mask_tokens": count, **heads, **overrides}
 
 
 def probe_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,80 +137,91 @@ def _width(tensors: Mapping[str, Tensor], norm: str, stem: str) -> int:
     return found.most_common(1)[0][0] if found else needed(tensors, norm).shape[0]
 
 
-def _mlp_ratio(tensors: Mapping[str, Tensor], stem: str) -> float:
+def _mlp(tensors: Mapping[str, Tensor], stem: str, given: str | None) -> dict[str, Any]:
+    """Kind and ratio of the MLPs. A gated width that is either kind's is of the one with a published ratio."""
     keys = [k for k in tensors if k.startswith(f"{stem}.") and k.endswith("mlp.fc1.weight")]
     if not keys:
         raise CheckpointError(f"missing: {stem}.0.mlp.fc1.weight, from which the architecture is read.")
     hidden, width = Counter(tuple(tensors[key].shape) for key in keys).most_common(1)[0][0]
+    if not any(k.startswith(f"{stem}.") and k.endswith("mlp.fc3.weight") for k in tensors):
+        return {"mlp": "gelu", "mlp_ratio": _ratio(hidden, width)}
+    for ratio in MLP_RATIOS:
+        widths = {"swiglu": two_thirds(int(width * ratio)), "swiglu_full": int(width * ratio)}
+        for mlp, gated in widths.items():
+            if gated == hidden and given in (None, mlp):
+                return {"mlp": mlp, "mlp_ratio": ratio}
+    mlp = given or ("swiglu_full" if hidden % 8 else "swiglu")
+    return {"mlp": mlp, "mlp_ratio": _ratio(hidden * 3 // 2 if mlp == "swiglu" else hidden, width)}
+
+
+def _ratio(hidden: int, width: int) -> float:
     ratio = hidden / width
     # int(width * ratio) must be the hidden width: 6144 / 1408 is rounded
     return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 
 
+def _levels(tensors: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Blocks with a norm of their own, of V-JEPA 2.1: by the depth, as published."""
+    count, depth = count_modules(tensors, "norms_block"), count_modules(tensors, "blocks")
+    if not count or "levels" in overrides:
+        return {}
+    levels = (depth - 1,) if count == 1 else LEVELS.get(depth, ())
+    if len(levels) != count:
+        raise CheckpointError(
+            f"{count} norms in norms_block, and depth {depth} is no published one that would tell of which blocks. "
+            f"Give levels=..., {count} ascending blocks that end with {depth - 1}."
+        )
+    return {"levels": levels}
+
+
+def _entrance(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What goes into a predictor and comes out; V-JEPA 2.1's alone projects the context too."""
+    if "predictor_proj_context.weight" not in tensors:
+        return {"encoder_dim": needed(tensors, "predictor_embed.weight").shape[1]}
+    if "predictor_embed.0.weight" in tensors:
+        encoder_dim, all_levels = tensors["predictor_embed.0.weight"].shape
+        levels = all_levels // encoder_dim
+    else:
+        encoder_dim, levels = needed(tensors, "predictor_embed.weight").shape[1], 1
+    out_dim = needed(tensors, "predictor_proj.weight").shape[0] // levels
+    wider = {"out_dim": out_dim} if out_dim != encoder_dim else {}
+    return {"encoder_dim": encoder_dim, "num_levels": levels, **wider}
+
+
+def _stored_heads(tensors: Mapping[str, Tensor], stem: str, width: int) -> dict[str, int]:
+    """Heads that stored frequencies tell: half a third of a head's channels, rounded down twice."""
+    key = f"{stem}.0.{FREQUENCIES}"
+    if key not in tensors:
+        return {}
+    count = len(tensors[key])
+    fitting = [n for n in range(1, width + 1) if width % n == 0 and width // n // 3 // 2 == count]
+    return {"num_heads": fitting[0]} if len(fitting) == 1 else {}
+
+
 def _positions(
-    tensors: Mapping[str, Tensor],
-    width: int,
-    video: bool,
-    predictor: Mapping[str, Tensor],
-    given: str | None,
+    tensors: Mapping[str, Tensor], video: bool, predictor: Mapping[str, Tensor], given: str | None
 ) -> tuple[str, TokenGrid | None]:
     """The positions of an encoder, and its native grid where a table tells it."""
+    told = given or _turned(tensors)
     if "pos_embed" not in tensors:
-        return given or "rope", None
+        return told or "rope", None
     table = tensors["pos_embed"]
-    if given is not None and not given.startswith("sincos"):
-        return given, _unused_grid(table)
+    if told is not None and not told.startswith("sincos"):
+        return told, unused_grid(table)
     if given is None and video:
         if predictor and "predictor_pos_embed" not in predictor:
-            return "rope", _unused_grid(table)
-        grid = _unused_grid(table)
+            return "rope", unused_grid(table)
+        grid = unused_grid(table)
         if not predictor and grid is not None and (grid.h, grid.w) in UNUSED_PLANES:
             raise CheckpointError(
                 "pos_embed is added to the tokens in V-JEPA 1, and goes unused in V-JEPA 2's files; the file "
                 "holds no predictor that would tell. Give position='sincos' or position='rope'."
             )
-    return _layout(table, video, given)
+    return recognise(table, VIDEO_LAYOUTS if video else IMAGE_LAYOUTS, given)
 
 
-def _layout(table: Float[Tensor, "1 n d"], video: bool, given: str | None) -> tuple[str, TokenGrid | None]:
-    """Which table of sines and cosines it is, to the number, and its grid."""
-    width = table.shape[-1]
-    if given == "sincos_first":  # another use of the same table
-        given = "sincos"
-    for layout in LAYOUTS:
-        grid = _grid_of(table[0], layout)
-        if layout.video != video or grid is None or given not in (None, layout.position):
-            continue
-        expected = layout.table(grid, width).to(table.dtype)
-        if torch.allclose(table[0], expected, atol=_tolerance(table.dtype), rtol=0.0):
-            return layout.position, grid
-    known = ", ".join(layout.position for layout in LAYOUTS if layout.video == video)
-    raise CheckpointError(
-        f"the table of positions {tuple(table.shape)} is none of {known if given is None else given}. Where the "
-        "network turns queries and keys and does not use it, give position='rope'."
-    )
-
-
-def _tolerance(dtype: torch.dtype) -> float:
-    return max(2 * torch.finfo(dtype).eps, 1e-6)
-
-
-def _unused_grid(table: Float[Tensor, "1 n d"]) -> TokenGrid | None:
-    """The native grid by a table that is not added; none where it is no table of sines."""
-    return _grid_of(table[0], LAYOUTS[0])
-
-
-def _grid_of(table: Float[Tensor, "n d"], layout: Layout) -> TokenGrid | None:
-    """The grid of a table: the sine of a coordinate is 0 where the coordinate is, and not at 1."""
-    count, width = table.shape
-    plane = _zeros(table[:, 0]) if layout.video else count
-    row = _zeros(table[:plane, layout.h_column(width) % width])
-    if not plane or not row or count % plane or plane % row:
-        return None
-    return TokenGrid(t=count // plane, h=plane // row, w=row)
-
-
-def _zeros(column: Float[Tensor, "n"]) -> int:
-    """How many zeros it begins with."""
-    others = column.nonzero()
-    return int(others[0, 0]) if len(others) else len(column)
+def _turned(tensors: Mapping[str, Tensor]) -> str | None:
+    """Rotary positions that other tensors give away, whatever table lies beside them."""
+    if f"blocks.0.{FREQUENCIES}" in tensors:
+        return "rope_stored"
+    return "rope_interpolated" if "norms_block.0.weight" in tensors else None

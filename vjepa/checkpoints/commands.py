@@ -9,16 +9,30 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from vjepa.checkpoints.load import is_known, load_part, main_encoder, open_checkpoint, source_of
+from vjepa.checkpoints.load import (
+    is_known,
+    load_part,
+    main_encoder,
+    open_checkpoint,
+    predictor_class,
+    source_of,
+)
 from vjepa.checkpoints.opening import open_safely, read_safetensors
 from vjepa.checkpoints.source import Part, Source
 from vjepa.checkpoints.strict import CheckpointError
-from vjepa.models import Predictor, VideoEncoder
+from vjepa.models import ActionPredictor, VideoEncoder
 from vjepa.models.files import CONFIG
 from vjepa.report import Report
 
 FOREIGN = "not a native checkpoint: vjepa does not know its architecture"
 UNTOLD = "not told by the weights: give num_heads when loading"
+FAMILIES = {  # by the positions of the encoder
+    "rope": "V-JEPA 2",
+    "rope_interpolated": "V-JEPA 2.1",
+    "rope_stored": "intuitive physics",
+    "sincos": "V-JEPA 1",
+    "sincos_wh": "I-JEPA",
+}
 Figures = dict[str, Any]
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -86,13 +100,18 @@ def _encoders(source: Source) -> Figures:
 
 
 def _predictor(source: Source) -> Figures:
-    predictor, heads = _network(source, "predictor", Predictor)
-    zero = [i for i, token in enumerate(predictor.mask_tokens) if not token.any()]
-    return {
+    predictor, heads = _network(source, "predictor", predictor_class(source, {}))
+    figures = {
         "predictor_parameters": predictor.num_parameters,
         "predictor_embed_dim": predictor.embed_dim,
         "predictor_depth": predictor.config["depth"],
         "predictor_num_heads": heads,
+    }
+    if isinstance(predictor, ActionPredictor):
+        return figures | {k: predictor.config[k] for k in ("action_dim", "state_dim", "extrinsics_dim")}
+    zero = [i for i, token in enumerate(predictor.mask_tokens) if not token.any()]
+    return {
+        **figures,
         "mask_tokens": len(predictor.mask_tokens),
         "mask_tokens_all_zero": zero,
         "mask_tokens_note": _mask_note(zero),
@@ -106,11 +125,11 @@ def _network(source: Source, part: Part, model_class: type[Network]) -> tuple[Ne
 
 
 def _family(source: Source) -> str:
-    """Whose recipe: V-JEPA 1 adds positions, V-JEPA 2 turns queries and keys."""
-    arguments = source.arguments(main_encoder(source), {})
-    if arguments["position"] == "rope":
-        return "V-JEPA 2"
-    return "V-JEPA 1" if arguments["position"] == "sincos" else f"positions {arguments['position']}"
+    """Whose recipe: the families differ in their positions, and 2-AC from V-JEPA 2 in its predictor."""
+    if predictor_class(source, {}) is ActionPredictor:
+        return "V-JEPA 2-AC"
+    position = source.arguments(main_encoder(source), {})["position"]
+    return FAMILIES.get(position, f"positions {position}")
 
 
 def _mask_note(zero: list[int]) -> str:

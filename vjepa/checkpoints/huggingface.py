@@ -47,6 +47,15 @@ PREDICTOR_KEYS = {
 # what our networks always are; a folder that says otherwise is another network
 FIXED = {"hidden_act": "gelu", "qkv_bias": True, "layer_norm_eps": 1e-6, "in_chans": 3}
 
+# argument -> values that their model knows, and what it has
+EXPRESSIBLE: dict[str, tuple[tuple[Any, ...], str]] = {
+    "mlp": (("gelu",), "has MLPs without a gate"),
+    "levels": (((), []), "has one norm for all levels and one patch embedding"),
+    "num_levels": ((0,), "predicts one level of the encoder"),
+    "out_dim": ((None,), "predicts the width of its own encoder"),
+    "action_dim": ((), "has no predictor that is told actions"),
+}
+
 
 class HuggingFaceFolder(Source):
     """A folder with `config.json` and `model.safetensors`, whole or in shards with an index."""
@@ -182,12 +191,19 @@ def write_huggingface(contents: Contents, folder: Path) -> list[str]:
 def _refuse(contents: Contents) -> None:
     """What their model cannot be."""
     for kind in ("encoder", "predictor"):
-        position = contents.arguments.get(kind, {}).get("position", "rope")
+        arguments = contents.arguments.get(kind, {})
+        position = arguments.get("position", "rope")
         if position != "rope":
             raise CheckpointError(
                 f"transformers' V-JEPA 2 turns queries and keys by tiled angles and knows no other positions; the "
                 f"{kind} has position={position!r}. Convert to native or meta."
             )
+        for name, (values, reason) in EXPRESSIBLE.items():
+            if name in arguments and arguments[name] not in values:
+                raise CheckpointError(
+                    f"transformers' V-JEPA 2 {reason}; the {kind} has {name}={arguments[name]!r}. "
+                    "Convert to native or meta."
+                )
     encoder = contents.arguments.get("encoder", {})
     size = encoder.get("img_size", 0)
     if not isinstance(size, int) and size[0] != size[1]:

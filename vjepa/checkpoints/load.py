@@ -16,7 +16,7 @@ from vjepa.checkpoints.native import NativeFolder, RunFile, native_config
 from vjepa.checkpoints.opening import open_safely, read_json
 from vjepa.checkpoints.source import Contents, Part, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError, fill
-from vjepa.models import Predictor, VideoEncoder
+from vjepa.models import ActionPredictor, Predictor, VideoEncoder
 from vjepa.models.files import CONFIG
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ def load_encoder(
         allow_missing: Keys that may be missing, one by one; they keep the values of a new network.
         **overrides: Arguments of `VideoEncoder` in place of those stored or read off the weights. Weights do
             not tell `num_heads` of an unpublished width, nor the native `img_size` and `num_frames` of
-            rotary positions (256 and 64, of V-JEPA 2, are assumed).
+            rotary positions (256 and 64, of V-JEPA 2, are assumed), nor `levels` of an unpublished depth, nor
+            always the kind of gated `mlp`.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
@@ -55,9 +56,24 @@ def load_encoder(
     return load_part(source, part, VideoEncoder, overrides, allow_missing=allow_missing)
 
 
-def load_predictor(path: str | Path, *, allow_missing: Sequence[str] = (), **overrides: Any) -> Predictor:
-    """A predictor with its weights, in eval mode. Arguments and errors as in `load_encoder`."""
-    return load_part(open_checkpoint(path), "predictor", Predictor, overrides, allow_missing=allow_missing)
+def load_predictor(
+    path: str | Path, *, allow_missing: Sequence[str] = (), **overrides: Any
+) -> Predictor | ActionPredictor:
+    """A predictor with its weights, in eval mode: of V-JEPA 2-AC an `ActionPredictor`, else a `Predictor`.
+
+    Arguments and errors as in `load_encoder`, overrides those of the class. Weights do not tell the `grid_size` of
+    an `ActionPredictor` (16 is assumed), nor whether V-JEPA 2.1's places are stretched to 16 a side, which they are
+    here: position="rope_interleaved" takes them as they are, as the released loading code does.
+    """
+    source = open_checkpoint(path)
+    model_class: Callable[..., Predictor | ActionPredictor] = predictor_class(source, overrides)
+    return load_part(source, "predictor", model_class, overrides, allow_missing=allow_missing)
+
+
+def predictor_class(source: Source, overrides: Mapping[str, Any]) -> type[Predictor] | type[ActionPredictor]:
+    """The class of a checkpoint's predictor, by its arguments."""
+    held = "predictor" in source.parts
+    return ActionPredictor if held and "action_dim" in source.arguments("predictor", overrides) else Predictor
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

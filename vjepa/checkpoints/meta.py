@@ -1,6 +1,7 @@
-"""Files of Meta's code: training checkpoints and released files of V-JEPA 1 and 2, and their probes.
+"""Files of Meta's code: training checkpoints and released files of I-JEPA, all V-JEPAs, and their probes.
 
-Their keys are ours behind a prefix that data parallelism and a wrapper put there (`module.backbone.`).
+Their keys are ours behind a prefix that data parallelism and a wrapper put there (`module.backbone.`; `module.`
+in I-JEPA's files and before the predictor of V-JEPA 2-AC). I-JEPA's one mask token is `mask_token`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch import Tensor
 from vjepa.checkpoints.architecture import encoder_arguments, predictor_arguments, probe_arguments
 from vjepa.checkpoints.source import Contents, Part, Source, kind_of, parts_in
 from vjepa.checkpoints.strict import CheckpointError, few
-from vjepa.layers import sincos_3d
 from vjepa.models.files import replaced_whole
+from vjepa.models.positions import additive_table
 from vjepa.types import TokenGrid
 
 # entry of a file -> what it holds. The moving average goes by two names; `encoder` is the network trained.
@@ -33,6 +34,7 @@ ENTRIES: dict[str, Part] = {
 BARE: dict[str, Part] = {
     "patch_embed.proj.weight": "encoder",
     "predictor_embed.weight": "predictor",
+    "predictor_embed.0.weight": "predictor",  # V-JEPA 2.1's
     "pooler.query_tokens": "probe",
 }
 WRITTEN: dict[Part, list[str]] = {
@@ -42,6 +44,8 @@ WRITTEN: dict[Part, list[str]] = {
     "probe": ["classifiers", "module."],
 }
 SHALLOW_PROBE = ["classifier", "module."]  # V-JEPA 1's, of depth 1
+UNWRAPPED = "module."  # I-JEPA's networks and the predictor of V-JEPA 2-AC
+ONE_MASK_TOKEN, FIRST_MASK_TOKEN = "mask_token", "mask_tokens.0"
 PREFIX = re.compile(r"^((module|backbone)\.)*")
 PATCH, TABLE, PREDICTOR_TABLE = "patch_embed.proj.weight", "pos_embed", "predictor_pos_embed"
 UNUSED_PROJECTION = "pooler.cross_attention_block.xattn.proj."  # of V-JEPA 1's probes, never applied
@@ -69,6 +73,8 @@ class MetaFile(Source):
                 )
             state = _probe_of(value, index, path) if entry == "classifiers" else value
             self._states[part], prefix = _stripped(state, f"{path}, entry `{entry}`")
+            if part == "predictor":
+                self._states[part] = _renamed(self._states[part], ONE_MASK_TOKEN, FIRST_MASK_TOKEN)
             self.origin[part] = [entry if entry in ENTRIES else "", prefix]
         self.parts = parts_in(list(self._states))
         self.format = "Meta checkpoint: " + ", ".join(
@@ -130,15 +136,16 @@ def write_meta(contents: Contents, path: Path) -> None:
     """Write a file that Meta's code opens, whole or not at all."""
     file: dict[str, Any] = {}
     for part, tensors in contents.tensors.items():
-        default = (
-            SHALLOW_PROBE if part == "probe" and contents.arguments["probe"]["depth"] == 1 else WRITTEN[part]
-        )
-        entry, prefix = contents.origin.get(part, default)
+        arguments = contents.arguments[kind_of(part)]
+        entry, prefix = contents.origin.get(part) or _place_of(part, arguments)
         state = {**tensors, **contents.rest.get(part, {})}
-        if PATCH in state and contents.arguments["encoder"]["num_frames"] == 1:
+        if PATCH in state and arguments["num_frames"] == 1:
             state[PATCH] = state[PATCH].squeeze(2)
-        if part == "predictor" and contents.arguments["predictor"]["position"].startswith("sincos"):
+        position = arguments.get("position", "")
+        if part == "predictor" and position.startswith("sincos"):
             state.setdefault(PREDICTOR_TABLE, _predictor_table(contents))
+        if part == "predictor" and position == "sincos_wh":
+            state = _renamed(state, FIRST_MASK_TOKEN, ONE_MASK_TOKEN)
         prefixed = {prefix + key: _alone(value) for key, value in state.items()}
         if not entry:
             file |= prefixed
@@ -147,6 +154,19 @@ def write_meta(contents: Contents, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_whole(path) as temporary:
         torch.save(file, temporary)
+
+
+def _place_of(part: Part, arguments: Mapping[str, Any]) -> list[str]:
+    """Entry and prefix of a network that comes from no file of theirs."""
+    if part == "probe" and arguments["depth"] == 1:
+        return SHALLOW_PROBE
+    entry, prefix = WRITTEN[part]
+    bare = arguments.get("position") == "sincos_wh" or "action_dim" in arguments
+    return [entry, UNWRAPPED if bare else prefix]
+
+
+def _renamed(state: Mapping[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
+    return {new if key == old else key: value for key, value in state.items()}
 
 
 def _entries(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,6 +214,6 @@ def _predictor_table(contents: Contents) -> Tensor:
     size = encoder["img_size"]
     height, width = (size, size) if isinstance(size, int) else size
     patch = encoder["patch_size"]
-    grid = TokenGrid(t=encoder["num_frames"] // encoder["tubelet_size"], h=height // patch, w=width // patch)
-    uniform = predictor["position"] == "sincos"
-    return sincos_3d(grid, predictor["embed_dim"], uniform_power=uniform).float()[None]
+    tubelet = min(encoder["tubelet_size"], encoder["num_frames"])
+    grid = TokenGrid(t=encoder["num_frames"] // tubelet, h=height // patch, w=width // patch)
+    return additive_table(predictor["position"], grid, predictor["embed_dim"]).float()[None]

@@ -1,0 +1,98 @@
+"""Which table of additive positions a checkpoint holds, to the number, and the grid it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vjepa.checkpoints.strict import CheckpointError
+from vjepa.layers import sincos_2d, sincos_3d
+from vjepa.types import TokenGrid
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table of additive positions: `h_column(width)` is the channel that holds the sine of the row."""
+
+    position: str
+    video: bool
+    h_column: Callable[[int], int]
+    table: Callable[[TokenGrid, int], Tensor]
+
+
+LAYOUTS = (
+    Layout("sincos", True, lambda width: 2 * -(-width // 6), sincos_3d),
+    Layout(
+        "sincos_plain",
+        True,
+        lambda width: width // 2,
+        lambda grid, width: sincos_3d(grid, width, uniform_power=False),
+    ),
+    Layout(
+        "sincos_first", True, lambda width: 2 * -(-width // 6), sincos_3d
+    ),  # as "sincos": only if asked for
+    Layout("sincos", False, lambda width: 0, sincos_2d),
+    Layout(
+        "sincos_wh", False, lambda width: width // 2, lambda grid, width: sincos_2d(grid, width, order="wh")
+    ),
+)
+VIDEO_LAYOUTS = tuple(layout for layout in LAYOUTS if layout.video)
+IMAGE_LAYOUTS = tuple(layout for layout in LAYOUTS if not layout.video)
+PREDICTOR_LAYOUTS = (*VIDEO_LAYOUTS, IMAGE_LAYOUTS[-1])  # of images, I-JEPA's alone
+
+
+def recognise(
+    table: Float[Tensor, "1 n d"], layouts: Sequence[Layout], given: str | None
+) -> tuple[str, TokenGrid]:
+    """The position of a table of sines and cosines, and its grid.
+
+    Args:
+        table: The table.
+        layouts: Those it may be.
+        given: The position it must be, if that is known.
+
+    Raises:
+        CheckpointError: If it is none of them.
+    """
+    width = table.shape[-1]
+    for layout in layouts:
+        grid = _grid_of(table[0], layout)
+        if grid is None or given not in (None, layout.position):
+            continue
+        expected = layout.table(grid, width).to(table.dtype)
+        if torch.allclose(table[0], expected, atol=_tolerance(table.dtype), rtol=0.0):
+            return layout.position, grid
+    known = ", ".join(layout.position for layout in layouts)
+    raise CheckpointError(
+        f"the table of positions {tuple(table.shape)} is none of {known if given is None else given}. Where the "
+        "network turns queries and keys and does not use it, give position='rope'."
+    )
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return max(2 * torch.finfo(dtype).eps, 1e-6)
+
+
+def unused_grid(table: Float[Tensor, "1 n d"]) -> TokenGrid | None:
+    """The native grid by a table that is not added; none where it is no table of sines."""
+    return _grid_of(table[0], LAYOUTS[0])
+
+
+def _grid_of(table: Float[Tensor, "n d"], layout: Layout) -> TokenGrid | None:
+    """The grid of a table: the sine of a coordinate is 0 where the coordinate is, and not at 1."""
+    count, width = table.shape
+    plane = _zeros(table[:, 0]) if layout.video else count
+    row = _zeros(table[:plane, layout.h_column(width) % width])
+    if not plane or not row or count % plane or plane % row:
+        return None
+    return TokenGrid(t=count // plane, h=plane // row, w=row)
+
+
+def _zeros(column: Float[Tensor, "n"]) -> int:
+    """How many zeros it begins with."""
+    others = column.nonzero()
+    return int(others[0, 0]) if len(others) else len(column)
