@@ -92,6 +92,8 @@ def test_validate_measures_a_checkpoint(clips, tmp_path, capsys):
     [
         ("fit", ["--data.train", "absent.csv"], "no such manifest"),
         ("validate", ["--ckpt_path", "absent.ckpt"], "no such checkpoint"),
+        ("fit", ["--ckpt_path", __file__], "is no file of torch's"),
+        ("fit", ["--trainer.default_root_dir", __file__], "is a file. Give a folder"),
     ],
 )
 def test_a_run_that_cannot_begin_leaves_no_folder(clips, tmp_path, capsys, verb, flags, told):
@@ -99,6 +101,31 @@ def test_a_run_that_cannot_begin_leaves_no_folder(clips, tmp_path, capsys, verb,
     assert main([verb, "--config", str(recipe), *flags]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_checkpoint_of_another_model_is_refused(clips, tmp_path, capsys):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
+    assert main(["fit", "--config", str(recipe), "--trainer.max_steps", "1"]) == 0
+    last = log_dir(tmp_path / "runs") / "checkpoints" / "last.ckpt"
+    deeper = recipe.read_text().replace("depth: 1", "depth: 2")
+    assert deeper != recipe.read_text()
+    recipe.write_text(deeper)
+    assert main(["fit", "--config", str(recipe), "--ckpt_path", str(last)]) == 2
+    assert "is of another model: missing: objective" in capsys.readouterr().err
+    assert not log_dir(tmp_path / "runs", 1).exists()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_says_so(clips, tmp_path, sent, code):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
+    command = [sys.executable, "-m", "vjepa", "fit", "--config", str(recipe), "--trainer.max_steps", "100000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        seen = next(line for line in process.stderr if line.startswith("step "))
+        process.send_signal(sent)
+        rest = process.stderr.read()
+    assert process.returncode == code, seen + rest
+    assert rest.splitlines()[-1].startswith("vjepa: ")
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):

@@ -119,8 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = bool(os.environ.get("VJEPA_DEBUG"))
     try:
         return _run(argv)
-    except SystemExit as stop:  # a parser has printed its help or configuration
-        return int(stop.code or 0)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+            return fail("interrupted", code=130)
+        if type(stop) is not SystemExit:  # Lightning's answer to SIGTERM
+            return fail("ended by SIGTERM; a fit goes on from its last.ckpt with --ckpt_path last", code=143)
+        return int(stop.code or 0)  # a parser has printed its help or configuration
     except KeyboardInterrupt:
         return fail("interrupted", code=130)
     except Exception as error:  # noqa: BLE001  the border: nothing above it could name the error better

@@ -16,6 +16,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from vjepa.checkpoints.opening import open_safely
+from vjepa.checkpoints.strict import CheckpointError, key_diff
 from vjepa.data import VideoDataModule
 from vjepa.parsing import explained
 from vjepa.report import Report, write_result
@@ -105,6 +107,8 @@ class FitCLI(LightningCLI):
         settings = self.config[self.config.subcommand]
         if settings.ckpt_path == "last":
             settings.ckpt_path = str(newest_checkpoint(run_root(settings)))
+        if settings.ckpt_path is not None:
+            checkpoint_at(Path(settings.ckpt_path))  # before LightningCLI reads it, with a traceback
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with what every run has: two logs, whole checkpoints, a bar or lines of progress."""
@@ -155,9 +159,21 @@ class FitCLI(LightningCLI):
         self.outcome = Report(title="validation", figures=figures)
 
     def _check_checkpoint(self) -> None:
-        path = self.config[self.config.subcommand].ckpt_path
-        if path is not None and not Path(path).is_file():
-            raise FileNotFoundError(f"{path}: no such checkpoint. Give a .ckpt file, or 'last'.")
+        """See that a checkpoint fits the model, and that there can be a folder for the run."""
+        settings = self.config[self.config.subcommand]
+        root = run_root(settings).absolute()
+        real = next(place for place in (root, *root.parents) if place.exists())
+        if not real.is_dir():
+            raise UsageError(
+                f"--trainer.default_root_dir {root}: {real} is a file. Give a folder, new or old."
+            )
+        if settings.ckpt_path is None:
+            return
+        held = checkpoint_at(Path(settings.ckpt_path)).get("state_dict", {})
+        if diff := key_diff(self.model.state_dict(), held):
+            raise UsageError(
+                f"--ckpt_path {settings.ckpt_path} is of another model: {diff}. Give the recipe it was made with."
+            )
 
     def _callbacks(self, settings: Namespace, on_terminal: bool) -> list[Any]:
         given = [type(callback) for callback in settings.callbacks or []]
@@ -177,6 +193,23 @@ class FitCLI(LightningCLI):
 def run_root(settings: Namespace) -> Path:
     """Folder of a recipe's runs: `--trainer.default_root_dir`, or `runs`."""
     return Path(settings.trainer.default_root_dir or "runs")
+
+
+def checkpoint_at(path: Path) -> dict[str, Any]:
+    """What a run's checkpoint holds, its tensors mapped and not copied.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        CheckpointError: If it is no file of torch's, or no checkpoint.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint. Give a .ckpt file, or 'last'.")
+    content = open_safely(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} holds {type(content).__name__}, not a run. Give a .ckpt file of `fit`."
+        )
+    return content
 
 
 def newest_checkpoint(root: Path) -> Path:
