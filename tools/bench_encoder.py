@@ -1,8 +1,9 @@
 """Forward of our encoder against that of transformers' VJEPA2Model, same weights, same clips, in one run.
 
-python tools/bench_encoder.py [--threads 2] [--pairs 9]      (needs pip install "vjepa-toolkit[hf]")
+python tools/bench_encoder.py [--threads 2] [--pairs 9] [--compile]      (needs pip install "vjepa-toolkit[hf]")
 
-ViT-S, 16 frames of 224 x 224, rotary positions, in eager mode, without gradient. Both run in turn; a line gives the
+ViT-S, 16 frames of 224 x 224, rotary positions, without gradient; eager, or both by torch.compile with --compile.
+Both run in turn; a line gives the
 median milliseconds of both, the median of their ratios and the largest difference of their outputs. Then what each
 part of our forward takes, measured by itself at batch 2.
 """
@@ -85,6 +86,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--compile", action="store_true", help="both by torch.compile, block by block")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
@@ -92,6 +94,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_huggingface(Path(folder), encoder)
         theirs = AutoModel.from_pretrained(folder, attn_implementation="sdpa").eval()
+    if given.compile:
+        for block in (*encoder.blocks, *theirs.encoder.layer):
+            block.compile(dynamic=False)
+        torch._dynamo.config.cache_size_limit = 64  # a shape and dtype each
     print("dtype    batch frames  ours ms  theirs ms  theirs/ours  largest difference")
     for dtype in DTYPES:
         encoder, theirs = encoder.to(dtype), theirs.to(dtype)
