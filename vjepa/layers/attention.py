@@ -31,15 +31,23 @@ def attend(
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     if query.shape[2] <= MAX_EXPLICIT:
         return _mix(query * query.shape[-1] ** -0.5, key, value, visible)
-    if visible is not None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if visible is not None or torch.is_grad_enabled():
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     return attend_in_blocks(query, key, value)
 
 
-def attend_in_blocks(
-    query: Float[Tensor, "b h n d"], key: Float[Tensor, "b h n d"], value: Float[Tensor, "b h n d"]
-) -> Float[Tensor, "b h n d"]:
-    """Attention of so many queries of one head at a time that their scores fit a core's cache; no gradient."""
+# an operator of its own, so that torch.compile calls it as it is instead of unrolling its loop
+@torch.library.custom_op(
+    "vjepa::attend_in_blocks", mutates_args=(), schema="(Tensor query, Tensor key, Tensor value) -> Tensor"
+)
+def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of so many queries of one head at a time that their scores fit a core's cache; no gradient.
+
+    Args:
+        query: (B, heads, N, d) of the tokens.
+        key: The same of theirs.
+        value: The same of theirs.
+    """
     length = query.shape[2]
     rows = max(1, BLOCK_BYTES // (length * query.element_size()))
     mixed = torch.empty_like(query, memory_format=torch.contiguous_format)
@@ -49,6 +57,11 @@ def attend_in_blocks(
             part = slice(start, start + rows)
             mixed[row, head, part] = _mix(scaled[row, head, part], key[row, head], value[row, head])
     return mixed
+
+
+@attend_in_blocks.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return torch.empty_like(query, memory_format=torch.contiguous_format)
 
 
 def _mix(scaled: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
