@@ -101,8 +101,6 @@ def test_half_precision_without_gradient_is_as_close_as_with_it(length):
         torch.testing.assert_close(mixed.float(), expected, atol=2e-2, rtol=0)
 
 
-@torch.no_grad()
-def test_a_compiled_network_mixes_in_blocks_too():
-    query, key, value = torch.randn(3, 1, 2, MAX_EXPLICIT + 1, 8, dtype=torch.bfloat16)
-    compiled = torch.compile(attend, backend="aot_eager", fullgraph=True)
-    assert torch.equal(compiled(query, key, value), attend_in_blocks(query, key, value))
+def test_blocks_are_an_operator_that_compilers_know():
+    tensors = torch.randn(3, 1, 2, MAX_EXPLICIT + 1, 8, dtype=torch.bfloat16).unbind(0)
+    torch.library.opcheck(attend_in_blocks, tensors, test_utils=("test_schema", "test_faketensor"))
