@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,20 +21,18 @@ from vjepa.checkpoints.meta import write_meta
 from vjepa.checkpoints.native import write_native
 from vjepa.checkpoints.source import Contents, Part, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError
+from vjepa.layers.block import MlpKind
 from vjepa.models import ActionPredictor, Predictor, VideoEncoder
 from vjepa.models.encoder import Position
-from vjepa.probes import AttentiveProbe
+from vjepa.probes import AnticipationProbe, AttentiveProbe
+from vjepa.probes.released import probe_class
 from vjepa.report import Report
 from vjepa.types import TokenGrid
 
 log = logging.getLogger(__name__)
 
-CLASSES: dict[str, Callable[..., nn.Module]] = {
-    "encoder": VideoEncoder,
-    "probe": AttentiveProbe,
-}
 # what the weights in a file of Meta's do not tell of every network
-NOT_IN_META = ("num_heads", "position", "img_size", "num_frames", "levels", "mlp", "grid_size")
+NOT_IN_META = ("num_heads", "depth", "position", "img_size", "num_frames", "levels", "mlp", "grid_size")
 PARITY_TUBELETS, PARITY_PATCHES = (
     2,
     4,
@@ -51,6 +49,9 @@ def convert(
     predictor_num_heads: int | None = None,
     probe_num_heads: int | None = None,
     position: Position | None = None,
+    mlp: MlpKind | None = None,
+    levels: list[int] | None = None,
+    grid_size: int | None = None,
     img_size: int | None = None,
     num_frames: int | None = None,
     out: Path | None = None,
@@ -66,6 +67,9 @@ def convert(
         predictor_num_heads: The same of the predictor.
         probe_num_heads: The same of the probe.
         position: Positions of encoder and predictor, where the weights do not tell.
+        mlp: Kind of their MLPs, where a gated width fits two.
+        levels: Blocks of a V-JEPA 2.1 encoder that have a norm of their own, where its depth is no published one.
+        grid_size: Tokens a side of the clips of a V-JEPA 2-AC predictor, if not 16.
         img_size: Pixels a side of the native clip, where the weights do not tell.
         num_frames: Frames of the native clip, where the weights do not tell.
         out: Folder for `result.json`; nothing is written there without it.
@@ -77,11 +81,11 @@ def convert(
         raise CheckpointError(f"{dst} is there already. Give another place, or remove it.")
     if to == "meta" and dst.is_dir():
         raise CheckpointError(f"{dst} is a folder; --to meta writes one file. Give the name of a file.")
-    told = {"position": position}
+    told = {"position": position, "mlp": mlp}
     clip = {"img_size": img_size, "num_frames": num_frames}
     overrides = {
-        "encoder": _given({**told, **clip, "num_heads": num_heads}),
-        "predictor": _given({**told, "num_heads": predictor_num_heads}),
+        "encoder": _given({**told, **clip, "levels": levels, "num_heads": num_heads}),
+        "predictor": _given({**told, "grid_size": grid_size, "num_heads": predictor_num_heads}),
         "probe": _given({"num_heads": probe_num_heads}),
     }
     sources = [open_checkpoint(path) for path in (src, encoder) if path is not None]
@@ -128,6 +132,7 @@ def _joined(sources: list[Source], overrides: Mapping[str, Mapping[str, Any]]) -
             tensors=first.tensors | other.tensors,
             rest=first.rest | other.rest,
             origin=first.origin | other.origin,
+            label_names=first.label_names or other.label_names,
         )
     return first
 
@@ -136,7 +141,11 @@ def _networks(sources: list[Source], overrides: Mapping[str, Mapping[str, Any]])
     """All networks, each loaded strictly."""
     networks: dict[Part, nn.Module] = {}
     for source in sources:
-        classes = CLASSES | {"predictor": predictor_class(source, overrides.get("predictor", {}))}
+        classes: dict[str, Callable[..., nn.Module]] = {
+            "encoder": VideoEncoder,
+            "predictor": predictor_class(source, overrides.get("predictor", {})),
+            "probe": probe_class(source, overrides.get("probe", {})),
+        }
         for part in source.parts:
             kind = kind_of(part)
             networks[part] = load_part(source, part, classes[kind], overrides.get(kind, {}))
@@ -208,6 +217,6 @@ def _outputs(network: nn.Module) -> Tensor:
     if isinstance(network, ActionPredictor):
         given = [draw(1, grid.t, network.config[f"{name}_dim"]) for name in ("action", "state", "extrinsics")]
         return network(draw(1, len(grid), network.encoder_dim), *given, grid=grid)
-    assert isinstance(network, AttentiveProbe)
-    width = network.linear.in_features
-    return network(draw(1, PARITY_TUBELETS * PARITY_PATCHES**2, width))
+    assert isinstance(network, AttentiveProbe | AnticipationProbe)
+    found = network(draw(1, PARITY_TUBELETS * PARITY_PATCHES**2, network.config["embed_dim"]))
+    return torch.cat(astuple(found), dim=1) if isinstance(network, AnticipationProbe) else found

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from vjepa.checkpoints.architecture import UntoldPositionsError
 from vjepa.checkpoints.load import (
     is_known,
     load_part,
@@ -18,7 +19,7 @@ from vjepa.checkpoints.load import (
     source_of,
 )
 from vjepa.checkpoints.opening import open_safely, read_safetensors
-from vjepa.checkpoints.source import Part, Source
+from vjepa.checkpoints.source import Part, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.models import ActionPredictor, VideoEncoder
 from vjepa.models.files import CONFIG
@@ -26,6 +27,7 @@ from vjepa.report import Report
 
 FOREIGN = "not a native checkpoint: vjepa does not know its architecture"
 UNTOLD = "not told by the weights: give num_heads when loading"
+UNTOLD_POSITION = "not told by the weights: give position='sincos' or position='rope' when loading"
 FAMILIES = {  # by the positions of the encoder
     "rope": "V-JEPA 2",
     "rope_interpolated": "V-JEPA 2.1",
@@ -70,6 +72,8 @@ def _known(source: Source) -> Figures:
         told = source.arguments("probe", {})
         tensors = source.tensors("probe", told)
         figures |= {f"probe_{k}": v for k, v in {"num_heads": UNTOLD, **told}.items()}
+        if source.label_names:
+            figures["label_names"] = list(source.label_names)
         figures["probe_parameters"] = sum(v.numel() for v in tensors.values())
     return figures
 
@@ -83,7 +87,7 @@ def _encoders(source: Source) -> Figures:
         "embed_dim": encoder.embed_dim,
         "depth": config["depth"],
         "num_heads": heads,
-        "position": encoder.position,
+        "position": UNTOLD_POSITION if "position" in _stand_in(source) else encoder.position,
         "img_size": config["img_size"],
         "patch_size": config["patch_size"],
         "num_frames": config["num_frames"],
@@ -120,14 +124,26 @@ def _predictor(source: Source) -> Figures:
 
 def _network(source: Source, part: Part, model_class: type[Network]) -> tuple[Network, int | str]:
     """A network and its heads; where weights do not tell those, one stands in, for sizes do not depend on it."""
-    heads = source.arguments(part, {}).get("num_heads", UNTOLD)
-    return load_part(source, part, model_class, {"num_heads": 1} if heads == UNTOLD else {}), heads
+    given = _stand_in(source) if kind_of(part) == "encoder" else {}
+    heads = source.arguments(part, given).get("num_heads", UNTOLD)
+    return load_part(source, part, model_class, given | ({"num_heads": 1} if heads == UNTOLD else {})), heads
+
+
+def _stand_in(source: Source) -> dict[str, str]:
+    """Positions to inspect an encoder with whose weights may be V-JEPA 1's or 2's: sizes do not depend on them."""
+    try:
+        source.arguments(main_encoder(source), {})
+    except UntoldPositionsError:
+        return {"position": "rope"}
+    return {}
 
 
 def _family(source: Source) -> str:
     """Whose recipe: the families differ in their positions, and 2-AC from V-JEPA 2 in its predictor."""
     if predictor_class(source, {}) is ActionPredictor:
         return "V-JEPA 2-AC"
+    if _stand_in(source):
+        return "V-JEPA 1 or V-JEPA 2"
     position = source.arguments(main_encoder(source), {})["position"]
     return FAMILIES.get(position, f"positions {position}")
 

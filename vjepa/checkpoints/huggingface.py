@@ -24,6 +24,7 @@ from vjepa.checkpoints.source import REST, Contents, Part, Source, kind_of, part
 from vjepa.checkpoints.strict import CheckpointError, count_modules, few, grouped
 from vjepa.models.files import CONFIG, write_tensors, write_text
 
+UNNAMED = "LABEL_"  # transformers' own name of a class that has none, before its id
 MODEL_TYPE, CARD, ASIDE = "vjepa2", "vjepa.json", "context_encoder.safetensors"
 # argument of ours -> key of config.json. VJEPA2Config's own value where the key is absent
 ENCODER_KEYS = {
@@ -73,6 +74,7 @@ class HuggingFaceFolder(Source):
         self.format = "Hugging Face folder, " + ", ".join(config.get("architectures") or ["VJEPA2Model"])
         self.facts = {}
         self.origin = dict(self._card.get("origin", {}))
+        self.label_names = _label_names(config) if "probe" in self.parts else ()
 
     def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
         self._check_config()
@@ -154,6 +156,13 @@ class HuggingFaceFolder(Source):
         return torch.cat(found)
 
 
+def _label_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the classes in the order of their ids; none where transformers made them up."""
+    names = config.get("id2label") or {}
+    told = tuple(str(names[i]) for i in sorted(names, key=int))
+    return () if all(name == f"{UNNAMED}{i}" for i, name in enumerate(told)) else told
+
+
 def is_huggingface(config: Mapping[str, Any]) -> bool:
     """Whether a `config.json` is of a V-JEPA 2 of transformers."""
     return config.get("model_type") == MODEL_TYPE
@@ -212,6 +221,11 @@ def _refuse(contents: Contents) -> None:
             "or meta."
         )
     probe = contents.arguments.get("probe", {})
+    if "num_verbs" in probe:
+        raise CheckpointError(
+            "transformers' V-JEPA 2 has one classifier; the probe names verbs, nouns and actions. Convert to native "
+            "or meta."
+        )
     if encoder and probe and encoder["embed_dim"] != probe["embed_dim"]:
         raise CheckpointError(
             f"the probe takes tokens of width {probe['embed_dim']}, the encoder gives {encoder['embed_dim']}. "
@@ -255,7 +269,8 @@ def _config_of(contents: Contents, tensors: Mapping[str, Tensor]) -> dict[str, A
     config = {key: default for key, default in (*ENCODER_KEYS.values(), *PREDICTOR_KEYS.values())} | FIXED
     if probe:
         config |= {"hidden_size": probe["embed_dim"], "num_attention_heads": probe["num_heads"]}
-        names = {str(i): f"LABEL_{i}" for i in range(probe["num_classes"])}
+        told = contents.label_names or [f"{UNNAMED}{i}" for i in range(probe["num_classes"])]
+        names = {str(i): name for i, name in enumerate(told)}
         config |= {"id2label": names, "label2id": {v: int(k) for k, v in names.items()}}
         config |= {"num_pooler_layers": probe["depth"] - 1}
     for arguments, keys in ((predictor, PREDICTOR_KEYS), (encoder, ENCODER_KEYS)):

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
+from vjepa.checkpoints.architecture import lost_blocks
 from vjepa.checkpoints.hub import download, is_hub_name
 from vjepa.checkpoints.huggingface import HuggingFaceFolder, is_huggingface
 from vjepa.checkpoints.meta import MetaFile, is_meta
@@ -147,6 +148,9 @@ def load_part(
             f"{source.path}: weights do not tell the heads of the {kind_of(part)}, of width "
             f"{arguments['embed_dim']}, which is no published size. Give num_heads=..."
         )
+    if isinstance(source, MetaFile) and kind_of(part) == "encoder" and "depth" not in overrides:
+        if remark := lost_blocks(arguments):
+            log.warning("%s: %s", source.path, remark)
     tensors = source.tensors(part, arguments)
     return fill(model_class, arguments, tensors, source=str(source.path), allow_missing=allow_missing)
 
@@ -167,7 +171,9 @@ def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | N
         tensors[part] = source.tensors(part, told)
         if idle := source.rest(part, told):
             rest[part] = idle
-    return Contents(arguments=arguments, tensors=tensors, rest=rest, origin=source.origin)
+    return Contents(
+        arguments=arguments, tensors=tensors, rest=rest, origin=source.origin, label_names=source.label_names
+    )
 
 
 def _is_run(content: object) -> bool:

@@ -88,7 +88,7 @@ class MetaFile(Source):
         try:
             return self._read(part, overrides)
         except CheckpointError as error:
-            raise CheckpointError(f"{self.path}, {part}: {error}") from error
+            raise type(error)(f"{self.path}, {part}: {error}") from error
 
     def tensors(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         """Weights of a network; those of an image encoder as tubelets of one frame."""

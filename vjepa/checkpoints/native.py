@@ -39,6 +39,7 @@ class NativeFolder(Source):
             raise CheckpointError(f"{path} has no encoder.safetensors; it holds {names_in(path)}.")
         self.facts: dict[str, Any] = {}
         self.origin: dict[str, list[str]] = dict(config.get("origin", {}))
+        self.label_names = tuple(config.get("label_names", ()))
 
     def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
         if kind_of(part) not in self._config:
