@@ -2,8 +2,8 @@
 
 python tools/reference_table.py
 
-Runs the tests that read a case and writes down what they compare with its tensors. Lists and tables (masks, frame numbers,
-keys, schedules) are compared by the tests themselves, to the bit or to what stands in them: such a case has no difference.
+Runs the tests that read a case and writes down what they compare with its tensors. Lists and tables (masks, keys,
+schedules) are compared by the tests themselves, to the bit or to what stands in them: they have no difference.
 """
 
 from __future__ import annotations
