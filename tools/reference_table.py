@@ -36,7 +36,11 @@ class Recorder:
         """Before the tests are imported: look over the shoulder of two functions."""
         from tests import reference
 
-        load, load_json, close = reference.reference_case, reference.reference_json, torch.testing.assert_close
+        load, load_json, close = (
+            reference.reference_case,
+            reference.reference_json,
+            torch.testing.assert_close,
+        )
 
         def reference_case(name: str) -> Any:
             case = load(name)
@@ -78,7 +82,9 @@ class Recorder:
 def main() -> None:
     """Run the tests and print the table."""
     recorder = Recorder()
-    files = [str(p) for p in sorted((ROOT / "tests").rglob("test_*.py")) if READS_A_CASE.search(p.read_text())]
+    files = [
+        str(p) for p in sorted((ROOT / "tests").rglob("test_*.py")) if READS_A_CASE.search(p.read_text())
+    ]
     pytest.main(["-q", "--no-header", "-p", "no:xdist", f"--rootdir={ROOT}", *files], plugins=[recorder])
     print("| case | stated tolerance | largest difference | tensors compared |\n|---|---|---|---|")
     for case, tolerance in sorted(recorder.cases.items()):
