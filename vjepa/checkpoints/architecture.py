@@ -119,6 +119,8 @@ def predictor_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str
     elif "num_levels" in entrance:
         position = "rope_interpolated"
     count = count_modules(tensors, "mask_tokens")
+    if not count and "num_mask_tokens" not in overrides:
+        needed(tensors, "mask_tokens.0")
     return {**found, "position": position, "num_mask_tokens": count, **heads, **overrides}
 
 

@@ -67,10 +67,16 @@ class HuggingFaceFolder(Source):
         card = path / CARD
         self._card = read_json(card) if card.is_file() else {}
         main: Part = self._card.get("main_encoder", "encoder")
+        if main not in ("encoder", "context_encoder"):
+            raise CheckpointError(f"{card}: main_encoder is {main!r}, not encoder or context_encoder.")
         kinds = {kind for kind in PART_PREFIXES if any(is_of(kind, key) for key in self._files)}
         held = [main if kind == "encoder" else kind for kind in kinds]
         self._aside = path / ASIDE if main == "encoder" and (path / ASIDE).is_file() else None
         self.parts = parts_in([*held, "context_encoder"] if self._aside else held)
+        if not self.parts:
+            raise CheckpointError(
+                f"{path} holds no network that we know, but {few(grouped(self._files)) or 'no tensor'}."
+            )
         self.format = "Hugging Face folder, " + ", ".join(config.get("architectures") or ["VJEPA2Model"])
         self.facts = {}
         self.origin = dict(self._card.get("origin", {}))
@@ -150,6 +156,9 @@ class HuggingFaceFolder(Source):
     def _joined(self, keys: list[str]) -> Tensor:
         """Rows of several tensors under each other. The file is mapped for these alone and let go again."""
         found = [read_safetensors(self._files[key], [key])[key] for key in keys]
+        if len({tensor.dtype for tensor in found}) > 1:
+            types = ", ".join(f"{k} is {t.dtype}" for k, t in zip(keys, found, strict=True))
+            raise CheckpointError(f"{self.path}: other type: {types}; they must be alike.")
         if len({tensor.shape for tensor in found}) > 1:
             shapes = ", ".join(f"{k} is {tuple(t.shape)}" for k, t in zip(keys, found, strict=True))
             raise CheckpointError(f"{self.path}: other shape: {shapes}; they must be alike.")
