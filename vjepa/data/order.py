@@ -32,18 +32,16 @@ def row_identities(manifest: Manifest) -> UInt64[ndarray, "n"]:
     """64 bits that name each row: its path from the manifest's folder on, its start, which copy it is."""
     rows = manifest.rows if isinstance(manifest.rows, Rows) else Rows.of(manifest.rows)
     names = _names(rows, manifest.base)
-    if np.isnan(rows.start).all():
-        keys = [name + b"\nNone\n" for name in names]
-    else:
-        starts = ("None" if start != start else str(start) for start in rows.start.tolist())
-        keys = [name + f"\n{start}\n".encode() for name, start in zip(names, starts, strict=True)]
-    identities = np.frombuffer(b"".join([_digest(key + b"0") for key in keys]), "<u8").astype(np.uint64)
+    starts = [None if start != start else start for start in rows.start.tolist()]
+    digests = (_digest(b"%b\n%a\n0" % named) for named in zip(names, starts, strict=True))
+    identities = np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64, len(rows))
     ordered = np.sort(identities)
     several = np.isin(identities, ordered[1:][ordered[1:] == ordered[:-1]])
     copies: Counter[bytes] = Counter()
     for i in np.flatnonzero(several).tolist():
-        identities[i] = int.from_bytes(_digest(keys[i] + b"%d" % copies[keys[i]]), "little")
-        copies[keys[i]] += 1
+        key = b"%b\n%a\n" % (names[i], starts[i])
+        identities[i] = int.from_bytes(_digest(key + b"%d" % copies[key]), "little")
+        copies[key] += 1
     return identities
 
 

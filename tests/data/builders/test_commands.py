@@ -353,8 +353,8 @@ WRONG = [
     (
         "inflevel",
         "lists/gravity.csv",
-        "vid1_path,vid2_path,vid1_label\na,b,real\n",
-        "gravity.csv:2: vid1_label 'real'",
+        "vid1_path,vid2_path,vid1_label,vid2_label\na,b,possible,possible\n",
+        "gravity.csv:2: labels possible and possible, not one",
     ),
 ]
 

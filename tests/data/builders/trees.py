@@ -158,10 +158,10 @@ def grasp(root):
 
 
 def inflevel(root):
-    header = "vid1_path,vid2_path,vid1_label,vid1_end_priming_2,vid2_end_priming_2\n"
+    header = "vid1_path,vid2_path,vid1_label,vid2_label,vid1_end_priming_2,vid2_end_priming_2\n"
     write(
         root / "lists/continuity.csv",
-        header + "c/a.mp4,c/b.mp4,possible,10,12\nc/a.mp4,c/gone.mp4,impossible,10,9\n",
+        header + "c/a.mp4,c/b.mp4,possible,impossible,10,12\nc/a.mp4,c/gone.mp4,impossible,possible,10,9\n",
     )
     for topic in ("solidity", "gravity"):
         write(root / f"lists/{topic}.csv", header)

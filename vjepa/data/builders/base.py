@@ -58,32 +58,41 @@ class Sources(NamedTuple):
 
 
 class Tree:
-    """Where the video files and frame folders below a folder lie, by name; found in one walk.
+    """Where the video files and frame folders below a folder lie, by name; found in one walk that follows links.
 
     Args:
         root: the folder.
-        images: index single images by name too.
+        images: index single images too.
     """
 
     def __init__(self, root: Path, *, images: bool = False) -> None:
-        self.root = root
-        self._paths: dict[str, list[str]] = {}
+        self._by_name: dict[str, list[str]] = {}
+        self._paths: set[str] = set()
         kinds = VIDEO_SUFFIXES | (IMAGE_SUFFIXES if images else frozenset())
-        for folder, folders, names in os.walk(root):
+        walked: set[str] = set()
+        for folder, folders, names in os.walk(root, followlinks=True):
+            if (real := os.path.realpath(folder)) in walked:  # a link back up would have no end
+                folders.clear()
+                continue
+            walked.add(real)
             folders.sort()
             below = Path(folder).relative_to(root)
+            if any(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in names):
+                self._add(below.name, below.as_posix())
             for name in sorted(names):
                 stem, suffix = os.path.splitext(name)
                 if suffix.lower() in kinds:
-                    self._paths.setdefault(stem, []).append((below / name).as_posix())
-            if not images and any(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in names):
-                self._paths.setdefault(below.name, []).append(below.as_posix())
+                    self._add(stem, (below / name).as_posix())
+
+    def _add(self, name: str, path: str) -> None:
+        self._by_name.setdefault(name, []).append(path)
+        self._paths.add(path)
 
     def find(self, clip: AnnotatedClip) -> str | None:
         """Path of a clip below the root; of several, the first in a folder of the clip's split."""
         if "/" in clip.file:
-            return clip.file if (self.root / clip.file).exists() else None
-        found = self._paths.get(clip.file, [])
+            return clip.file if clip.file in self._paths else None
+        found = self._by_name.get(clip.file, [])
         in_split = [
             p for p in found if clip.split in {SPLITS.get(part.lower()) for part in Path(p).parts[:-1]}
         ]

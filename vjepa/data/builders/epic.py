@@ -22,8 +22,8 @@ def epic(sources: Sources) -> Annotated:
     """From `EPIC_100_train.csv`, `EPIC_100_validation.csv` and, where it is there, `EPIC_100_test_timestamps.csv`.
 
     One row a narrated action: `start` and `end` in seconds, the label verb and noun, both as columns too, named by
-    `EPIC_100_verb_classes.csv` and `EPIC_100_noun_classes.csv` (by their numbers where those are missing). Videos are
-    `<video_id>.MP4`; the group is the video, as participants are in several splits.
+    `EPIC_100_verb_classes.csv` and `EPIC_100_noun_classes.csv`, or their `_v2` (by numbers where those are missing).
+    Videos are `<video_id>.MP4`; the group is the video, as participants are in several splits.
     """
     names = {kind: _class_names(sources.annotations, kind) for kind in ("verb", "noun")}
     clips: list[AnnotatedClip] = []
@@ -62,7 +62,7 @@ def _files(annotations: Path) -> dict[str, Path]:
 
 
 def _class_names(annotations: Path, kind: str) -> dict[str, str]:
-    file = find_annotation(annotations, (f"EPIC_100_{kind}_classes.csv",))
+    file = find_annotation(annotations, (f"EPIC_100_{kind}_classes_v2.csv", f"EPIC_100_{kind}_classes.csv"))
     return {row["id"]: row["key"] for _, row in read_table(file, ("id", "key"))} if file else {}
 
 

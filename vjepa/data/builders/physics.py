@@ -107,24 +107,24 @@ def grasp(sources: Sources) -> Annotated:
 
 
 def inflevel(sources: Sources) -> Annotated:
-    """From the pair lists `continuity.csv`, `solidity.csv` and `gravity.csv`: `vid1_path`, `vid2_path`, `vid1_label`.
+    """From the pair lists `continuity.csv`, `solidity.csv` and `gravity.csv`.
 
-    These lists come with the published evaluation of V-JEPA; InfLevel's own archive was not seen when this was
-    written. One row a video and pair. The columns `vid1_end_priming_2` and `vid2_end_priming_2`, the last frame of
-    the priming, become a column `end_priming_frame`: in frames, as only the video knows its seconds.
+    Each line names `vid1_path` and `vid2_path` and says by `vid1_label` and `vid2_label` which is possible. These
+    lists come with the published evaluation of V-JEPA; InfLevel's own archive was not seen when this was written.
+    One row a video and pair. The columns `vid1_end_priming_2` and `vid2_end_priming_2`, the last frame of the
+    priming, become a column `end_priming_frame`: in frames, as only the video knows its seconds.
     """
     clips = []
     for topic in INFLEVEL:
         file = need_annotation(sources.annotations, (f"{topic}.csv",))
-        for line, row in read_table(file, ("vid1_path", "vid2_path", "vid1_label")):
-            if row["vid1_label"] not in POSSIBLE:
+        for line, row in read_table(file, ("vid1_path", "vid2_path", "vid1_label", "vid2_label")):
+            labels = (row["vid1_label"], row["vid2_label"])
+            if set(labels) != set(POSSIBLE):
                 raise ManifestError(
                     file,
                     line,
-                    f"vid1_label {row['vid1_label']!r} is neither possible nor impossible. Mend the line",
+                    f"labels {' and '.join(labels)}, not one possible and one impossible. Mend the line",
                 )
-            first = row["vid1_label"]
-            labels = (first, POSSIBLE[first == "impossible"])
             for which, label in zip(("vid1", "vid2"), labels, strict=True):
                 extra = (("property", topic), ("end_priming_frame", row.get(f"{which}_end_priming_2", "")))
                 pair = f"{topic}/{line - 1}"
