@@ -65,17 +65,23 @@ def _names(rows: Rows, base: str) -> list[bytes]:
 def _plainly_written(paths: Texts) -> Bool[ndarray, "n"]:
     """Whether a path is relative, and no part of it begins with a dot or is empty."""
     block = np.frombuffer(paths.block, np.uint8)
-    begins = np.concatenate([[True], block[:-1] == ord("/")]) if len(block) else np.zeros(0, bool)
-    ends = np.zeros(len(block), bool)
     lengths = np.diff(paths.ends, prepend=0)
-    begins[paths.ends[:-1][lengths[1:] > 0]] = True
+    begins = np.zeros(len(block), bool)
+    begins[1:] = block[:-1] == ord("/")
+    begins[(paths.ends - lengths)[lengths > 0]] = True
+    ends = np.zeros(len(block), bool)
     ends[paths.ends[lengths > 0] - 1] = True
-    odd = (
-        (begins & np.isin(block, list(b"/.~"))) | (ends & (block == ord("/"))) | np.isin(block, list(b"\\:"))
-    )
+    odd = (begins & _one_of(b"/.~")[block]) | (ends & (block == ord("/"))) | _one_of(b"\\:")[block]
     plain = lengths > 0
     plain[np.searchsorted(paths.ends, np.flatnonzero(odd), side="right")] = False
     return plain
+
+
+def _one_of(characters: bytes) -> Bool[ndarray, "256"]:
+    """By byte, whether it is one of the given."""
+    found = np.zeros(256, bool)
+    found[list(characters)] = True
+    return found
 
 
 def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int64[ndarray, "n"]:
