@@ -10,11 +10,13 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import Bool, Int64, UInt64
 from numpy import ndarray
 from torch.utils.data import Sampler
 
 from vjepa.data.manifest import Manifest
+from vjepa.data.manifest_rows import Rows, Texts
+from vjepa.data.remote import is_url
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +30,58 @@ class SampleKey(NamedTuple):
 
 def row_identities(manifest: Manifest) -> UInt64[ndarray, "n"]:
     """64 bits that name each row: its path from the manifest's folder on, its start, which copy it is."""
-    seen: Counter[tuple[str, float | None]] = Counter()
-    identities = np.empty(len(manifest), np.uint64)
-    for i, row in enumerate(manifest.rows):
-        path = PurePath(row.path)
-        base = PurePath(manifest.base)
-        name = (path.relative_to(base) if manifest.base and path.is_relative_to(base) else path).as_posix()
-        copy = seen[name, row.start]
-        seen[name, row.start] += 1
-        digest = hashlib.blake2b(f"{name}\n{row.start}\n{copy}".encode(), digest_size=8).digest()
-        identities[i] = int.from_bytes(digest, "little")
+    rows = manifest.rows if isinstance(manifest.rows, Rows) else Rows.of(manifest.rows)
+    names = _names(rows, manifest.base)
+    starts = [None if start != start else start for start in rows.start.tolist()]
+    digests = (_digest(b"%b\n%a\n0" % named) for named in zip(names, starts, strict=True))
+    identities = np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64, len(rows))
+    ordered = np.sort(identities)
+    several = np.isin(identities, ordered[1:][ordered[1:] == ordered[:-1]])
+    copies: Counter[bytes] = Counter()
+    for i in np.flatnonzero(several).tolist():
+        key = b"%b\n%a\n" % (names[i], starts[i])
+        identities[i] = int.from_bytes(_digest(key + b"%d" % copies[key]), "little")
+        copies[key] += 1
     return identities
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.blake2b(key, digest_size=8).digest()
+
+
+def _names(rows: Rows, base: str) -> list[bytes]:
+    """Each row's path below `base`, in POSIX form; paths that are so as they are written are taken at once."""
+    names = list(rows.path.encoded())
+    plain = _plainly_written(rows.path) if rows.base == base else np.zeros(len(rows), bool)
+    for i in np.flatnonzero(~plain).tolist():
+        path = rows.path_of(i)
+        if not is_url(path):
+            below = base and PurePath(path).is_relative_to(base)
+            path = (PurePath(path).relative_to(base) if below else PurePath(path)).as_posix()
+        names[i] = path.encode("utf-8", "surrogateescape")
+    return names
+
+
+def _plainly_written(paths: Texts) -> Bool[ndarray, "n"]:
+    """Whether a path is relative, and no part of it begins with a dot or is empty."""
+    block = np.frombuffer(paths.block, np.uint8)
+    lengths = np.diff(paths.ends, prepend=0)
+    begins = np.zeros(len(block), bool)
+    begins[1:] = block[:-1] == ord("/")
+    begins[(paths.ends - lengths)[lengths > 0]] = True
+    ends = np.zeros(len(block), bool)
+    ends[paths.ends[lengths > 0] - 1] = True
+    odd = (begins & _one_of(b"/.~")[block]) | (ends & (block == ord("/"))) | _one_of(b"\\:")[block]
+    plain = lengths > 0
+    plain[np.searchsorted(paths.ends, np.flatnonzero(odd), side="right")] = False
+    return plain
+
+
+def _one_of(characters: bytes) -> Bool[ndarray, "256"]:
+    """By byte, whether it is one of the given."""
+    found = np.zeros(256, bool)
+    found[list(characters)] = True
+    return found
 
 
 def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int64[ndarray, "n"]:
