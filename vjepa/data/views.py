@@ -99,8 +99,8 @@ class ViewsTransform:
         resized = resize_fixed_point(frames, (self.size * height // short, self.size * width // short))
         longer = 2 if height > width else 3
         step = (resized.shape[longer] - self.size) // (self.num_views - 1)
-        views = [resized.narrow(longer, i * step, self.size) for i in range(self.num_views)]
-        return torch.cat([normalise(view.float(), self.mean, self.std) for view in views], dim=1)
+        video = normalise(resized.float(), self.mean, self.std)
+        return torch.cat([video.narrow(longer, i * step, self.size) for i in range(self.num_views)], dim=1)
 
 
 def view_transform(size: int | tuple[int, int], num_views: int) -> EvalTransform | ViewsTransform:
