@@ -16,7 +16,7 @@ from vjepa.data.loader import Progress, ResumableLoader
 from vjepa.data.manifest import Manifest, ManifestError, read_manifest
 from vjepa.data.order import EpochBatches
 from vjepa.data.sampling import ClipSampler
-from vjepa.data.transforms import ClipTransform, TrainTransform
+from vjepa.data.transforms import ClipTransform, TrainingTransform, TrainTransform
 from vjepa.types import ClipBatch
 from vjepa.worlds import WorldConfig
 
@@ -51,7 +51,7 @@ class VideoDataModule(L.LightningDataModule):
         root: str | None = None,
         world: WorldConfig | None = None,
         sampler: ClipSampler | None = None,
-        transform: TrainTransform | None = None,
+        transform: TrainTransform | TrainingTransform | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
         decoder: str = "pyav",

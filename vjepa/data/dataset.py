@@ -16,7 +16,7 @@ from vjepa.data.cache import FrameCache
 from vjepa.data.decoders.base import DecodeError, decoder_class
 from vjepa.data.manifest import Manifest, ManifestRow
 from vjepa.data.order import SampleKey, row_identities
-from vjepa.data.sampling import ClipSampler, ShortVideoError
+from vjepa.data.sampling import FrameSampler, ShortVideoError
 from vjepa.data.transforms import ClipTransform
 from vjepa.types import ClipBatch, ClipFailure
 
@@ -49,7 +49,7 @@ class VideoClips(Dataset[Sample]):
         self,
         manifest: Manifest,
         *,
-        sampler: ClipSampler,
+        sampler: FrameSampler,
         transform: ClipTransform,
         decoder: str = "pyav",
         seed: int = 0,
