@@ -7,6 +7,7 @@ from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
 from vjepa.data.failures import FailureLedger, TooManyFailures
 from vjepa.data.manifest import Manifest, ManifestError, ManifestRow, read_manifest
 from vjepa.data.order import SampleKey
+from vjepa.data.remote import open_video
 from vjepa.data.sampling import ClipSampler, ShortVideoError, reference_indices
 from vjepa.data.transforms import EvalTransform, TrainTransform
 
@@ -28,6 +29,7 @@ __all__ = [
     "VideoDataModule",
     "collate",
     "decoder_class",
+    "open_video",
     "read_clip",
     "read_manifest",
     "reference_indices",

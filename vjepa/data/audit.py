@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
 from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
+from vjepa.data.remote import open_video
 from vjepa.report import Report
 from vjepa.types import ClipFailure
 
@@ -83,7 +84,7 @@ def check(source: str | Path, *, root: str | Path | None = None, decoder: str = 
     empty: list[ClipFailure] = []
     for path in rows:
         try:
-            with backend.open(path) as video:
+            with open_video(backend, path) as video:
                 sizes[_decode_all(video)] += 1
                 num_frames += video.num_frames
                 seconds += video.num_frames / video.fps if video.fps else 0.0

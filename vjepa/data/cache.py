@@ -13,6 +13,7 @@ from jaxtyping import Float64, UInt8
 from torch import Tensor
 
 from vjepa.data.decoders.base import DecodeError, Decoder
+from vjepa.data.remote import open_video
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def cache_for(
 
 def _shape(path: str, decoder: type[Decoder]) -> tuple[int, int, int, int] | None:
     try:
-        with decoder.open(path) as video:
+        with open_video(decoder, path) as video:
             _, channels, height, width = video.frames_at([0]).shape
             return video.num_frames, channels, height, width
     except DecodeError:

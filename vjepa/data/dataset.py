@@ -16,6 +16,7 @@ from vjepa.data.cache import FrameCache
 from vjepa.data.decoders.base import DecodeError, decoder_class
 from vjepa.data.manifest import Manifest, ManifestRow
 from vjepa.data.order import SampleKey, row_identities
+from vjepa.data.remote import Fetch, fetch_video, open_video
 from vjepa.data.sampling import ClipSampler, ShortVideoError
 from vjepa.data.transforms import ClipTransform
 from vjepa.types import ClipBatch, ClipFailure
@@ -43,6 +44,7 @@ class VideoClips(Dataset[Sample]):
         decoder: "pyav", "decord", or the class path of a `Decoder`.
         seed: of all random choices.
         cache: keeps decoded videos in memory.
+        fetch: gives the bytes of videos that are no file of this machine.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class VideoClips(Dataset[Sample]):
         decoder: str = "pyav",
         seed: int = 0,
         cache: FrameCache | None = None,
+        fetch: Fetch = fetch_video,
     ) -> None:
         self.manifest = manifest
         self.sampler = sampler
@@ -62,6 +65,7 @@ class VideoClips(Dataset[Sample]):
         self.identities = row_identities(manifest)
         self._decoder = decoder_class(decoder)
         self._cache = cache
+        self._fetch = fetch
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -81,7 +85,7 @@ class VideoClips(Dataset[Sample]):
     def _frames(self, row: ManifestRow, generator: np.random.Generator) -> UInt8[Tensor, "t 3 h w"]:
         if self._cache is not None and (kept := self._cache.find(row.path)) is not None:
             return kept[1][self._choose(row, kept[0].numpy(), generator)]
-        with self._decoder.open(row.path) as video:
+        with open_video(self._decoder, row.path, fetch=self._fetch) as video:
             chosen = self._choose(row, video.timestamps, generator)
             if self._cache is not None and self._cache.keep(row.path, video):
                 kept = self._cache.find(row.path)

@@ -15,6 +15,7 @@ from numpy import ndarray
 from torch.utils.data import Sampler
 
 from vjepa.data.manifest import Manifest
+from vjepa.data.remote import member_of
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +32,20 @@ def row_identities(manifest: Manifest) -> UInt64[ndarray, "n"]:
     seen: Counter[tuple[str, float | None]] = Counter()
     identities = np.empty(len(manifest), np.uint64)
     for i, row in enumerate(manifest.rows):
-        path = PurePath(row.path)
-        base = PurePath(manifest.base)
-        name = (path.relative_to(base) if manifest.base and path.is_relative_to(base) else path).as_posix()
+        name = _name_in(row.path, manifest.base)
         copy = seen[name, row.start]
         seen[name, row.start] += 1
         digest = hashlib.blake2b(f"{name}\n{row.start}\n{copy}".encode(), digest_size=8).digest()
         identities[i] = int.from_bytes(digest, "little")
     return identities
+
+
+def _name_in(path: str, base: str) -> str:
+    """The path from the manifest's folder on; a member of a shard has the name it had before it was put there."""
+    if (member := member_of(path)) is not None:
+        return member.name
+    inside = bool(base) and PurePath(path).is_relative_to(base)
+    return (PurePath(path).relative_to(base) if inside else PurePath(path)).as_posix()
 
 
 def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int64[ndarray, "n"]:

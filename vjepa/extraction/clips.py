@@ -11,7 +11,15 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vjepa.data import ClipSampler, DecodeError, EvalTransform, Manifest, ShortVideoError, decoder_class
+from vjepa.data import (
+    ClipSampler,
+    DecodeError,
+    EvalTransform,
+    Manifest,
+    ShortVideoError,
+    decoder_class,
+    open_video,
+)
 from vjepa.types import ClipFailure
 
 
@@ -58,7 +66,7 @@ class TimedClips(Dataset[TimedClip]):
     def __getitem__(self, index: int) -> TimedClip:
         row = self.manifest.rows[index]
         try:
-            with self._decoder.open(row.path) as video:
+            with open_video(self._decoder, row.path) as video:
                 shown = video.timestamps
                 chosen = self.sampler.sample(shown, np.random.default_rng(0), row.start, row.end)
                 frames = video.frames_at(chosen.tolist())
