@@ -15,7 +15,9 @@ from vjepa.data.failures import FIRST_BATCHES, FailureLedger
 from vjepa.data.loader import Progress, ResumableLoader
 from vjepa.data.manifest import Manifest, ManifestError, read_manifest
 from vjepa.data.order import EpochBatches
+from vjepa.data.remote import Fetch, fetch_video
 from vjepa.data.sampling import ClipSampler
+from vjepa.data.shard_order import BlockReader, ShardOrder, ShardPlaces, Streamed
 from vjepa.data.transforms import ClipTransform, TrainTransform
 from vjepa.types import ClipBatch
 from vjepa.worlds import WorldConfig
@@ -29,7 +31,8 @@ class VideoDataModule(L.LightningDataModule):
     """Clips of videos for pre-training, shuffled by seed, epoch and row, so that a run resumes in mid-epoch.
 
     Args:
-        train: manifest, folder of class folders, folder of videos, or one video to train on.
+        train: manifest, folder of class folders, folder of videos, one video, or shards to train on; shards as a
+            mapping with the key `source` are read as streams.
         val: the same for validation.
         root: folder that relative paths in the manifests start from (default: each manifest's own).
         world: generate these videos, instead of `train` and `val`.
@@ -46,7 +49,7 @@ class VideoDataModule(L.LightningDataModule):
     def __init__(
         self,
         *,
-        train: str | None = None,
+        train: str | Streamed | None = None,
         val: str | None = None,
         root: str | None = None,
         world: WorldConfig | None = None,
@@ -68,7 +71,9 @@ class VideoDataModule(L.LightningDataModule):
                 f"cache_bytes {cache_bytes}: the first must be at least 1, the others at least 0."
             )
         decoder_class(decoder)  # an unknown name is refused here, not when the first clip is due
-        self.sources: dict[str, str | None] = {"train": train, "val": val}
+        self.stream = train if isinstance(train, Streamed) else None
+        source = train.source if isinstance(train, Streamed) else train
+        self.sources: dict[str, str | None] = {"train": source, "val": val}
         self.root = root
         self.world = world
         self.sampler = sampler or ClipSampler()
@@ -126,6 +131,7 @@ class VideoDataModule(L.LightningDataModule):
         *,
         transform: ClipTransform | None = None,
         position: Literal["random", "centre", "start"] = "centre",
+        fetch: Fetch = fetch_video,
     ) -> VideoClips:
         """The clips of a split, by row number.
 
@@ -133,6 +139,7 @@ class VideoDataModule(L.LightningDataModule):
             split: "train" or "val".
             transform: from frames to network input (default: the largest central view, no chance).
             position: where in its video a clip lies.
+            fetch: gives the bytes of videos that are no file of this machine.
         """
         return VideoClips(
             self.manifest(split),
@@ -141,11 +148,13 @@ class VideoDataModule(L.LightningDataModule):
             decoder=self.decoder,
             seed=self.seed,
             cache=self._cache(split),
+            fetch=fetch,
         )
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled training clips; takes up in mid-epoch."""
-        clips = self.clips("train", transform=self.transform, position=self.sampler.position)
+        order, fetch = self._streaming()
+        clips = self.clips("train", transform=self.transform, position=self.sampler.position, fetch=fetch)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = EpochBatches(
             identities=clips.identities,
@@ -153,6 +162,7 @@ class VideoDataModule(L.LightningDataModule):
             seed=self.seed,
             rank=rank,
             world_size=world_size,
+            order=order,
         )
         self.ledger.first_batches = min(FIRST_BATCHES, len(batches))
         self._train_loader = ResumableLoader(
@@ -182,6 +192,14 @@ class VideoDataModule(L.LightningDataModule):
         """Let the worker processes end."""
         if self._train_loader is not None:
             self._train_loader.close()
+
+    def _streaming(self) -> tuple[ShardOrder | None, Fetch]:
+        """The order of shards and the reader of their blocks, where they are to be read as streams."""
+        if self.stream is None:
+            return None, fetch_video
+        places, room = ShardPlaces(self.manifest("train")), self.stream.buffer_bytes
+        order = ShardOrder(places, seed=self.seed, num_workers=self.num_workers, buffer_bytes=room)
+        return order, BlockReader(places, buffer_bytes=room)
 
     def _loading(self) -> dict[str, Any]:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

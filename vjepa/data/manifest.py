@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from vjepa.data.remote import is_url, member_of
+
 log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .ts .3gp .gif".split())
@@ -94,7 +96,8 @@ def read_manifest(
 
     Args:
         source: a CSV file with a header, a JSONL file, a headerless `path label` file (Meta's), a folder of
-            class folders, a flat folder of videos, or one video.
+            class folders, a flat folder of videos, one video, or WebDataset shards: a folder or URL of them,
+            their `shards.json`, or `name-{000000..000009}.tar`.
         root: folder that relative paths in a manifest file start from (default: the manifest's own folder).
         label_column: column that holds the label, by name or by integer.
         split: keep only the rows whose column `split` says so.
@@ -104,8 +107,16 @@ def read_manifest(
     Raises:
         ManifestError: naming file and line.
     """
+    from vjepa.data.shard_reader import KIND, shard_set  # it makes rows and errors of this module
+
+    shards = shard_set(source)
     source = Path(source).expanduser()
-    if source.is_dir():
+    if shards is not None:
+        cells = zip(*shards.columns.values(), strict=True)
+        entries = [_Entry(dict(zip(shards.columns, row, strict=True)), 0) for row in cells]
+        kind, columns = KIND, tuple(shards.columns)
+        label_names = tuple(label_names) or shards.label_names
+    elif source.is_dir():
         kind, columns, entries = _read_folder(source)
     elif not source.exists():
         raise ManifestError(
@@ -253,7 +264,7 @@ def _row(source: Path, base: Path, entry: _Entry, label_column: str, ids: dict[s
     if not fields["path"]:
         raise ManifestError(source, line, "the path is empty. Give each row a video file")
     path = base / Path(fields["path"]).expanduser()
-    if not path.is_file():
+    if not (is_url(fields["path"]) or member_of(fields["path"]) or path.is_file()):
         raise ManifestError(
             source,
             line,
@@ -264,7 +275,7 @@ def _row(source: Path, base: Path, entry: _Entry, label_column: str, ids: dict[s
     if start is not None and end is not None and end <= start:
         raise ManifestError(source, line, f"end {end:g} is not after start {start:g}. Give both in seconds")
     return ManifestRow(
-        path=str(path),
+        path=fields["path"] if is_url(fields["path"]) or member_of(fields["path"]) else str(path),
         label=_label_id(source, line, fields.get(label_column, ""), ids),
         start=start,
         end=end,

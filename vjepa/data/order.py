@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ def row_identities(manifest: Manifest) -> UInt64[ndarray, "n"]:
     seen: Counter[tuple[str, float | None]] = Counter()
     identities = np.empty(len(manifest), np.uint64)
     for i, row in enumerate(manifest.rows):
-        name = _name_in(row.path, manifest.base)
+        name = name_in(row.path, manifest.base)
         copy = seen[name, row.start]
         seen[name, row.start] += 1
         digest = hashlib.blake2b(f"{name}\n{row.start}\n{copy}".encode(), digest_size=8).digest()
@@ -40,7 +40,7 @@ def row_identities(manifest: Manifest) -> UInt64[ndarray, "n"]:
     return identities
 
 
-def _name_in(path: str, base: str) -> str:
+def name_in(path: str, base: str) -> str:
     """The path from the manifest's folder on; a member of a shard has the name it had before it was put there."""
     if (member := member_of(path)) is not None:
         return member.name
@@ -63,10 +63,10 @@ def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int6
     [4, 1, 0, 3, 2]
     """
     salt = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
-    return np.argsort(_splitmix64(identities ^ salt), kind="stable").astype(np.int64)
+    return np.argsort(mixed(identities ^ salt), kind="stable").astype(np.int64)
 
 
-def _splitmix64(x: UInt64[ndarray, "n"]) -> UInt64[ndarray, "n"]:
+def mixed(x: UInt64[ndarray, "n"]) -> UInt64[ndarray, "n"]:
     """The finaliser of SplitMix64 (Steele et al. 2014): a bijection that mixes every bit into every other."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -82,6 +82,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         seed: of the order.
         rank: which rank this is.
         world_size: how many ranks there are; they share each epoch's order, every world_size-th clip each.
+        order: of an epoch's rows, given the epoch, the batch size and the number of ranks; by identity if not given.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        order: Callable[..., Int64[ndarray, "n"]] | None = None,
     ) -> None:
         if len(identities) < world_size:
             raise ValueError(
@@ -107,6 +109,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self._seed = seed
         self._rank = rank
         self._world_size = world_size
+        self._order = order
         self.epoch = 0
         self.start = 0
 
@@ -121,7 +124,11 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch, start = self.epoch, self.start
-        order = epoch_order(self._identities, self._seed, epoch)
+        if self._order is None:
+            order = epoch_order(self._identities, self._seed, epoch)
+        else:
+            batch_size = self.global_batch // self._world_size
+            order = self._order(epoch, batch_size=batch_size, world_size=self._world_size)
         for batch in range(start, len(self)):
             rows = order[batch * self.global_batch : (batch + 1) * self.global_batch]
             yield [SampleKey(epoch, int(i)) for i in rows[self._rank :: self._world_size]]

@@ -132,7 +132,7 @@ def _fetch_url(url: str, start: int | None, end: int | None) -> bytes:
             return bytes(fs.cat_file(path, start=start, end=end, **limit))
         except (FileNotFoundError, PermissionError, IsADirectoryError) as e:
             raise DecodeError(url, f"cannot be fetched: {_cause(e)}") from e
-        except (OSError, *_network_errors()) as e:
+        except (OSError, *_network_errors()) as e:  # type: ignore[misc]  # mypy does not see into the tuple
             if attempt == TRIES:
                 raise DecodeError(url, f"cannot be fetched in {TRIES} tries: {_cause(e)}") from e
             log.info("%s: %s; try %d of %d follows", url, _cause(e), attempt + 1, TRIES)
@@ -140,7 +140,7 @@ def _fetch_url(url: str, start: int | None, end: int | None) -> bytes:
     raise AssertionError("the last try returns or raises")
 
 
-def _network_errors() -> tuple[type[BaseException], ...]:
+def _network_errors() -> tuple[type[Exception], ...]:
     """Those of the installed packages that are in use: an error of a package not imported cannot be raised."""
     loaded = [(sys.modules.get(module), name) for module, name in NETWORK_ERRORS]
     return tuple(getattr(module, name) for module, name in loaded if module is not None)
