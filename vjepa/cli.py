@@ -85,12 +85,6 @@ VERBS = {
         "vjepa data shard data/train.csv --out data/shards",
         positional="source",
     ),
-    "data shard": Verb(
-        "write the videos of a manifest as WebDataset tar shards",
-        "vjepa.data.shard_command:shard_command",
-        "vjepa data shard data/train.csv --out data/shards",
-        positional="source",
-    ),
     "data world": Verb(
         "generate labelled videos of a small physical world",
         "vjepa.worlds.commands:world_command",

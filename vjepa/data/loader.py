@@ -63,23 +63,34 @@ class ResumableLoader:
         """Let the worker processes end."""
         self._loader = None
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Epoch, and batches of it that were trained on."""
         batch = self._batches.start
         if self._batches.epoch == self._running_epoch:
             batch = min(self._given, self._progress().batch)
-        return {"epoch": self._batches.epoch, "batch": batch, "global_batch": self._batches.global_batch}
+        return {
+            "epoch": self._batches.epoch,
+            "batch": batch,
+            "global_batch": self._batches.global_batch,
+            "arrangement": self._batches.arrangement,
+        }
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved position.
 
         Raises:
-            ValueError: if the batch on all devices together has another size now.
+            ValueError: if the batch on all devices together has another size now, or shards another order.
         """
         if state["global_batch"] != self._batches.global_batch:
             raise ValueError(
                 f"the checkpoint was saved at batch {state['batch']} of an epoch, {state['global_batch']} "
                 f"clips a batch on all devices together; now they are {self._batches.global_batch}. "
                 f"Set --data.batch_size to {state['global_batch']} divided by the number of devices."
+            )
+        if state.get("arrangement", "") != self._batches.arrangement:
+            raise ValueError(
+                f"the checkpoint was saved at batch {state['batch']} of an epoch in the order "
+                f"'{state.get('arrangement') or 'of files'}'; now it is '{self._batches.arrangement or 'of files'}'. "
+                "Set --data.train, --data.num_workers and the number of devices as they were."
             )
         self._batches.epoch, self._batches.start = state["epoch"], state["batch"]

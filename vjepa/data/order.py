@@ -10,12 +10,13 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import Bool, Int64, UInt64
 from numpy import ndarray
 from torch.utils.data import Sampler
 
 from vjepa.data.manifest import Manifest
-from vjepa.data.remote import member_of
+from vjepa.data.manifest_rows import Rows, Texts
+from vjepa.data.remote import is_url, member_of
 
 log = logging.getLogger(__name__)
 
@@ -29,23 +30,60 @@ class SampleKey(NamedTuple):
 
 def row_identities(manifest: Manifest) -> UInt64[ndarray, "n"]:
     """64 bits that name each row: its path from the manifest's folder on, its start, which copy it is."""
-    seen: Counter[tuple[str, float | None]] = Counter()
-    identities = np.empty(len(manifest), np.uint64)
-    for i, row in enumerate(manifest.rows):
-        name = name_in(row.path, manifest.base)
-        copy = seen[name, row.start]
-        seen[name, row.start] += 1
-        digest = hashlib.blake2b(f"{name}\n{row.start}\n{copy}".encode(), digest_size=8).digest()
-        identities[i] = int.from_bytes(digest, "little")
+    rows = manifest.rows if isinstance(manifest.rows, Rows) else Rows.of(manifest.rows)
+    names = _names(rows, manifest.base)
+    if np.isnan(rows.start).all():
+        keys = [name + b"\nNone\n" for name in names]
+    else:
+        starts = ("None" if start != start else str(start) for start in rows.start.tolist())
+        keys = [name + f"\n{start}\n".encode() for name, start in zip(names, starts, strict=True)]
+    identities = np.frombuffer(b"".join([_digest(key + b"0") for key in keys]), "<u8").astype(np.uint64)
+    ordered = np.sort(identities)
+    several = np.isin(identities, ordered[1:][ordered[1:] == ordered[:-1]])
+    copies: Counter[bytes] = Counter()
+    for i in np.flatnonzero(several).tolist():
+        identities[i] = int.from_bytes(_digest(keys[i] + b"%d" % copies[keys[i]]), "little")
+        copies[keys[i]] += 1
     return identities
 
 
+def _digest(key: bytes) -> bytes:
+    return hashlib.blake2b(key, digest_size=8).digest()
+
+
+def _names(rows: Rows, base: str) -> list[bytes]:
+    """Each row's path below `base`, in POSIX form; paths that are so as they are written are taken at once."""
+    names = list(rows.path.encoded())
+    plain = _plainly_written(rows.path) if rows.base == base else np.zeros(len(rows), bool)
+    for i in np.flatnonzero(~plain).tolist():
+        names[i] = name_in(rows.path_of(i), base).encode("utf-8", "surrogateescape")
+    return names
+
+
 def name_in(path: str, base: str) -> str:
-    """The path from the manifest's folder on; a member of a shard has the name it had before it was put there."""
+    """A path from the manifest's folder on; a member of a shard has the name it had before it was put there."""
     if (member := member_of(path)) is not None:
         return member.name
-    inside = bool(base) and PurePath(path).is_relative_to(base)
-    return (PurePath(path).relative_to(base) if inside else PurePath(path)).as_posix()
+    if is_url(path):
+        return path.removeprefix(f"{base}/") if base else path
+    below = base and PurePath(path).is_relative_to(base)
+    return (PurePath(path).relative_to(base) if below else PurePath(path)).as_posix()
+
+
+def _plainly_written(paths: Texts) -> Bool[ndarray, "n"]:
+    """Whether a path is relative, and no part of it begins with a dot or is empty."""
+    block = np.frombuffer(paths.block, np.uint8)
+    begins = np.concatenate([[True], block[:-1] == ord("/")]) if len(block) else np.zeros(0, bool)
+    ends = np.zeros(len(block), bool)
+    lengths = np.diff(paths.ends, prepend=0)
+    begins[paths.ends[:-1][lengths[1:] > 0]] = True
+    ends[paths.ends[lengths > 0] - 1] = True
+    odd = (
+        (begins & np.isin(block, list(b"/.~"))) | (ends & (block == ord("/"))) | np.isin(block, list(b"\\:"))
+    )
+    plain = lengths > 0
+    plain[np.searchsorted(paths.ends, np.flatnonzero(odd), side="right")] = False
+    return plain
 
 
 def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int64[ndarray, "n"]:
@@ -82,7 +120,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
         seed: of the order.
         rank: which rank this is.
         world_size: how many ranks there are; they share each epoch's order, every world_size-th clip each.
-        order: of an epoch's rows, given the epoch, the batch size and the number of ranks; by identity if not given.
+        order: of an epoch's rows, given the epoch, the batch size and the number of ranks; its `str` names what else
+            it depends on. By identity if not given.
     """
 
     def __init__(
@@ -110,6 +149,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self._rank = rank
         self._world_size = world_size
         self._order = order
+        # what an order depends on beside seed, epoch and batch: a saved position means nothing in another one
+        self.arrangement = "" if order is None else f"{order} on {world_size} devices"
         self.epoch = 0
         self.start = 0
 

@@ -85,6 +85,9 @@ class ShardOrder:
         self.num_lanes = max(num_workers, 1)
         self._buffer_bytes = buffer_bytes
 
+    def __str__(self) -> str:
+        return f"of shards, {self.num_lanes} workers, {self._buffer_bytes} bytes"
+
     def __call__(self, epoch: int, *, batch_size: int, world_size: int) -> Int64[ndarray, "n"]:
         """Row numbers of whole batches; batch by batch, `batch_size` times a row of each rank.
 

@@ -15,22 +15,23 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from vjepa.data.decoders.base import DecodeError
-from vjepa.data.manifest import VIDEO_SUFFIXES, ManifestError
+from vjepa.data.manifest_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from vjepa.data.manifest_readers import Table
+from vjepa.data.manifest_rows import ManifestError
 from vjepa.data.remote import Member, filesystem, is_url
-from vjepa.data.shards import INDEX, PLAIN, Shard, columns_of, missing_shards, read_index
+from vjepa.data.shards import COLUMNS, INDEX, PLAIN, Shard, columns_of, missing_shards, read_index
 
 log = logging.getLogger(__name__)
 
 KIND = "WebDataset shards"
 COMPRESSED = re.compile(r".+\.(tgz|tar\.(gz|bz2|xz|zst))")
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp".split())
 
 
 class ShardSet(NamedTuple):
-    """The clips of a set of shards, by column, each cell as text; and the names of the labels, if they are fixed."""
+    """The clips of a set of shards, as a manifest file would have them; the names of the labels, if they are fixed."""
 
-    columns: dict[str, list[str]]
+    table: Table
     label_names: tuple[str, ...]
 
 
@@ -130,17 +131,19 @@ def _from_index(index: str, wanted: list[str]) -> ShardSet:
         )
     names = tuple(about["label_names"])
     texts = [_texts(_below(folder, shard.name), shard, names) for shard in shards if len(shard)]
-    return ShardSet(_joined(texts), names)
+    return ShardSet(Table.listed(KIND, _joined(texts)), names)
 
 
 def _from_tars(tars: list[str]) -> ShardSet:
     shards = [(tar, scanned(tar)) for tar in tars]
-    return ShardSet(_joined([_texts(tar, shard, ()) for tar, shard in shards if len(shard)]), ())
+    texts = [_texts(tar, shard, ()) for tar, shard in shards]
+    return ShardSet(Table.listed(KIND, _joined(texts)), ())
 
 
 def _texts(tar: str, shard: Shard, names: tuple[str, ...]) -> dict[str, list[str]]:
     """A shard's columns as a manifest file would have them."""
     columns = shard.columns
+    tar = tar if is_url(tar) else str(Path(tar).absolute())  # else it would start from the manifest's folder
     places = zip(columns["offset"], columns["size"], columns["path"], strict=True)
     texts = {"path": [Member(tar, *place).path for place in places]}
     for name in columns.keys() - {"path", "offset", "size"}:
@@ -242,5 +245,5 @@ def _rows(sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
         place["path"] = about["path"]
     for fields in (about, *about.get("more", ())):
         label = fields.get("label_name", fields.get("label", sample.get("cls", b"").decode().strip()))
-        row = {name: fields.get(name, getattr(PLAIN, name)) for name in ("start", "end", "group", "weight")}
+        row = {name: fields.get(name, getattr(PLAIN, name)) for name in COLUMNS[1:]}
         yield place | row | {"label": str(label) if isinstance(label, (str, int)) else ""}

@@ -23,7 +23,7 @@ from vjepa.data.remote import fetch, fetch_video, filesystem, is_url, member_of,
 INDEX = "shards.json"
 FORMAT = "vjepa-shards-1"
 BLOCK = tarfile.BLOCKSIZE  # a header takes one: names are short, so none is extended
-COLUMNS = ("label", "start", "end", "group", "weight")
+COLUMNS = ("label", "start", "end", "group", "weight", "pair")
 PLAIN = ManifestRow("")  # what a row without these columns has
 
 
@@ -216,6 +216,7 @@ def _fields(row: ManifestRow, label_names: tuple[str, ...]) -> dict[str, Any]:
         "end": row.end,
         "group": row.group,
         "weight": row.weight,
+        "pair": row.pair,
     }
 
 
