@@ -72,6 +72,7 @@ def serving(folder: Path, *, ranged: bool = True) -> Iterator[Served]:
     handler = partial(RangedHandler, served=served, ranged=ranged, directory=str(folder))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # clients that end without a word
     served.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

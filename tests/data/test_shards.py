@@ -1,3 +1,4 @@
+import gc
 import io
 import json
 import shutil
@@ -56,6 +57,7 @@ def test_the_shards_are_the_manifest(files, shards):
     assert len(list(shards.glob("*.tar"))) == 4 and not list(shards.glob("*.tar.json"))
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file")  # it leaves its last file to the garbage collector
 def test_the_plain_webdataset_package_reads_them(files, shards):
     import webdataset
 
@@ -65,6 +67,7 @@ def test_the_plain_webdataset_package_reads_them(files, shards):
     for sample in samples:
         assert (files.parent / sample["json"]["path"]).read_bytes() == sample["mp4"]
         assert sample["json"]["label_name"] == ("left", "right")[sample["json"]["label"]]
+    gc.collect()
 
 
 def test_all_columns_and_several_parts_of_one_file_are_kept(tmp_path):
@@ -141,7 +144,11 @@ def test_it_goes_on_where_it_was_stopped(files, shards, tmp_path):
 def test_shards_in_a_memory_file_system(files, shards):
     report = shard_command(source=str(files), out="memory://sets/a/", clips_per_shard=3)
     assert report.figures["index"] == "memory://sets/a/shards.json"
-    for source in ("memory://sets/a", "memory://sets/a/shards.json", "memory://sets/a/clips-{000000..000003}.tar"):
+    for source in (
+        "memory://sets/a",
+        "memory://sets/a/shards.json",
+        "memory://sets/a/clips-{000000..000003}.tar",
+    ):
         assert known(source) == known(files)
     assert fetch_video(read_manifest("memory://sets/a").rows[0].path) == fetch_video(
         read_manifest(shards).rows[0].path
@@ -171,12 +178,16 @@ def test_what_is_missing_or_no_set_is_named(shards, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(shards, copy)
     (copy / "clips-000001.tar").write_bytes(b"")
-    with pytest.raises(ManifestError, match=r"1 shards are missing or cut off: clips-000001.tar. Copy the whole"):
+    with pytest.raises(
+        ManifestError, match=r"1 shards are missing or cut off: clips-000001.tar. Copy the whole"
+    ):
         read_manifest(copy)
     shutil.copy(shards / "clips-000001.tar", copy)  # the advice
     assert len(read_manifest(copy)) == NUM_CLIPS
     (copy / "shards.json").write_text('{"format": "else"}')
-    with pytest.raises(ManifestError, match="is no index of shards .format 'else'.. Make one with `vjepa data"):
+    with pytest.raises(
+        ManifestError, match="is no index of shards .format 'else'.. Make one with `vjepa data"
+    ):
         read_manifest(copy)
     with pytest.raises(ManifestError, match="compressed, so no clip can be reached.*Unpack it"):
         read_manifest(tmp_path / "a.tar.gz")
@@ -235,9 +246,7 @@ def test_shards_of_others(foreign, files, where, monkeypatch):
         assert names[0] == "a/0.mp4" and names[3] == "e.mp4"
         # scanned once, then kept
         monkeypatch.setattr("vjepa.data.shard_reader.scan", None)
-        assert read_manifest(source).rows[:] == manifest.rows[:] or list(read_manifest(source).rows) == list(
-            manifest.rows
-        )
+        assert list(read_manifest(source).rows) == list(manifest.rows)
 
 
 def test_a_changed_tar_is_scanned_anew_and_one_without_video_is_refused(foreign, tmp_path):
@@ -254,15 +263,18 @@ def test_a_manifest_behind_a_url(files):
     memory = fsspec.filesystem("memory")
     memory.put(str(files.parent), "/videos", recursive=True)
     assert known("memory://videos/train.csv") == known(files)
-    assert known("memory://videos/train.csv").keys() == known(files).keys()
     with serving(files.parent) as served:
         assert known(f"{served.url}/train.csv") == known(files)
-        assert known(f"{served.url}/train/clip_000.mp4") == {
-            key: ("", None, None, "", 1.0, "") for key in known(f"{served.url}/train/clip_000.mp4")
-        }
-        with pytest.raises(ManifestError, match=r"gone.csv: cannot be fetched: there is no such file. Give a"):
+        assert len(read_manifest(f"{served.url}/train/clip_000.mp4")) == 1
+        with pytest.raises(
+            ManifestError, match=r"gone.csv: cannot be fetched: there is no such file. Give a"
+        ):
             read_manifest(f"{served.url}/gone.csv")
     memory.pipe_file("/videos/bad.csv", b"path,start\na.mp4,soon\n")
     with pytest.raises(ManifestError, match=r"^memory://videos/bad.csv:2: start 'soon' is not a number"):
         read_manifest("memory://videos/bad.csv")
-    assert read_manifest("memory://videos/train.csv", root="s3://bucket").rows[0].path.startswith("s3://bucket/train/")
+    assert (
+        read_manifest("memory://videos/train.csv", root="s3://bucket")
+        .rows[0]
+        .path.startswith("s3://bucket/train/")
+    )

@@ -16,6 +16,7 @@ from vjepa.data.order import mixed, row_identities
 from vjepa.data.remote import fetch, member_of
 
 BLOCKS = 8  # requests that fill a buffer
+STREAM = 1  # tells its random numbers from those of other orders of the same seed and epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,8 @@ def _hash(text: str) -> int:
 class ShardOrder:
     """Rows in the order of an epoch, such that each worker of each rank reads shards from their front to their end.
 
-    The shards are shuffled and their clips laid end to end; each rank, and each worker of it, takes an equal run of
-    them, and mixes it within its buffer. A function of seed, epoch, ranks, workers and buffer size.
+    The shards are shuffled and their clips laid end to end in a ring; each rank, and each worker of it, takes an equal
+    run of the ring, and mixes it within its buffer. A function of seed, epoch, ranks, workers and buffer size.
 
     Args:
         places: where the rows lie.
@@ -94,9 +95,13 @@ class ShardOrder:
         Batch b is read by worker b % workers (`DataLoader` deals them so), hence is of that worker's run.
         """
         places = self._places
-        salt = np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0]
+        # not the salt of `epoch_order`: `vjepa data shard` has dealt out the clips by that one
+        salt, turn = np.random.SeedSequence([self._seed, epoch, STREAM]).generate_state(2, np.uint64)
         rank_of_shard = np.argsort(np.argsort(mixed(places.keys ^ salt), kind="stable"))
         row = np.lexsort((places.offset, rank_of_shard[places.shard]))
+        row = np.roll(
+            row, int(turn % np.uint64(len(row)))
+        )  # else the front of a shard would come early each epoch
         chance = mixed(places.identities ^ salt)
         num_batches = len(row) // (batch_size * world_size)
         order = np.empty((num_batches, batch_size, world_size), np.int64)

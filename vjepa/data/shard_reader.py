@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from vjepa.data.decoders.base import DecodeError
 from vjepa.data.manifest_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from vjepa.data.manifest_readers import Table
+from vjepa.data.manifest_readers import PARQUET_SUFFIXES, Table
 from vjepa.data.manifest_rows import ManifestError
 from vjepa.data.remote import Member, filesystem, is_url
 from vjepa.data.shards import COLUMNS, INDEX, PLAIN, Shard, columns_of, missing_shards, read_index
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 KIND = "WebDataset shards"
 COMPRESSED = re.compile(r".+\.(tgz|tar\.(gz|bz2|xz|zst))")
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+# a URL that ends so is one file; any other may be a folder of shards
+FILES = VIDEO_SUFFIXES | IMAGE_SUFFIXES | PARQUET_SUFFIXES | {".csv", ".tsv", ".txt", ".jsonl", ".ndjson"}
 
 
 class ShardSet(NamedTuple):
@@ -82,7 +84,7 @@ def _find(source: str) -> tuple[str | None, list[str]]:
         beside = _below(_folder_of(source), INDEX)
         return (beside if _exists(beside) else None), tars
     if is_url(source):
-        if PurePosixPath(source).suffix:
+        if PurePosixPath(source).suffix.lower() in FILES:
             return None, []
         index = _below(source, INDEX)
         return (index, []) if _exists(index) else (None, _listed(source))

@@ -1,0 +1,174 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.servers import serving
+from tests.videos import write_manifest
+from vjepa.data import ClipSampler, ManifestError, TrainTransform, VideoDataModule, read_manifest
+from vjepa.data.order import EpochBatches, row_identities
+from vjepa.data.remote import fetch_video
+from vjepa.data.shard_command import shard_command
+from vjepa.data.shard_order import BlockReader, ShardOrder, ShardPlaces, Streamed
+
+NUM_CLIPS, PER_SHARD = 40, 10
+ROOM = 20_000  # about ten clips, so blocks hold one or two
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("streamed")
+    manifest = write_manifest(folder, NUM_CLIPS, num_frames=4, height=16, width=16)
+    shard_command(source=str(manifest), out=str(folder / "shards"), clips_per_shard=PER_SHARD)
+    return folder / "shards"
+
+
+@pytest.fixture(scope="module")
+def places(shards) -> ShardPlaces:
+    return ShardPlaces(read_manifest(shards))
+
+
+def order_of(places, *, seed=0, num_workers=2, buffer_bytes=ROOM, epoch=0, batch_size=3, world_size=2):
+    order = ShardOrder(places, seed=seed, num_workers=num_workers, buffer_bytes=buffer_bytes)
+    return order(epoch, batch_size=batch_size, world_size=world_size)
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch(places):
+    order = order_of(places)
+    assert len(order) == len(set(order.tolist())) == 36  # six batches of three on each of two ranks
+    assert order.tolist() == order_of(places).tolist()
+    for other in ({"seed": 1}, {"epoch": 1}, {"num_workers": 1}, {"buffer_bytes": 5_000}):
+        assert order.tolist() != order_of(places, **other).tolist()
+
+
+def test_each_worker_of_each_rank_has_a_run_of_shards(places):
+    order = order_of(places).reshape(6, 3, 2)
+    shard = places.shard
+    runs = [order[lane::2, :, rank].ravel() for rank in range(2) for lane in range(2)]
+    assert all(len(set(shard[run].tolist())) <= 2 for run in runs)  # nine clips, ten in a shard
+    window = [run[np.argsort(places.offset[run])] for run in runs]
+    assert any(run.tolist() != ordered.tolist() for run, ordered in zip(runs, window, strict=True))  # mixed
+
+
+def test_clips_are_mixed_within_the_buffer_only(places):
+    tiny = order_of(places, buffer_bytes=1, world_size=1, num_workers=1)
+    begins = np.flatnonzero(np.diff(places.shard[tiny])) + 1
+    for run in np.split(tiny, begins):
+        assert (np.diff(places.offset[run]) > 0).all()  # nothing is mixed: from the front to the end
+    assert 3 <= len(begins) <= 4  # the first shard may come in two parts, first and last
+    whole = order_of(places, buffer_bytes=10**9, world_size=1, num_workers=1)
+    assert len(np.flatnonzero(np.diff(places.shard[whole]))) > 15
+
+
+def test_epochs_differ_in_shards_and_each_clip_comes_everywhere(places):
+    seen = np.array([np.argsort(order_of(places, epoch=e, world_size=1, batch_size=4)) for e in range(400)])
+    assert (abs(seen.mean(0) - (NUM_CLIPS - 1) / 2) < 3).all()
+
+
+def test_two_ranks_share_no_clip(places):
+    def keys(rank):
+        order = ShardOrder(places, seed=0, num_workers=2, buffer_bytes=ROOM)
+        batches = EpochBatches(
+            identities=places.identities, batch_size=3, seed=0, rank=rank, world_size=2, order=order
+        )
+        return [key.index for batch in batches for key in batch]
+
+    assert len(keys(0)) == len(keys(1)) == 18 and not set(keys(0)) & set(keys(1))
+
+
+def test_blocks_hold_every_member_and_are_fetched_once(shards):
+    with serving(shards) as served:
+        manifest = read_manifest(served.url)
+        places = ShardPlaces(manifest)
+        read = BlockReader(
+            places, buffer_bytes=3 * ROOM
+        )  # with what lies between: a block holds two or three
+        local = {row_id: row.path for row_id, row in zip(*given(read_manifest(shards)), strict=True)}
+        served.gets.clear()
+        order = order_of(places, num_workers=1, world_size=1, batch_size=4)
+        for i in order.tolist():
+            content = read(manifest.rows[i].path)
+            assert content == fetch_video(local[places.identities[i]])
+        blocks = [(path, first) for path, first, _ in served.gets]
+        assert len(blocks) == len(set(blocks)) < NUM_CLIPS  # each once, and fewer than clips
+        total = sum(path.stat().st_size for path in shards.glob("*.tar"))
+        assert served.num_bytes() < total
+        served.gets.clear()
+        wide = BlockReader(places, buffer_bytes=16 * ROOM)  # a block holds a shard
+        for i in order_of(places, num_workers=1, world_size=1, batch_size=4, buffer_bytes=16 * ROOM).tolist():
+            wide(manifest.rows[i].path)
+        assert len(served.gets) == NUM_CLIPS // PER_SHARD
+
+
+def given(manifest):
+    return row_identities(manifest), manifest.rows
+
+
+def test_memory_of_the_reader_is_bounded(places, shards):
+    read = BlockReader(places, buffer_bytes=ROOM)
+    for i in range(NUM_CLIPS):
+        read(read_manifest(shards).rows[i].path)
+        assert sum(map(len, read._kept.values())) <= ROOM * 1.25
+    assert len(read._kept) > 2
+
+
+def datamodule(train, **options):
+    return VideoDataModule(
+        train=train,
+        sampler=ClipSampler(num_frames=2, fps=None),
+        transform=TrainTransform(size=8),
+        batch_size=4,
+        **options,
+    )
+
+
+def epoch_of(data) -> dict[int, float]:
+    """Each clip's identity and the sum of its pixels."""
+    data.setup("fit")
+    identities = data.clips("train").identities
+    return {
+        int(identities[index]): video.sum().item()
+        for batch in data.train_dataloader()
+        for index, video in zip(batch.index.tolist(), batch.video, strict=True)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_stream_over_http_gives_the_clips_of_the_files_in_few_requests(shards, num_workers):
+    wanted = epoch_of(datamodule(str(shards.parent / "train.csv")))
+    assert epoch_of(datamodule(str(shards))) == wanted
+    with serving(shards) as served:
+        assert epoch_of(datamodule(served.url, num_workers=num_workers)) == wanted
+        assert sum(path.endswith(".tar") for path, *_ in served.gets) == NUM_CLIPS  # one a clip
+        served.gets.clear()
+        stream = Streamed(source=served.url, buffer_bytes=4 * ROOM)
+        assert epoch_of(datamodule(stream, num_workers=num_workers)) == wanted
+        assert sum(path.endswith(".tar") for path, *_ in served.gets) <= 16
+
+
+def test_only_shards_can_be_streamed(shards):
+    data = datamodule(Streamed(source=str(shards.parent / "train.csv")))
+    data.setup("fit")
+    with pytest.raises(
+        ManifestError, match="40 clips lie in no shard.*make shards of it with `vjepa data shard`"
+    ):
+        data.train_dataloader()
+    with pytest.raises(ValueError, match="give at least 1"):
+        Streamed(source="a", buffer_bytes=0)
+
+
+def test_a_position_in_another_order_is_refused(shards):
+    def loader(**options):
+        data = datamodule(Streamed(source=str(shards)), **options)
+        data.setup("fit")
+        return data.train_dataloader()
+
+    state = loader(num_workers=2).state_dict()
+    loader(num_workers=2).load_state_dict(state)
+    with pytest.raises(ValueError, match="2 workers.*1 workers.*Set --data.train, --data.num_workers"):
+        loader(num_workers=1).load_state_dict(state)
+    files = datamodule(str(shards))
+    files.setup("fit")
+    with pytest.raises(ValueError, match="now it is 'of files'"):
+        files.train_dataloader().load_state_dict(state)
