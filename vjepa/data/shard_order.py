@@ -39,6 +39,8 @@ class Streamed:
 class ShardPlaces:
     """Where each row of a manifest lies: `shard` (n,) its number, `offset` and `size` (n,) in bytes.
 
+    `extent` (n,) is its size with what lies between it and the next.
+
     Raises:
         ManifestError: if a row lies in no shard.
     """
@@ -57,10 +59,22 @@ class ShardPlaces:
         self.shard = np.array([numbers.setdefault(m.shard, len(numbers)) for m in found], np.int64)
         self.offset = np.array([member.offset for member in found], np.int64)
         self.size = np.array([member.size for member in found], np.int64)
+        self.extent = _extents(self.shard, self.offset, self.size)
         self.names = list(numbers)
         # by its last name: the same order from a copy elsewhere
         self.keys = np.array([_hash(name.rpartition("/")[2]) for name in self.names], np.uint64)
         self.identities = row_identities(manifest)
+
+
+def _extents(
+    shard: Int64[ndarray, "n"], offset: Int64[ndarray, "n"], size: Int64[ndarray, "n"]
+) -> Int64[ndarray, "n"]:
+    row = np.lexsort((offset, shard))
+    to_next = np.diff(offset[row], append=0)
+    last = np.diff(shard[row], append=-1) != 0
+    extent = np.empty_like(size)
+    extent[row] = np.where(last, size[row], to_next)
+    return extent
 
 
 def _hash(text: str) -> int:
@@ -111,7 +125,7 @@ class ShardOrder:
                 batches = range(lane, num_batches, self.num_lanes)
                 run = row[begin : begin + len(batches) * batch_size]
                 begin += len(run)
-                window = np.cumsum(places.size[run]) // self._buffer_bytes
+                window = np.cumsum(places.extent[run]) // self._buffer_bytes
                 run = run[np.lexsort((chance[run], window))]
                 order[lane :: self.num_lanes, :, rank] = run.reshape(len(batches), batch_size)
         return order.reshape(-1)
