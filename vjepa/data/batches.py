@@ -76,7 +76,7 @@ class Lap:
         self._asked: deque[_Asked] = deque()
         self._groups: deque[Group] = deque()
         self._pieces: list[_Piece] = []
-        self._failures: list[ClipFailure] = []
+        self.failures: list[ClipFailure] = []  # to be told with the next batch
 
     @property
     def _coming(self) -> int:
@@ -123,7 +123,7 @@ class Lap:
             kept = [i for i, slot in enumerate(group.slots) if asked.keys[slot].index not in failed]
             for slot, failure in zip(bad, group.batch.failures, strict=True):
                 failed.setdefault(asked.keys[slot].index, failure)
-            self._failures += group.batch.failures
+            self.failures += group.batch.failures
             ledger.observe(len(group.slots), group.batch.failures)
             clips = group.batch if len(kept) == len(group.slots) else _chosen(group.batch, kept)
             self._good += len(kept)
@@ -150,8 +150,8 @@ class Lap:
             self.done = piece.places[-1] + 1
         batch = taken[0] if len(taken) == 1 else _joined(taken)
         turn = (self.share.epoch, self.given)
-        batch = replace(batch, failures=tuple(self._failures), part=self.share.part, turn=turn)
-        self._failures.clear()
+        batch = replace(batch, failures=tuple(self.failures), part=self.share.part, turn=turn)
+        self.failures.clear()
         self.given += 1
         return batch
 
@@ -246,6 +246,7 @@ class PartBatches:
             if len(self._laps) == 1:
                 self._laps.append(self._lap(Place(lap.share.epoch + 1)))
             self._laps.popleft()
+            self._laps[0].failures += lap.failures
             for _ in range(lost):
                 self.plan()
 

@@ -13,7 +13,7 @@ from vjepa.data.batches import PartBatches, collate_group
 from vjepa.data.cache import FrameCache, cache_for
 from vjepa.data.dataset import VideoClips, collate
 from vjepa.data.decoders.base import decoder_class
-from vjepa.data.failures import FIRST_BATCHES, FailureLedger
+from vjepa.data.failures import FailureLedger
 from vjepa.data.loader import Progress, ResumableLoader
 from vjepa.data.manifest import Manifest, ManifestError, read_manifest
 from vjepa.data.mixture import MixtureClips, MixturePart, Turns
@@ -179,7 +179,6 @@ class VideoDataModule(L.LightningDataModule):
             )
             for i, part in enumerate(self.parts)
         ]
-        self.ledger.first_batches = min(FIRST_BATCHES, sum(part.per_epoch for part in batches))
 
         def make(keys: Iterable[list[SampleKey]]) -> DataLoader[Any]:
             options = self._loading() | {"collate_fn": collate_group}

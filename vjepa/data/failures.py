@@ -13,7 +13,7 @@ from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
 
-FIRST_BATCHES = 2  # without one readable clip in these, nothing will come
+FIRST_CLIPS = 64  # without one readable clip among these, nothing will come
 LISTED = 20  # files named in an error; the rest is counted
 
 
@@ -31,9 +31,8 @@ class FailureLedger:
     def __init__(self, *, max_failures: int) -> None:
         self.max_failures = max_failures
         self.reasons: dict[str, str] = {}
-        self.first_batches = FIRST_BATCHES
-        self._num_batches = 0
-        self._num_clips = 0
+        self._tried = 0
+        self._readable = 0
 
     def observe(self, num_clips: int, failures: Iterable[ClipFailure]) -> None:
         """Count what came of one reading.
@@ -43,10 +42,11 @@ class FailureLedger:
             failures: those that could not.
 
         Raises:
-            TooManyFailures: if they are more than allowed, or the first batches hold no readable clip.
+            TooManyFailures: if they are more than allowed, or none of the first clips can be read.
         """
-        self._num_batches += 1
-        self._num_clips += num_clips
+        failures = list(failures)
+        self._tried += num_clips + len(failures)
+        self._readable += num_clips
         for failure in failures:
             if failure.path not in self.reasons:
                 self.reasons[failure.path] = failure.reason
@@ -54,7 +54,7 @@ class FailureLedger:
         advice = "remove them from the manifest or raise --data.max_failures"
         if len(self.reasons) > self.max_failures:
             raise TooManyFailures(f"{self.summary()}; {self.max_failures} are allowed: {advice}")
-        if self._num_batches >= self.first_batches and not self._num_clips and self.reasons:
+        if self._tried >= FIRST_CLIPS and not self._readable:
             self.nothing_left()
 
     def restore(self, failures: Iterable[ClipFailure]) -> None:
@@ -69,7 +69,7 @@ class FailureLedger:
             TooManyFailures: always.
         """
         raise TooManyFailures(
-            f"not one readable clip in the first {self.first_batches} batches, or none is left; {self.summary()}. "
+            f"not one readable clip among the first {self._tried}, or none is left; {self.summary()}. "
             "Mend the files or the manifest; `vjepa data check` tries every file"
         )
 
