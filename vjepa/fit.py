@@ -44,7 +44,6 @@ QUIET = (  # Lightning's own, of no use to who runs a recipe
     r"\s*``instantiate_classes`` was deprecated",
     r"\s*skip_none parameter was deprecated",
     r"The dirpath has changed from",  # a resumed run writes to a folder of its own
-    r"`training_step` returned `None`",  # a batch without a readable clip, which the datamodule has reported
 )
 STEPS_BETWEEN_CHECKPOINTS = 200
 

@@ -21,6 +21,7 @@ class Served:
     gets: list[tuple[str, int, int]] = field(default_factory=list)
     failing: dict[str, int] = field(default_factory=dict)  # how many times more a path is answered with 503
     slow: dict[str, float] = field(default_factory=dict)  # seconds before a path is answered
+    latency: float = 0.0  # seconds before any path is
 
     def num_bytes(self, suffix: str = "") -> int:
         return sum(size for path, _, size in self.gets if path.endswith(suffix))
@@ -37,7 +38,7 @@ class RangedHandler(SimpleHTTPRequestHandler):
         pass
 
     def do_GET(self):  # noqa: N802  the name http.server calls
-        time.sleep(self.served.slow.get(self.path, 0.0))
+        time.sleep(self.served.slow.get(self.path, self.served.latency))
         file = Path(self.translate_path(self.path))
         if self.served.failing.get(self.path, 0) > 0:
             self.served.failing[self.path] -= 1

@@ -6,6 +6,7 @@ from vjepa.data.dataset import Sample, VideoClips, collate
 from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
 from vjepa.data.failures import FailureLedger, TooManyFailures
 from vjepa.data.manifest import Manifest, ManifestError, ManifestRow, read_manifest
+from vjepa.data.mixture import MixturePart
 from vjepa.data.order import SampleKey
 from vjepa.data.remote import open_video
 from vjepa.data.sampling import ClipSampler, ShortVideoError, reference_indices
@@ -20,6 +21,7 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "ManifestRow",
+    "MixturePart",
     "Sample",
     "SampleKey",
     "ShortVideoError",

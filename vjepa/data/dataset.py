@@ -71,10 +71,11 @@ class VideoClips(Dataset[Sample]):
         return len(self.manifest)
 
     def __getitem__(self, key: SampleKey | int) -> Sample:
-        epoch, index = (0, key) if isinstance(key, int) else key
-        row = self.manifest.rows[index]
+        key = SampleKey(0, key) if isinstance(key, int) else key
+        index, row = key.index, self.manifest.rows[key.index]
         # the row's identity, not its number: clips stay as they were when a broken file leaves the manifest
-        generator = np.random.default_rng([self.seed, epoch, int(self.identities[index])])
+        seeds = [self.seed, key.epoch, int(self.identities[index])]
+        generator = np.random.default_rng([*seeds, key.draw] if key.draw else seeds)
         try:
             frames = self._frames(row, generator)
         except (DecodeError, ShortVideoError) as e:

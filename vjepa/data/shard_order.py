@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
@@ -15,25 +14,11 @@ from vjepa.data.manifest import Manifest, ManifestError
 from vjepa.data.order import mixed, row_identities
 from vjepa.data.remote import fetch, member_of
 
-BLOCKS = 8  # requests that fill a buffer
+BLOCKS = 16  # requests that fill a buffer
+# clips are mixed within this share of it: after a broken clip a batch is of two workers' runs, so two windows and the
+# blocks at their ends must fit
+WINDOW = 3 / 8
 STREAM = 1  # tells its random numbers from those of other orders of the same seed and epoch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Streamed:
-    """Shards to be read as streams: for remote storage, where a request a clip is slow, and for spinning disks.
-
-    Args:
-        source: shards, as `vjepa data shard` writes them, or others'.
-        buffer_bytes: memory of one worker, in which clips that are neighbours in a shard are mixed.
-    """
-
-    source: str
-    buffer_bytes: int = 256_000_000
-
-    def __post_init__(self) -> None:
-        if self.buffer_bytes < 1:
-            raise ValueError(f"buffer_bytes {self.buffer_bytes}: give at least 1, better hundreds of clips.")
 
 
 class ShardPlaces:
@@ -85,30 +70,44 @@ class ShardOrder:
     """Rows in the order of an epoch, such that each worker of each rank reads shards from their front to their end.
 
     The shards are shuffled and their clips laid end to end in a ring; each rank, and each worker of it, takes an equal
-    run of the ring, and mixes it within its buffer. A function of seed, epoch, ranks, workers and buffer size.
+    run of the ring, and mixes it within its buffer. A function of seed, epoch, ranks, workers, batch and buffer size.
 
     Args:
         places: where the rows lie.
         seed: of the order.
+        batch_size: clips in a batch of one rank; fewer if there are fewer clips.
         num_workers: of each rank.
+        world_size: how many ranks there are.
         buffer_bytes: memory of one worker.
     """
 
-    def __init__(self, places: ShardPlaces, *, seed: int, num_workers: int, buffer_bytes: int) -> None:
+    def __init__(
+        self,
+        places: ShardPlaces,
+        *,
+        seed: int,
+        batch_size: int,
+        num_workers: int,
+        world_size: int,
+        buffer_bytes: int,
+    ) -> None:
         self._places = places
         self._seed = seed
-        self.num_lanes = max(num_workers, 1)
+        self._batch_size = max(min(batch_size, len(places.shard) // world_size), 1)
+        self._num_lanes = max(num_workers, 1)
+        self._world_size = world_size
         self._buffer_bytes = buffer_bytes
 
     def __str__(self) -> str:
-        return f"of shards, {self.num_lanes} workers, {self._buffer_bytes} bytes"
+        workers = f"{self._num_lanes} workers on each of {self._world_size} devices"
+        return f"of shards, {workers}, {self._buffer_bytes} bytes"
 
-    def __call__(self, epoch: int, *, batch_size: int, world_size: int) -> Int64[ndarray, "n"]:
-        """Row numbers of whole batches; batch by batch, `batch_size` times a row of each rank.
+    def __call__(self, epoch: int) -> Int64[ndarray, "n"]:
+        """Row numbers: `batch_size` times a row of each rank is a batch; those that fill no batch come last.
 
         Batch b is read by worker b % workers (`DataLoader` deals them so), hence is of that worker's run.
         """
-        places = self._places
+        places, batch_size = self._places, self._batch_size
         # not the salt of `epoch_order`: `vjepa data shard` has dealt out the clips by that one
         salt, turn = np.random.SeedSequence([self._seed, epoch, STREAM]).generate_state(2, np.uint64)
         rank_of_shard = np.argsort(np.argsort(mixed(places.keys ^ salt), kind="stable"))
@@ -117,18 +116,18 @@ class ShardOrder:
             row, int(turn % np.uint64(len(row)))
         )  # else the front of a shard would come early each epoch
         chance = mixed(places.identities ^ salt)
-        num_batches = len(row) // (batch_size * world_size)
-        order = np.empty((num_batches, batch_size, world_size), np.int64)
+        num_batches = len(row) // (batch_size * self._world_size)
+        order = np.empty((num_batches, batch_size, self._world_size), np.int64)
         begin = 0
-        for rank in range(world_size):
-            for lane in range(self.num_lanes):
-                batches = range(lane, num_batches, self.num_lanes)
+        for rank in range(self._world_size):
+            for lane in range(self._num_lanes):
+                batches = range(lane, num_batches, self._num_lanes)
                 run = row[begin : begin + len(batches) * batch_size]
                 begin += len(run)
-                window = np.cumsum(places.extent[run]) // self._buffer_bytes
+                window = np.cumsum(places.extent[run]) // max(int(self._buffer_bytes * WINDOW), 1)
                 run = run[np.lexsort((chance[run], window))]
-                order[lane :: self.num_lanes, :, rank] = run.reshape(len(batches), batch_size)
-        return order.reshape(-1)
+                order[lane :: self._num_lanes, :, rank] = run.reshape(len(batches), batch_size)
+        return np.concatenate([order.reshape(-1), row[begin:]])
 
 
 class BlockReader:
@@ -136,12 +135,11 @@ class BlockReader:
 
     Args:
         places: where all members lie.
-        buffer_bytes: memory for blocks, which are an eighth of it each; two blocks more are kept, those at the
-            buffer's ends.
+        buffer_bytes: memory for blocks, which are a sixteenth of it each, or one member where that is larger.
     """
 
     def __init__(self, places: ShardPlaces, *, buffer_bytes: int) -> None:
-        self._limit = buffer_bytes + 2 * (buffer_bytes // BLOCKS)
+        self._limit = buffer_bytes
         self._bounds = {
             name: _blocks(places, number, buffer_bytes // BLOCKS) for number, name in enumerate(places.names)
         }
