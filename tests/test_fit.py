@@ -148,7 +148,7 @@ def test_a_run_killed_on_shards_resumes_to_the_same_weights(tmp_path, streamed):
     shards = tmp_path / "shards"
     assert main(["data", "shard", str(manifest), "--out", str(shards), "--clips_per_shard", "7"]) == 0
     workers = ["--data.num_workers", "2", "--trainer.max_steps", "60"]
-    source = [{"source": str(shards), "stream_bytes": 100_000}] if streamed else str(shards)
+    source = [{"source": str(shards), "stream_bytes": 100_000}] if streamed else shards
     whole = tiny_recipe(tmp_path, source, root=tmp_path / "whole")
     assert main(["fit", "--config", str(whole), *workers]) == 0
     every = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"}
@@ -203,8 +203,8 @@ def test_broken_clips_are_listed_and_too_many_stop_the_run(tmp_path, caplog, cap
     assert result["failed_clips"] == len(broken) == 3
     listed = (log_dir(tmp_path / "runs") / "failures.csv").read_text()
     assert all(str(path) in listed for path in broken)
-    assert main(["fit", "--config", str(recipe), "--data.max_failures", "0"]) == 2
-    assert "--data.max_failures" in capsys.readouterr().err
+    assert main(["fit", "--config", str(recipe), "--data.failures.max_files", "0"]) == 2
+    assert "--data.failures.max_files" in capsys.readouterr().err
 
 
 def test_a_set_without_a_readable_clip_stops_at_once(tmp_path, capsys):

@@ -5,7 +5,14 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from tests.videos import write_broken, write_manifest
-from vjepa.data import ClipSampler, ManifestError, TooManyFailures, TrainTransform, VideoDataModule
+from vjepa.data import (
+    ClipSampler,
+    FailurePolicy,
+    ManifestError,
+    TooManyFailures,
+    TrainTransform,
+    VideoDataModule,
+)
 from vjepa.data.manifest import read_manifest
 from vjepa.data.order import epoch_order, row_identities
 from vjepa.worlds import WorldConfig
@@ -202,14 +209,17 @@ def test_broken_files_are_listed_and_limited(tmp_path, caplog):
     assert "3 unreadable files" in data.ledger.summary() and "0 bytes" in data.ledger.summary()
     data.ledger.write(tmp_path / "failures.csv")
     assert len((tmp_path / "failures.csv").read_text().splitlines()) == 4
+    none = FailurePolicy(max_files=0)
     with pytest.raises(
-        TooManyFailures, match="broken_.*0 are allowed: remove them .* raise --data.max_failures"
+        TooManyFailures, match="broken_.*0 are allowed: remove them .* raise --data.failures.max_files"
     ):
-        trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, max_failures=0))
-    trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, max_failures=3))
+        trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, failures=none))
+    trainer(tmp_path, max_epochs=2).fit(
+        Watcher(), datamodule=VideoDataModule(**options, failures=FailurePolicy(max_files=3))
+    )
     for file in broken:  # the other advice
         file.unlink()
-    trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, max_failures=0))
+    trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, failures=none))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])

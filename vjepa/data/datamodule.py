@@ -13,7 +13,7 @@ from vjepa.data.batches import PartBatches, collate_group
 from vjepa.data.cache import FrameCache, cache_for
 from vjepa.data.dataset import VideoClips, collate
 from vjepa.data.decoders.base import decoder_class
-from vjepa.data.failures import FailureLedger
+from vjepa.data.failures import FailureLedger, FailurePolicy
 from vjepa.data.loader import Progress, ResumableLoader
 from vjepa.data.manifest import Manifest, ManifestError, read_manifest
 from vjepa.data.mixture import MixtureClips, MixturePart, Turns
@@ -34,9 +34,9 @@ class VideoDataModule(L.LightningDataModule):
     """Clips of videos for pre-training, shuffled by seed, epoch and row, so that a run resumes in mid-epoch.
 
     Args:
-        train: manifest, folder of class folders, folder of videos, one video, or shards to train on; or a list of
-            `MixturePart`, several data sets of which each batch takes one. The first stands for all of them
-            where labels are asked for.
+        train: manifest, folder of class folders, folder of videos, one video, or shards to train on.
+        parts: several data sets to train on, of which each batch takes one, instead of `train`. The first
+            stands for all of them where labels are asked for.
         val: the same for validation.
         root: folder that relative paths in the manifests start from (default: each manifest's own).
         world: generate these videos, instead of `train` and `val`.
@@ -46,14 +46,15 @@ class VideoDataModule(L.LightningDataModule):
         num_workers: processes that decode; 0 decodes in the main process.
         decoder: "pyav", "decord", or the class path of a `vjepa.data.Decoder` of your own.
         cache_bytes: memory for decoded videos, if all of them are of one size and fit; 0 keeps none.
-        max_failures: files that may be unreadable before the run stops with their list.
+        failures: how many files may be unreadable.
         seed: of the order, the clips, the crops and the flips.
     """
 
     def __init__(
         self,
         *,
-        train: str | list[MixturePart] | None = None,
+        train: str | None = None,
+        parts: list[MixturePart] | None = None,
         val: str | None = None,
         root: str | None = None,
         world: WorldConfig | None = None,
@@ -63,23 +64,23 @@ class VideoDataModule(L.LightningDataModule):
         num_workers: int = 0,
         decoder: str = "pyav",
         cache_bytes: int = 0,
-        max_failures: int = 100,
+        failures: FailurePolicy | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if world is not None and (train or val):
-            raise ValueError("--data.world and --data.train or --data.val both given. Give one of the two.")
-        if batch_size < 1 or num_workers < 0 or max_failures < 0 or cache_bytes < 0:
+        if world is not None and (train or val or parts):
+            raise ValueError("--data.world and --data.train, val or parts both given. Give one of them.")
+        if train and parts:
+            raise ValueError("--data.train and --data.parts both given. Put the one among the others.")
+        if batch_size < 1 or num_workers < 0 or cache_bytes < 0:
             raise ValueError(
-                f"batch_size {batch_size}, num_workers {num_workers}, max_failures {max_failures}, "
-                f"cache_bytes {cache_bytes}: the first must be at least 1, the others at least 0."
+                f"batch_size {batch_size}, num_workers {num_workers}, cache_bytes {cache_bytes}: the first must be "
+                "at least 1, the others at least 0."
             )
-        decoder_class(decoder)  # an unknown name is refused here, not when the first clip is due
-        parts = [MixturePart(source=train)] if isinstance(train, str) else train or []
-        for part in parts:
-            decoder_class(part.decoder or decoder)
-        self.parts = parts
-        self.sources: dict[str, str | None] = {"train": parts[0].source if parts else None, "val": val}
+        self.parts = parts or ([MixturePart(source=train)] if train else [])
+        for name in (decoder, *(part.decoder for part in self.parts)):
+            decoder_class(name or decoder)  # an unknown name is refused here, not when the first clip is due
+        self.sources = {"train": self.parts[0].source if self.parts else None, "val": val}
         self.root = root
         self.world = world
         self.sampler = sampler or ClipSampler()
@@ -89,7 +90,7 @@ class VideoDataModule(L.LightningDataModule):
         self.decoder = decoder
         self.cache_bytes = cache_bytes
         self.seed = seed
-        self.ledger = FailureLedger(max_failures=max_failures)
+        self.ledger = FailureLedger(failures or FailurePolicy())
         self.train_manifest: Manifest | None = None
         self.val_manifest: Manifest | None = None
         self._other_manifests: list[Manifest] = []  # of the parts after the first
