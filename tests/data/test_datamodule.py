@@ -103,16 +103,16 @@ def trainer(tmp_path, **options):
     )
 
 
-def run_and_resume(folder, tmp_path, batches, hook, options, **data):
+def run_and_resume(folder, tmp_path, batches, hook, options, *, make=datamodule, **data):
     whole = Watcher()
-    trainer(tmp_path, **options).fit(whole, datamodule=datamodule(folder, **data))
+    trainer(tmp_path, **options).fit(whole, datamodule=make(folder, **data))
     begun = Watcher()
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         save = SaveAfter(tmp_path / "mid.ckpt", batches, hook)
-        trainer(tmp_path, callbacks=[save], **options).fit(begun, datamodule=datamodule(folder, **data))
+        trainer(tmp_path, callbacks=[save], **options).fit(begun, datamodule=make(folder, **data))
     resumed = Watcher()
     fit = trainer(tmp_path, **options).fit
-    fit(resumed, datamodule=datamodule(folder, **data), ckpt_path=tmp_path / "mid.ckpt")
+    fit(resumed, datamodule=make(folder, **data), ckpt_path=tmp_path / "mid.ckpt")
     assert begun.seen == whole.seen[:batches]
     assert resumed.seen == whole.seen[batches:]
     assert torch.equal(resumed.weight, whole.weight)
