@@ -203,8 +203,8 @@ def test_broken_clips_are_listed_and_too_many_stop_the_run(tmp_path, caplog, cap
     assert result["failed_clips"] == len(broken) == 3
     listed = (log_dir(tmp_path / "runs") / "failures.csv").read_text()
     assert all(str(path) in listed for path in broken)
-    assert main(["fit", "--config", str(recipe), "--data.failures.max_files", "0"]) == 2
-    assert "--data.failures.max_files" in capsys.readouterr().err
+    assert main(["fit", "--config", str(recipe), "--data.reading.max_failures", "0"]) == 2
+    assert "--data.reading.max_failures" in capsys.readouterr().err
 
 
 def test_a_set_without_a_readable_clip_stops_at_once(tmp_path, capsys):

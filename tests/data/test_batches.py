@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vjepa.data.batches import Group, PartBatches, Place
-from vjepa.data.failures import FailureLedger, FailurePolicy, TooManyFailures
+from vjepa.data.failures import FailureLedger, TooManyFailures
 from vjepa.data.order import ClipOrder, occurrences, weighted_order
 from vjepa.types import ClipBatch, ClipFailure
 
@@ -19,9 +19,7 @@ WEIGHTED = Path(__file__).parent / "fixtures" / "weighted_sampler_v2.json"
 
 def part_of(identities, *, batch_size=3, **options):
     order = ClipOrder(identities=np.array(identities, dtype=np.uint64), seed=0, **options)
-    return PartBatches(
-        order=order, batch_size=batch_size, ledger=FailureLedger(FailurePolicy(max_files=1000))
-    )
+    return PartBatches(order=order, batch_size=batch_size, ledger=FailureLedger(max_failures=1000))
 
 
 def read(part, keys, broken) -> Group:

@@ -7,12 +7,13 @@ from lightning.pytorch.callbacks import Callback
 from tests.videos import write_broken, write_manifest
 from vjepa.data import (
     ClipSampler,
-    FailurePolicy,
     ManifestError,
+    Reading,
     TooManyFailures,
     TrainTransform,
     VideoDataModule,
 )
+from vjepa.data.datamodule import EvalBatches
 from vjepa.data.manifest import read_manifest
 from vjepa.data.order import epoch_order, row_identities
 from vjepa.worlds import WorldConfig
@@ -66,7 +67,7 @@ class Watcher(L.LightningModule):
         return ((self.weight - batch.video.mean()) ** 2).mean()
 
     def validation_step(self, batch, batch_idx):
-        assert len(batch) > 0
+        assert len(batch) or batch.failures
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -103,16 +104,16 @@ def trainer(tmp_path, **options):
     )
 
 
-def run_and_resume(folder, tmp_path, batches, hook, options, **data):
+def run_and_resume(folder, tmp_path, batches, hook, options, *, make=datamodule, **data):
     whole = Watcher()
-    trainer(tmp_path, **options).fit(whole, datamodule=datamodule(folder, **data))
+    trainer(tmp_path, **options).fit(whole, datamodule=make(folder, **data))
     begun = Watcher()
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         save = SaveAfter(tmp_path / "mid.ckpt", batches, hook)
-        trainer(tmp_path, callbacks=[save], **options).fit(begun, datamodule=datamodule(folder, **data))
+        trainer(tmp_path, callbacks=[save], **options).fit(begun, datamodule=make(folder, **data))
     resumed = Watcher()
     fit = trainer(tmp_path, **options).fit
-    fit(resumed, datamodule=datamodule(folder, **data), ckpt_path=tmp_path / "mid.ckpt")
+    fit(resumed, datamodule=make(folder, **data), ckpt_path=tmp_path / "mid.ckpt")
     assert begun.seen == whole.seen[:batches]
     assert resumed.seen == whole.seen[batches:]
     assert torch.equal(resumed.weight, whole.weight)
@@ -144,7 +145,9 @@ def test_resumed_run_sees_what_an_uninterrupted_one_does(folder, tmp_path, batch
 
 @pytest.mark.slow
 def test_workers_change_nothing_and_prefetched_batches_come_again(folder, tmp_path):
-    seen = run_and_resume(folder, tmp_path, 6, "on_train_batch_end", {}, num_workers=2, cache_bytes=10**7)
+    seen = run_and_resume(
+        folder, tmp_path, 6, "on_train_batch_end", {}, num_workers=2, reading=Reading(cache_bytes=10**7)
+    )
     alone = Watcher()
     trainer(tmp_path).fit(alone, datamodule=datamodule(folder))
     assert alone.seen == seen
@@ -209,17 +212,17 @@ def test_broken_files_are_listed_and_limited(tmp_path, caplog):
     assert "3 unreadable files" in data.ledger.summary() and "0 bytes" in data.ledger.summary()
     data.ledger.write(tmp_path / "failures.csv")
     assert len((tmp_path / "failures.csv").read_text().splitlines()) == 4
-    none = FailurePolicy(max_files=0)
+    none = Reading(max_failures=0)
     with pytest.raises(
-        TooManyFailures, match="broken_.*0 are allowed: remove them .* raise --data.failures.max_files"
+        TooManyFailures, match="broken_.*0 are allowed: remove them .* raise --data.reading.max_failures"
     ):
-        trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, failures=none))
+        trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, reading=none))
     trainer(tmp_path, max_epochs=2).fit(
-        Watcher(), datamodule=VideoDataModule(**options, failures=FailurePolicy(max_files=3))
+        Watcher(), datamodule=VideoDataModule(**options, failures=Reading(max_failures=3))
     )
     for file in broken:  # the other advice
         file.unlink()
-    trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, failures=none))
+    trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, reading=none))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
@@ -240,6 +243,8 @@ def test_missing_data_is_one_line_that_says_how_to_make_it(tmp_path):
         VideoDataModule().setup("fit")
     with pytest.raises(ValueError, match="at least 1"):
         VideoDataModule(batch_size=0)
+    with pytest.raises(ValueError, match="both must be at least 0"):
+        Reading(max_failures=-1)
 
 
 def test_evaluation_clips_are_the_same_each_time(folder):
@@ -266,7 +271,9 @@ def test_root_is_where_paths_start(folder, tmp_path):
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_cache_changes_nothing_and_is_filled(folder, num_workers):
-    plain, kept = (datamodule(folder, cache_bytes=n, num_workers=num_workers) for n in (0, 10**7))
+    plain, kept = (
+        datamodule(folder, reading=Reading(cache_bytes=n), num_workers=num_workers) for n in (0, 10**7)
+    )
     plain.setup("fit")
     kept.setup("fit")
     loader, other = kept.train_dataloader(), plain.train_dataloader()
@@ -274,7 +281,7 @@ def test_cache_changes_nothing_and_is_filled(folder, num_workers):
         for a, b in zip(other, loader, strict=True):
             assert torch.equal(a.video, b.video)
     assert len(kept.clips("train")._cache) >= 12
-    small = datamodule(folder, cache_bytes=1000)
+    small = datamodule(folder, reading=Reading(cache_bytes=1000))
     small.setup("fit")
     assert small.clips("train")._cache is None
 
@@ -289,3 +296,22 @@ def test_a_world_is_built_and_read(tmp_path):
     assert [len(batch) for batch in data.train_dataloader()] == [2]
     with pytest.raises(ValueError, match="Give one of the two"):
         VideoDataModule(world=world, train=str(tmp_path))
+
+
+def test_validation_keeps_its_order_and_counts_what_is_broken(folder, tmp_path):
+    manifest = write_manifest(tmp_path, 5, name="val.csv", num_frames=4, height=16, width=16)
+    broken = write_broken(tmp_path / "val")
+    with manifest.open("a") as file:
+        file.writelines(f"val/{path.name},left\n" for path in broken)
+    data = datamodule(folder, val=str(manifest))
+    data.setup("fit")
+    batches = list(data.val_dataloader())
+    assert [batch.index.tolist() for batch in batches] == [[0, 1, 2], [3, 4], []]
+    trainer(tmp_path, max_epochs=1).validate(Watcher(), datamodule=data, verbose=False)
+    assert set(data.ledger.reasons) == {str(path) for path in broken}
+
+
+def test_every_rank_validates_as_many_batches():
+    ranks = [list(EvalBatches(9, 2, rank, 4)) for rank in range(4)]
+    assert ranks == [[[0, 4], [8]], [[1, 5], []], [[2, 6], []], [[3, 7], []]]
+    assert all(len(EvalBatches(9, 2, rank, 4)) == 2 for rank in range(4))

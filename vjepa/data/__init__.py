@@ -4,10 +4,11 @@ from vjepa.data.clips import read_clip
 from vjepa.data.datamodule import VideoDataModule
 from vjepa.data.dataset import Sample, VideoClips, collate
 from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
-from vjepa.data.failures import FailureLedger, FailurePolicy, TooManyFailures
+from vjepa.data.failures import FailureLedger, TooManyFailures
 from vjepa.data.manifest import Manifest, ManifestError, ManifestRow, read_manifest
 from vjepa.data.mixture import MixturePart
 from vjepa.data.order import SampleKey
+from vjepa.data.reading import Reading
 from vjepa.data.remote import open_video
 from vjepa.data.sampling import ClipSampler, ShortVideoError, reference_indices
 from vjepa.data.transforms import EvalTransform, TrainTransform
@@ -18,11 +19,11 @@ __all__ = [
     "Decoder",
     "EvalTransform",
     "FailureLedger",
-    "FailurePolicy",
     "Manifest",
     "ManifestError",
     "ManifestRow",
     "MixturePart",
+    "Reading",
     "Sample",
     "SampleKey",
     "ShortVideoError",

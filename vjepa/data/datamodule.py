@@ -13,11 +13,12 @@ from vjepa.data.batches import PartBatches, collate_group
 from vjepa.data.cache import FrameCache, cache_for
 from vjepa.data.dataset import VideoClips, collate
 from vjepa.data.decoders.base import decoder_class
-from vjepa.data.failures import FailureLedger, FailurePolicy
+from vjepa.data.failures import FailureLedger
 from vjepa.data.loader import Progress, ResumableLoader
 from vjepa.data.manifest import Manifest, ManifestError, read_manifest
 from vjepa.data.mixture import MixtureClips, MixturePart, Turns
 from vjepa.data.order import ClipOrder, SampleKey, row_weights
+from vjepa.data.reading import Reading
 from vjepa.data.remote import fetch_video
 from vjepa.data.sampling import ClipSampler
 from vjepa.data.shard_order import BlockReader, ShardOrder, ShardPlaces
@@ -45,8 +46,7 @@ class VideoDataModule(L.LightningDataModule):
         batch_size: clips in a batch of one device.
         num_workers: processes that decode; 0 decodes in the main process.
         decoder: "pyav", "decord", or the class path of a `vjepa.data.Decoder` of your own.
-        cache_bytes: memory for decoded videos, if all of them are of one size and fit; 0 keeps none.
-        failures: how many files may be unreadable.
+        reading: memory to keep decoded videos in, and how many files may be unreadable.
         seed: of the order, the clips, the crops and the flips.
     """
 
@@ -63,19 +63,17 @@ class VideoDataModule(L.LightningDataModule):
         batch_size: int = 32,
         num_workers: int = 0,
         decoder: str = "pyav",
-        cache_bytes: int = 0,
-        failures: FailurePolicy | None = None,
+        reading: Reading | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if world is not None and (train or val or parts):
-            raise ValueError("--data.world and --data.train, val or parts both given. Give one of them.")
+            raise ValueError("--data.world and --data.train, val or parts both given. Give one of the two.")
         if train and parts:
             raise ValueError("--data.train and --data.parts both given. Put the one among the others.")
-        if batch_size < 1 or num_workers < 0 or cache_bytes < 0:
+        if batch_size < 1 or num_workers < 0:
             raise ValueError(
-                f"batch_size {batch_size}, num_workers {num_workers}, cache_bytes {cache_bytes}: the first must be "
-                "at least 1, the others at least 0."
+                f"batch_size {batch_size}, num_workers {num_workers}: at least 1 and 0 are needed."
             )
         self.parts = parts or ([MixturePart(source=train)] if train else [])
         for name in (decoder, *(part.decoder for part in self.parts)):
@@ -88,9 +86,9 @@ class VideoDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.decoder = decoder
-        self.cache_bytes = cache_bytes
+        self.reading = reading or Reading()
         self.seed = seed
-        self.ledger = FailureLedger(failures or FailurePolicy())
+        self.ledger = FailureLedger(max_failures=self.reading.max_failures)
         self.train_manifest: Manifest | None = None
         self.val_manifest: Manifest | None = None
         self._other_manifests: list[Manifest] = []  # of the parts after the first
@@ -285,14 +283,14 @@ class VideoDataModule(L.LightningDataModule):
         return Progress(epoch=self.trainer.current_epoch, batch=trained)
 
     def _cache(self, name: str, manifest: Manifest, decoder: str) -> FrameCache | None:
-        if not self.cache_bytes:
+        if not self.reading.cache_bytes:
             return None
         if name not in self._caches:
             taken = sum(cache.num_bytes for cache in self._caches.values() if cache is not None)
             self._caches[name] = cache_for(
                 [row.path for row in manifest.rows],
                 decoder=decoder_class(decoder),
-                limit_bytes=self.cache_bytes - taken,
+                limit_bytes=self.reading.cache_bytes - taken,
                 shared=self.num_workers > 0,
             )
         return self._caches[name]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,30 +21,15 @@ class TooManyFailures(RuntimeError):  # noqa: N818  the name says what is wrong
     """More unreadable files than allowed; the message lists them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FailurePolicy:
-    """What a run puts up with.
-
-    Args:
-        max_files: files that may be unreadable, on each device, before the run stops with their list.
-    """
-
-    max_files: int = 100
-
-    def __post_init__(self) -> None:
-        if self.max_files < 0:
-            raise ValueError(f"max_files {self.max_files}: it must be at least 0.")
-
-
 class FailureLedger:
     """The unreadable files of a run, each with its reason.
 
     Args:
-        policy: how many there may be.
+        max_failures: how many there may be before the run stops.
     """
 
-    def __init__(self, policy: FailurePolicy) -> None:
-        self.policy = policy
+    def __init__(self, *, max_failures: int) -> None:
+        self.max_failures = max_failures
         self.reasons: dict[str, str] = {}
         self._tried = 0
         self._readable = 0
@@ -67,9 +51,9 @@ class FailureLedger:
             if failure.path not in self.reasons:
                 self.reasons[failure.path] = failure.reason
                 log.warning("cannot read %s: %s", failure.path, failure.reason)
-        advice = "remove them from the manifest or raise --data.failures.max_files"
-        if len(self.reasons) > self.policy.max_files:
-            raise TooManyFailures(f"{self.summary()}; {self.policy.max_files} are allowed: {advice}")
+        advice = "remove them from the manifest or raise --data.reading.max_failures"
+        if len(self.reasons) > self.max_failures:
+            raise TooManyFailures(f"{self.summary()}; {self.max_failures} are allowed: {advice}")
         if self._tried >= FIRST_CLIPS and not self._readable:
             self.nothing_left()
 

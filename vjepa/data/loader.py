@@ -140,7 +140,7 @@ class ResumableLoader:
         if len(state["global_batches"]) != len(sizes):
             raise ValueError(
                 f"the checkpoint was saved with {len(state['global_batches'])} data sets, now there are {len(sizes)}. "
-                "Give --data.train the parts it had, in their order."
+                "Give --data.parts those it had, in their order."
             )
         if state["global_batches"] != sizes:
             raise ValueError(
