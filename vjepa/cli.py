@@ -90,6 +90,11 @@ VERBS = {
         "vjepa.worlds.commands:world_command",
         "vjepa data world --out data/world",
     ),
+    "data manifest": Verb(
+        "write the manifests of a public data set from its own annotation",
+        "vjepa.data.builders.commands:manifest_command",
+        "vjepa data manifest --dataset ssv2 --root data/ssv2 --out data/ssv2_manifests",
+    ),
     "demo": Verb(
         "offline tour: generate, pre-train, probe, extract, picture",
         "vjepa.demo:demo",

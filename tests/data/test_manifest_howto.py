@@ -1,40 +1,43 @@
-import json
-import re
+import csv
+import shlex
 from pathlib import Path
 
-from tests.videos import write_video
+import pytest
+
+from tests.data.builders import trees
+from tests.docs_blocks import blocks_of, commands_of
+from vjepa.cli import main
 from vjepa.data import read_manifest
+from vjepa.data.builders.base import Sources
+from vjepa.data.builders.twentybn import jester
 
-README = Path(__file__).parents[2] / "data_manifests" / "README.md"
+FOLDER = Path(__file__).parents[2] / "data_manifests"
+COMMANDS = [c for block in blocks_of((FOLDER / "README.md").read_text("utf-8")) for c in commands_of(block)]
 
 
-def blocks():
-    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-
-def test_kinetics_block_makes_manifests(tmp_path, monkeypatch):
+def test_the_readmes_commands_make_what_the_recipes_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "k400" / "annotations").mkdir(parents=True)
-    for split in ("train", "val"):
-        rows = "label,youtube_id,time_start,time_end,split\n"
-        rows += f"air drumming,abc,3,13,{split}\nabseiling,gone,3,13,{split}\n"
-        (tmp_path / "k400" / "annotations" / f"{split}.csv").write_text(rows)
-        write_video(tmp_path / "k400" / split / "abc_000003_000013.mp4", num_frames=2, height=16, width=16)
-    exec(compile(blocks()[0], str(README), "exec"), {})
-    for split in ("train", "val"):
-        manifest = read_manifest(f"k400_{split}.csv", root="k400")
-        assert len(manifest) == 1 and manifest.label_names == ("air drumming",)
+    made = [shlex.split(command)[1:] for command in COMMANDS if "data manifest" in command]
+    assert [words[3] for words in made] == ["k400", "ssv2"]
+    for words in made:
+        getattr(trees, words[3])(tmp_path / words[5])
+        assert main(words) == 0
+        recipe = (FOLDER.parent / "configs" / f"{words[3]}.yaml").read_text("utf-8")
+        assert f"train: {words[7]}/train.csv" in recipe
+        assert len(read_manifest(f"{words[7]}/train.csv", root=words[5])) == 1
 
 
-def test_ssv2_block_makes_manifests(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "ssv2" / "labels").mkdir(parents=True)
-    write_video(tmp_path / "ssv2" / "20bn-something-something-v2" / "7.mp4", num_frames=2).rename(
-        tmp_path / "ssv2" / "20bn-something-something-v2" / "7.webm"
-    )
-    for name in ("train", "validation"):
-        clips = [{"id": "7", "template": "Pushing [something] from left to right"}]
-        (tmp_path / "ssv2" / "labels" / f"{name}.json").write_text(json.dumps(clips))
-    exec(compile(blocks()[1], str(README), "exec"), {})
-    manifest = read_manifest("ssv2_val.csv", root="ssv2")
-    assert manifest.label_names == ("Pushing something from left to right",)
+@pytest.mark.parametrize(("name", "count"), [("k400", 400), ("ucf101", 101), ("hmdb51", 51), ("jester", 27)])
+def test_label_maps_are_whole(name, count):
+    with (FOLDER / "labels" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [str(i) for i in range(count)]
+    assert len({row["label"] for row in rows}) == count and all(row["label"].strip() for row in rows)
+
+
+def test_a_label_map_has_the_order_of_the_annotation(tmp_path):
+    trees.jester(tmp_path)
+    with (FOLDER / "labels/jester.csv").open(newline="", encoding="utf-8") as file:
+        published = [row["label"] for row in csv.DictReader(file)]
+    annotated = jester(Sources(tmp_path, tmp_path)).labels
+    assert annotated == (published[0], published[-1])

@@ -119,7 +119,7 @@ def test_lines_hold_across_blocks_blank_lines_and_quoted_breaks(folder):
         read_manifest(folder / "long.csv")
     (folder / "long.csv").write_text(text.replace("\r\n,walk", "\r\nb.mp4,run"), newline="")
     manifest = read_manifest(folder / "long.csv")
-    assert manifest.rows[3].line == 7 and manifest.rows[4].line == 9  # the quoted break is a line of its own
+    assert manifest.rows[3].line == 8 and manifest.rows[4].line == 9  # the last line of the quoted break
     assert manifest.rows[-1].line == ROWS_AT_ONCE + 11 and manifest.rows[-1].path.endswith("b.mp4")
     assert [manifest.label_names[manifest.rows[i].label] for i in (0, -1)] == ["walk", "run"]
 

@@ -150,7 +150,7 @@ def _table(source: Path, wanted: frozenset[str]) -> Table:
             source,
             0,
             "no such manifest, folder or video. Make it: a CSV file with the header `path,label` and one "
-            "video a line; data_manifests/README.md shows how for Kinetics-400, SSv2 and videos of your own",
+            "video a line, or by `vjepa data manifest` for a public data set; data_manifests/README.md shows how",
         )
     if suffix in VIDEO_SUFFIXES:
         return Table.listed("one video", {"path": [source.name]})

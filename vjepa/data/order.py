@@ -34,18 +34,16 @@ def row_identities(manifest: Manifest) -> UInt64[ndarray, "n"]:
     """64 bits that name each row: its path from the manifest's folder on, its start, which copy it is."""
     rows = manifest.rows if isinstance(manifest.rows, Rows) else Rows.of(manifest.rows)
     names = _names(rows, manifest.base)
-    if np.isnan(rows.start).all():
-        keys = [name + b"\nNone\n" for name in names]
-    else:
-        starts = ("None" if start != start else str(start) for start in rows.start.tolist())
-        keys = [name + f"\n{start}\n".encode() for name, start in zip(names, starts, strict=True)]
-    identities = np.frombuffer(b"".join([_digest(key + b"0") for key in keys]), "<u8").astype(np.uint64)
+    starts = [None if start != start else start for start in rows.start.tolist()]
+    digests = (_digest(b"%b\n%a\n0" % named) for named in zip(names, starts, strict=True))
+    identities = np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64, len(rows))
     ordered = np.sort(identities)
     several = np.isin(identities, ordered[1:][ordered[1:] == ordered[:-1]])
     copies: Counter[bytes] = Counter()
     for i in np.flatnonzero(several).tolist():
-        identities[i] = int.from_bytes(_digest(keys[i] + b"%d" % copies[keys[i]]), "little")
-        copies[keys[i]] += 1
+        key = b"%b\n%a\n" % (names[i], starts[i])
+        identities[i] = int.from_bytes(_digest(key + b"%d" % copies[key]), "little")
+        copies[key] += 1
     return identities
 
 
@@ -75,17 +73,23 @@ def name_in(path: str, base: str) -> str:
 def _plainly_written(paths: Texts) -> Bool[ndarray, "n"]:
     """Whether a path is relative, and no part of it begins with a dot or is empty."""
     block = np.frombuffer(paths.block, np.uint8)
-    begins = np.concatenate([[True], block[:-1] == ord("/")]) if len(block) else np.zeros(0, bool)
-    ends = np.zeros(len(block), bool)
     lengths = np.diff(paths.ends, prepend=0)
-    begins[paths.ends[:-1][lengths[1:] > 0]] = True
+    begins = np.zeros(len(block), bool)
+    begins[1:] = block[:-1] == ord("/")
+    begins[(paths.ends - lengths)[lengths > 0]] = True
+    ends = np.zeros(len(block), bool)
     ends[paths.ends[lengths > 0] - 1] = True
-    odd = (
-        (begins & np.isin(block, list(b"/.~"))) | (ends & (block == ord("/"))) | np.isin(block, list(b"\\:"))
-    )
+    odd = (begins & _one_of(b"/.~")[block]) | (ends & (block == ord("/"))) | _one_of(b"\\:")[block]
     plain = lengths > 0
     plain[np.searchsorted(paths.ends, np.flatnonzero(odd), side="right")] = False
     return plain
+
+
+def _one_of(characters: bytes) -> Bool[ndarray, "256"]:
+    """By byte, whether it is one of the given."""
+    found = np.zeros(256, bool)
+    found[list(characters)] = True
+    return found
 
 
 def row_weights(manifest: Manifest) -> Float64[ndarray, "n"] | None:
