@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 import vjepa
 from tests.checkpoints.given import (
+    WIDTH,
     assert_same_bytes,
     hf_case,
     prefixed,
@@ -142,3 +143,33 @@ def test_on_the_command_line(tmp_path, capsys, caplog):
     assert "is there already" in capsys.readouterr().err
     assert main([*command[:2], str(tmp_path / "x"), "--to", "onnx"]) == 2
     assert main(["convert", str(tmp_path / "train.pt")]) == 2
+
+
+def test_untold_levels_mlps_and_grids_are_given(tmp_path):
+    shape = {"num_heads": 2, "position": "rope_interpolated", "levels": (0, 2, 3)}
+    state = prefixed(tiny_encoder(**shape, depth=4).state_dict())
+    torch.save({"target_encoder": state}, tmp_path / "levels.pt")
+    given = {"src": str(tmp_path / "levels.pt"), "to": "native", "num_heads": 2}
+    with pytest.raises(CheckpointError, match="Give levels="):
+        convert(dst=tmp_path / "no", **given)
+    convert(dst=tmp_path / "levels", levels=[0, 2, 3], **given)
+    assert vjepa.load_encoder(tmp_path / "levels").config["levels"] == (0, 2, 3)
+    save_meta(tmp_path / "gated.pt", encoder=tiny_encoder(mlp="swiglu_full", mlp_ratio=4.0))
+    gated = {"src": str(tmp_path / "gated.pt"), "to": "native", "num_heads": 2}
+    for mlp in ("swiglu", "swiglu_full"):
+        convert(dst=tmp_path / mlp, mlp=mlp, **gated)
+        assert vjepa.load_encoder(tmp_path / mlp).config["mlp"] == mlp
+    actions = vjepa.models.ActionPredictor(WIDTH, embed_dim=16, depth=1, num_heads=2)
+    save_meta(tmp_path / "ac.pt", predictor=actions)
+    sides = {"src": str(tmp_path / "ac.pt"), "to": "native", "predictor_num_heads": 2}
+    convert(dst=tmp_path / "ac", grid_size=4, **sides)
+    assert vjepa.load_predictor(tmp_path / "ac").grid_size == 4
+
+
+def test_names_of_classes_go_along(tmp_path):
+    names = {"id2label": {str(i): f"action {i}" for i in range(7)}}
+    _, folder = hf_case(tmp_path / "hf", "hf_vjepa2_classification", **names)
+    convert(src=str(folder), dst=tmp_path / "native", to="native")
+    convert(src=str(tmp_path / "native"), dst=tmp_path / "hf2", to="hf")
+    config = json.loads((tmp_path / "hf2" / "config.json").read_text())
+    assert config["id2label"] == names["id2label"] and config["label2id"]["action 3"] == 3

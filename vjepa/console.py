@@ -8,6 +8,8 @@ from typing import Any
 
 from vjepa.report import Report
 
+LONGEST = 200  # characters of a figure that is shown
+
 
 def say(text: str) -> None:
     """Writes `text` and a newline to standard output."""
@@ -86,7 +88,17 @@ def _aligned(rows: list[dict[str, Any]]) -> list[str]:
 
 def _scalars(report: Report) -> dict[str, Any]:
     """Figures short enough to show; long ones (a confusion matrix) are for `result.json`."""
-    return {key: value for key, value in report.figures.items() if not isinstance(value, (dict, list, tuple))}
+    words = {
+        key: ", ".join(value)
+        if isinstance(value, list) and value and all(isinstance(x, str) for x in value)
+        else value
+        for key, value in report.figures.items()
+    }
+    return {
+        key: value
+        for key, value in words.items()
+        if not isinstance(value, dict | list | tuple) and len(str(value)) <= LONGEST
+    }
 
 
 def _text(value: object) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,25 +16,25 @@ import torch
 from torch import Tensor, nn
 
 from vjepa.checkpoints.huggingface import write_huggingface
-from vjepa.checkpoints.load import load_part, open_checkpoint, predictor_class, read_contents
+from vjepa.checkpoints.load import check_alike, load_part, open_checkpoint, predictor_class, read_contents
 from vjepa.checkpoints.meta import write_meta
 from vjepa.checkpoints.native import write_native
 from vjepa.checkpoints.source import Contents, Part, Source, kind_of
-from vjepa.checkpoints.strict import CheckpointError
+from vjepa.checkpoints.strict import CheckpointError, few
+from vjepa.layers.block import MlpKind
 from vjepa.models import ActionPredictor, Predictor, VideoEncoder
 from vjepa.models.encoder import Position
-from vjepa.probes import AttentiveProbe
+from vjepa.probes import AnticipationProbe, AttentiveProbe
+from vjepa.probes.released import probe_class
 from vjepa.report import Report
 from vjepa.types import TokenGrid
 
 log = logging.getLogger(__name__)
 
-CLASSES: dict[str, Callable[..., nn.Module]] = {
-    "encoder": VideoEncoder,
-    "probe": AttentiveProbe,
-}
 # what the weights in a file of Meta's do not tell of every network
-NOT_IN_META = ("num_heads", "position", "img_size", "num_frames", "levels", "mlp", "grid_size")
+NOT_IN_META = ("num_heads", "depth", "position", "img_size", "num_frames", "levels", "mlp", "grid_size")
+# what another alignment in memory may change, over the largest output
+ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 PARITY_TUBELETS, PARITY_PATCHES = (
     2,
     4,
@@ -47,10 +47,14 @@ def convert(
     dst: Path,
     to: Literal["native", "meta", "hf"],
     encoder: str | None = None,
+    index: int | None = None,
     num_heads: int | None = None,
     predictor_num_heads: int | None = None,
     probe_num_heads: int | None = None,
     position: Position | None = None,
+    mlp: MlpKind | None = None,
+    levels: list[int] | None = None,
+    grid_size: int | None = None,
     img_size: int | None = None,
     num_frames: int | None = None,
     out: Path | None = None,
@@ -62,10 +66,14 @@ def convert(
         dst: What to write: a file for meta, a folder else. It must not exist, or be an empty folder.
         to: The format.
         encoder: Of a probe: checkpoint of the encoder it was trained on, to be written beside it.
+        index: Which of several probes that were trained side by side.
         num_heads: Attention heads of the encoder, where its width is no published one.
         predictor_num_heads: The same of the predictor.
         probe_num_heads: The same of the probe.
         position: Positions of encoder and predictor, where the weights do not tell.
+        mlp: Kind of their MLPs, where a gated width fits two.
+        levels: Blocks of a V-JEPA 2.1 encoder that have a norm of their own, where its depth is no published one.
+        grid_size: Tokens a side of the clips of a V-JEPA 2-AC predictor, if not 16.
         img_size: Pixels a side of the native clip, where the weights do not tell.
         num_frames: Frames of the native clip, where the weights do not tell.
         out: Folder for `result.json`; nothing is written there without it.
@@ -73,27 +81,27 @@ def convert(
     Raises:
         CheckpointError: If src cannot be read strictly, dst is taken, or the format cannot hold it.
     """
-    if dst.is_file() or (dst.is_dir() and any(dst.iterdir())):
-        raise CheckpointError(f"{dst} is there already. Give another place, or remove it.")
-    if to == "meta" and dst.is_dir():
-        raise CheckpointError(f"{dst} is a folder; --to meta writes one file. Give the name of a file.")
-    told = {"position": position}
+    with written_to(dst):
+        _check_place(dst, to)
+    told = {"position": position, "mlp": mlp}
     clip = {"img_size": img_size, "num_frames": num_frames}
     overrides = {
-        "encoder": _given({**told, **clip, "num_heads": num_heads}),
-        "predictor": _given({**told, "num_heads": predictor_num_heads}),
+        "encoder": _given({**told, **clip, "levels": levels, "num_heads": num_heads}),
+        "predictor": _given({**told, "grid_size": grid_size, "num_heads": predictor_num_heads}),
         "probe": _given({"num_heads": probe_num_heads}),
     }
-    sources = [open_checkpoint(path) for path in (src, encoder) if path is not None]
+    sources = [
+        open_checkpoint(src, index=index),
+        *([open_checkpoint(encoder)] if encoder is not None else []),
+    ]
     contents = _joined(sources, overrides)
     originals = _networks(sources, overrides)
-    with _whole_or_nothing(dst) as place:
-        warnings = _write(contents, place, to)
-        untold = {
-            kind: {k: v for k, v in arguments.items() if to == "meta" and k in NOT_IN_META}
-            for kind, arguments in contents.arguments.items()
-        }
-        differences = _parity(originals, _networks([open_checkpoint(place)], untold))
+    check_alike(src, contents.tensors)
+    warnings, differences = _written(contents, originals, dst, to)
+    strange = [part for part, value in differences.items() if math.isnan(value)]
+    warnings += [
+        f"the {part}'s outputs are not finite, nor are its weights, before and after." for part in strange
+    ]
     for warning in warnings:
         log.warning(warning)
     left_out = [name for source in sources for name in source.facts.get("left_out", [])]
@@ -105,11 +113,33 @@ def convert(
             "from": "; ".join(source.format for source in sources),
             "to": to,
             "tensors": sum(map(len, contents.tensors.values())) + len(contents.rest_flat()),
-            "max_abs_difference": max(differences.values()),
+            "max_abs_difference": math.nan if strange else max(differences.values()),
             "left_out": left_out,
             "warnings": warnings,
         },
     )
+
+
+def _written(
+    contents: Contents, originals: Mapping[Part, nn.Module], dst: Path, to: str
+) -> tuple[list[str], dict[str, float]]:
+    """Write and read again: what the format cannot express, and how far the outputs are apart."""
+    with written_to(dst), _whole_or_nothing(dst) as place:
+        warnings = _write(contents, place, to)
+        untold = {
+            kind: {k: v for k, v in arguments.items() if to == "meta" and k in NOT_IN_META}
+            for kind, arguments in contents.arguments.items()
+        }
+        differences = _parity(originals, _networks([open_checkpoint(place)], untold))
+    return warnings, differences
+
+
+def _check_place(dst: Path, to: str) -> None:
+    """See that nothing is where the result is to be."""
+    if to == "meta" and dst.is_dir() and not any(dst.iterdir()):
+        raise CheckpointError(f"{dst} is a folder; --to meta writes one file. Give the name of a file.")
+    if os.path.lexists(dst) and (dst.is_symlink() or not dst.is_dir() or any(dst.iterdir())):
+        raise CheckpointError(f"{dst} is there already. Give another place, or remove it.")
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,6 +158,7 @@ def _joined(sources: list[Source], overrides: Mapping[str, Mapping[str, Any]]) -
             tensors=first.tensors | other.tensors,
             rest=first.rest | other.rest,
             origin=first.origin | other.origin,
+            label_names=first.label_names or other.label_names,
         )
     return first
 
@@ -136,7 +167,11 @@ def _networks(sources: list[Source], overrides: Mapping[str, Mapping[str, Any]])
     """All networks, each loaded strictly."""
     networks: dict[Part, nn.Module] = {}
     for source in sources:
-        classes = CLASSES | {"predictor": predictor_class(source, overrides.get("predictor", {}))}
+        classes: dict[str, Callable[..., nn.Module]] = {
+            "encoder": VideoEncoder,
+            "predictor": predictor_class(source, overrides.get("predictor", {})),
+            "probe": probe_class(source, overrides.get("probe", {})),
+        }
         for part in source.parts:
             kind = kind_of(part)
             networks[part] = load_part(source, part, classes[kind], overrides.get(kind, {}))
@@ -154,27 +189,61 @@ def _write(contents: Contents, place: Path, to: str) -> list[str]:
 
 
 @contextmanager
-def _whole_or_nothing(dst: Path) -> Iterator[Path]:
-    """A place beside `dst` to write to, which becomes `dst` if nothing was raised."""
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=dst.parent, prefix=f".{dst.name}."))
+def written_to(dst: Path) -> Iterator[None]:
+    """Name the place where nothing can be written."""
     try:
-        yield scratch / dst.name
-        os.replace(scratch / dst.name, dst)
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{dst} cannot be written ({error.strerror}). Give another place.") from error
+
+
+@contextmanager
+def _whole_or_nothing(dst: Path) -> Iterator[Path]:
+    """A place to write to, which becomes `dst` if nothing was raised; else not a folder is left of it."""
+    made = [folder for folder in (dst.parent, *dst.parent.parents) if not folder.exists()]
+    done = False
+    try:
+        dst.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=dst.parent, prefix=".converting.") as scratch:
+            place = Path(scratch) / (dst.name or "converted")
+            yield place
+            os.replace(place, dst)
+        done = True
     finally:
-        shutil.rmtree(scratch)
+        for folder in made if not done else []:
+            if folder.is_dir():
+                folder.rmdir()
 
 
 @torch.no_grad()
 def _parity(ours: Mapping[Part, nn.Module], theirs: Mapping[Part, nn.Module]) -> dict[str, float]:
-    """Largest difference of each network's outputs for the same random input."""
+    """Largest difference of each network's outputs for the same random input; NaN where both give the same NaNs.
+
+    Raises:
+        CheckpointError: If a weight has not kept its bits, or the outputs differ by more than rounding.
+    """
     assert ours.keys() == theirs.keys(), (ours.keys(), theirs.keys())
-    return {part: _difference(ours[part], theirs[part]) for part in ours}
+    differences: dict[str, float] = {}
+    for part, network in ours.items():
+        there = theirs[part].state_dict()
+        changed = [k for k, v in network.state_dict().items() if not _same_bits(v, there[k])]
+        before, after = _outputs(network), _outputs(theirs[part])
+        differences[part] = difference = float((before.double() - after.double()).abs().max())
+        allowed = ROUNDING[before.dtype] * float(before.abs().max())
+        if changed or before.isfinite().all() and not difference <= allowed:
+            raise CheckpointError(
+                f"the {part} does not come out as it went in: {few(changed) or 'no weight'} changed, outputs differ by "
+                f"{difference:g}. Nothing was written; please report it."
+            )
+    return differences
 
 
-def _difference(ours: nn.Module, theirs: nn.Module) -> float:
-    outputs = [_outputs(network) for network in (ours, theirs)]
-    return float((outputs[0].float() - outputs[1].float()).abs().max())
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().flatten().view(torch.uint8)
 
 
 def _outputs(network: nn.Module) -> Tensor:
@@ -208,6 +277,6 @@ def _outputs(network: nn.Module) -> Tensor:
     if isinstance(network, ActionPredictor):
         given = [draw(1, grid.t, network.config[f"{name}_dim"]) for name in ("action", "state", "extrinsics")]
         return network(draw(1, len(grid), network.encoder_dim), *given, grid=grid)
-    assert isinstance(network, AttentiveProbe)
-    width = network.linear.in_features
-    return network(draw(1, PARITY_TUBELETS * PARITY_PATCHES**2, width))
+    assert isinstance(network, AttentiveProbe | AnticipationProbe)
+    found = network(draw(1, PARITY_TUBELETS * PARITY_PATCHES**2, network.config["embed_dim"]))
+    return torch.cat(astuple(found), dim=1) if isinstance(network, AnticipationProbe) else found

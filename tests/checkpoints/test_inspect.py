@@ -139,3 +139,20 @@ def test_a_folder_of_transformers_and_a_probe(tmp_path):
     assert figures["holds"] == "encoder, predictor, probe" and figures["probe_num_classes"] == 7
     probe = vjepa.load_probe(folder)
     assert figures["probe_parameters"] == sum(p.numel() for p in probe.parameters())
+
+
+def test_an_encoder_of_either_family(tmp_path):
+    torch.save(
+        {"target_encoder": tiny_encoder(position="sincos", img_size=128).state_dict()}, tmp_path / "vit.pt"
+    )
+    figures = inspect(ckpt=tmp_path / "vit.pt").figures
+    assert figures["family"] == "V-JEPA 1 or V-JEPA 2" and figures["depth"] == 2
+    assert "give position='sincos' or position='rope'" in figures["position"]
+
+
+def test_what_the_classes_of_a_probe_are_called(tmp_path):
+    names = {"id2label": {"0": "push", "1": "pull", **{str(i): f"LABEL_{i}" for i in range(2, 7)}}}
+    _, folder = hf_case(tmp_path / "hf", "hf_vjepa2_classification", **names)
+    assert inspect(ckpt=folder).figures["label_names"][:2] == ["push", "pull"]
+    _, folder = hf_case(tmp_path / "unnamed", "hf_vjepa2_classification")
+    assert "label_names" not in inspect(ckpt=folder).figures

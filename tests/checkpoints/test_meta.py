@@ -193,3 +193,12 @@ def test_written_files_are_read_back(tmp_path):
     with pytest.raises(CheckpointError, match="is written with its encoder: give both"):
         save_meta(tmp_path / "half.pt", predictor=predictor)
     save_meta(tmp_path / "half.pt", encoder=encoder, predictor=predictor)
+
+
+def test_lost_blocks_are_remarked_upon(tmp_path, caplog):
+    encoder = vjepa.VideoEncoder(img_size=16, num_frames=2, embed_dim=192, depth=2, num_heads=3)
+    file = save_meta(tmp_path / "vit.pt", encoder=encoder)
+    vjepa.load_encoder(file, depth=2)
+    assert not caplog.records
+    vjepa.load_encoder(file)
+    assert "2 blocks; published networks of width 192 have 12" in caplog.text

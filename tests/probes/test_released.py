@@ -4,8 +4,10 @@ import pytest
 import torch
 
 import vjepa
-from tests.checkpoints.given import WIDTH, tiny_encoder, tiny_probe
+from tests.checkpoints.given import WIDTH, assert_same_bytes, tiny_encoder, tiny_probe
+from tests.reference import reference_case
 from vjepa.checkpoints import CheckpointError, save_meta
+from vjepa.convert import convert
 from vjepa.probes.base import Standardize, StandardizedProbe
 from vjepa.probes.files import ProbeCard, digest, save_probe
 
@@ -51,3 +53,25 @@ def test_a_missing_key_is_named_or_allowed(tmp_path):
     with pytest.raises(CheckpointError, match="missing: linear.bias"):
         vjepa.load_probe(file, num_heads=4)
     assert not vjepa.load_probe(file, num_heads=4, allow_missing=["linear.bias"]).linear.bias.any()
+
+
+@torch.no_grad()
+def test_a_probe_that_anticipates(tmp_path):
+    case = reference_case("anticipation_probe")
+    content = {"module." + k: v for k, v in case.weights().items()}
+    torch.save({"classifiers": [content], "epoch": 20}, tmp_path / "ek100.pt")
+    probe = vjepa.load_probe(tmp_path / "ek100.pt", num_heads=case.about["ctor"]["num_heads"])
+    scores = probe(case.tensors["in.x"])
+    for name in ("verb", "noun", "action"):
+        case.assert_close(getattr(scores, name), f"out.{name}")
+    heads = {"probe_num_heads": case.about["ctor"]["num_heads"]}
+    convert(src=str(tmp_path / "ek100.pt"), dst=tmp_path / "native", to="native", **heads)
+    report = convert(src=str(tmp_path / "native"), dst=tmp_path / "back.pt", to="meta")
+    assert report.figures["max_abs_difference"] <= 1e-6
+    assert_same_bytes(torch.load(tmp_path / "back.pt", weights_only=True)["classifiers"][0], content)
+    with pytest.raises(CheckpointError, match="one classifier; the probe names verbs.*native or meta"):
+        convert(src=str(tmp_path / "native"), dst=tmp_path / "hf", to="hf")
+    del content["module.noun_classifier.weight"]
+    torch.save({"classifiers": [content]}, tmp_path / "cut.pt")
+    with pytest.raises(CheckpointError, match="missing: noun_classifier.weight"):
+        vjepa.load_probe(tmp_path / "cut.pt")

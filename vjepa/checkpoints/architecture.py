@@ -36,9 +36,15 @@ UNUSED_PLANES = ((16, 16), (24, 24))
 LEVELS = {
     size["depth"]: size["levels"] for size in SIZES.values() if "levels" in size
 }  # of V-JEPA 2.1, by depth
+DEPTHS = {size["embed_dim"]: size["depth"] for size in SIZES.values()}
 MLP_RATIOS = (4.0, 48 / 11, 64 / 13)  # published
+ANTICIPATED = ("verb", "noun", "action")  # what a probe of EPIC-KITCHENS-100 names
 FREQUENCIES = "attn.d_rotary_emb.freqs"
 NATIVE = {"img_size": 256, "num_frames": 64}  # V-JEPA 2's, for files without a table of positions
+
+
+class UntoldPositionsError(CheckpointError):
+    """Weights that may be of V-JEPA 1 or of V-JEPA 2."""
 
 
 def encoder_arguments(
@@ -76,6 +82,18 @@ def encoder_arguments(
     return {**found, **_heads(heads, width), **_stored_heads(tensors, "blocks", width), **overrides}
 
 
+def lost_blocks(arguments: Mapping[str, Any]) -> str:
+    """What to say of an encoder that is shallower than the published ones of its width; empty if it is not.
+
+    The depth is read off the blocks that are there, so a file that lost its last ones reads as a network.
+    """
+    width, depth = arguments["embed_dim"], arguments["depth"]
+    published = DEPTHS.get(width, depth)
+    if depth >= published:
+        return ""
+    return f"{depth} blocks; published networks of width {width} have {published}: were the last ones lost?"
+
+
 def predictor_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `Predictor`, or of `ActionPredictor` where it is told actions."""
     width = _width(tensors, "predictor_norm.weight", "predictor_blocks")
@@ -101,18 +119,26 @@ def predictor_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str
     elif "num_levels" in entrance:
         position = "rope_interpolated"
     count = count_modules(tensors, "mask_tokens")
+    if not count and "num_mask_tokens" not in overrides:
+        needed(tensors, "mask_tokens.0")
     return {**found, "position": position, "num_mask_tokens": count, **heads, **overrides}
 
 
 def probe_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `AttentiveProbe`: depth 1 is V-JEPA 1's, which has the heads of its encoder."""
+    """Arguments of `AttentiveProbe`, or of `AnticipationProbe` where there are classifiers of verbs and nouns.
+
+    Depth 1 is V-JEPA 1's, which has the heads of its encoder.
+    """
     width = needed(tensors, "pooler.query_tokens").shape[-1]
     depth = 1 + count_modules(tensors, "pooler.blocks")
-    found = {
-        "embed_dim": width,
-        "num_classes": needed(tensors, "linear.weight").shape[0],
-        "depth": depth,
-    }
+    anticipates = any(f"{name}_classifier.weight" in tensors for name in ANTICIPATED)
+    linears = (
+        {f"num_{name}s": f"{name}_classifier" for name in ANTICIPATED}
+        if anticipates
+        else {"num_classes": "linear"}
+    )
+    classes = {name: needed(tensors, f"{linear}.weight").shape[0] for name, linear in linears.items()}
+    found = {"embed_dim": width, **classes, "depth": depth}
     return {**found, **_heads(ADDITIVE_HEADS if depth == 1 else DEEP_PROBE_HEADS, width), **overrides}
 
 
@@ -213,7 +239,7 @@ def _positions(
             return "rope", unused_grid(table)
         grid = unused_grid(table)
         if not predictor and grid is not None and (grid.h, grid.w) in UNUSED_PLANES:
-            raise CheckpointError(
+            raise UntoldPositionsError(
                 "pos_embed is added to the tokens in V-JEPA 1, and goes unused in V-JEPA 2's files; the file "
                 "holds no predictor that would tell. Give position='sincos' or position='rope'."
             )

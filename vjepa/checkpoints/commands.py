@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
+from vjepa.checkpoints.architecture import UntoldPositionsError
 from vjepa.checkpoints.load import (
+    check_alike,
     is_known,
     load_part,
     main_encoder,
@@ -18,14 +21,15 @@ from vjepa.checkpoints.load import (
     source_of,
 )
 from vjepa.checkpoints.opening import open_safely, read_safetensors
-from vjepa.checkpoints.source import Part, Source
-from vjepa.checkpoints.strict import CheckpointError
+from vjepa.checkpoints.source import Part, Source, kind_of
+from vjepa.checkpoints.strict import CheckpointError, read_from
 from vjepa.models import ActionPredictor, VideoEncoder
 from vjepa.models.files import CONFIG
 from vjepa.report import Report
 
 FOREIGN = "not a native checkpoint: vjepa does not know its architecture"
 UNTOLD = "not told by the weights: give num_heads when loading"
+UNTOLD_POSITION = "not told by the weights: give position='sincos' or position='rope' when loading"
 FAMILIES = {  # by the positions of the encoder
     "rope": "V-JEPA 2",
     "rope_interpolated": "V-JEPA 2.1",
@@ -37,12 +41,13 @@ Figures = dict[str, Any]
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def inspect(*, ckpt: Path, out: Path | None = None) -> Report:
+def inspect(*, ckpt: Path, index: int = 0, out: Path | None = None) -> Report:
     """Tells what a checkpoint holds, without running anything that is in it.
 
     Args:
         ckpt: Folder written by vjepa fit or save_pretrained, a .ckpt of a run, a file of Meta's, a folder of
             transformers', or any file of tensors.
+        index: Which of several probes that were trained side by side.
         out: Folder for `result.json`; nothing is written without it.
 
     Raises:
@@ -55,8 +60,9 @@ def inspect(*, ckpt: Path, out: Path | None = None) -> Report:
     content = open_safely(path) if path.is_file() else None
     if content is not None and not is_known(content):
         return _foreign(path, content)
-    source = open_checkpoint(path) if content is None else source_of(path, content)
-    return Report(title=str(path), figures=_known(source))
+    source = open_checkpoint(path) if content is None else source_of(path, content, index=index)
+    with read_from(path):
+        return Report(title=str(path), figures=_known(source))
 
 
 def _known(source: Source) -> Figures:
@@ -70,6 +76,9 @@ def _known(source: Source) -> Figures:
         told = source.arguments("probe", {})
         tensors = source.tensors("probe", told)
         figures |= {f"probe_{k}": v for k, v in {"num_heads": UNTOLD, **told}.items()}
+        if source.label_names:
+            figures["label_names"] = list(source.label_names)
+        figures["probe_finite"] = _finite(tensors)
         figures["probe_parameters"] = sum(v.numel() for v in tensors.values())
     return figures
 
@@ -83,7 +92,7 @@ def _encoders(source: Source) -> Figures:
         "embed_dim": encoder.embed_dim,
         "depth": config["depth"],
         "num_heads": heads,
-        "position": encoder.position,
+        "position": UNTOLD_POSITION if "position" in _stand_in(source) else encoder.position,
         "img_size": config["img_size"],
         "patch_size": config["patch_size"],
         "num_frames": config["num_frames"],
@@ -91,10 +100,15 @@ def _encoders(source: Source) -> Figures:
         "grid": f"{grid.t} x {grid.h} x {grid.w}",
         "encoder_parameters": encoder.num_parameters,
         "precision": _precisions(encoder.state_dict()),
-        "finite": all(bool(v.isfinite().all()) for v in encoder.state_dict().values()),
+        "finite": _finite(encoder.state_dict()),
     }
     if {"encoder", "context_encoder"} <= set(source.parts):
+        told = _stand_in(source)
+        both: tuple[Part, ...] = ("encoder", "context_encoder")
+        tensors = {part: source.tensors(part, source.arguments(part, told)) for part in both}
+        check_alike(source.path, tensors)
         context, _ = _network(source, "context_encoder", VideoEncoder)
+        figures["finite"] = figures["finite"] and _finite(context.state_dict())
         figures["max_difference_context_target"] = _difference(encoder, context)
     return figures
 
@@ -102,6 +116,7 @@ def _encoders(source: Source) -> Figures:
 def _predictor(source: Source) -> Figures:
     predictor, heads = _network(source, "predictor", predictor_class(source, {}))
     figures = {
+        "predictor_finite": _finite(predictor.state_dict()),
         "predictor_parameters": predictor.num_parameters,
         "predictor_embed_dim": predictor.embed_dim,
         "predictor_depth": predictor.config["depth"],
@@ -120,14 +135,26 @@ def _predictor(source: Source) -> Figures:
 
 def _network(source: Source, part: Part, model_class: type[Network]) -> tuple[Network, int | str]:
     """A network and its heads; where weights do not tell those, one stands in, for sizes do not depend on it."""
-    heads = source.arguments(part, {}).get("num_heads", UNTOLD)
-    return load_part(source, part, model_class, {"num_heads": 1} if heads == UNTOLD else {}), heads
+    given = _stand_in(source) if kind_of(part) == "encoder" else {}
+    heads = source.arguments(part, given).get("num_heads", UNTOLD)
+    return load_part(source, part, model_class, given | ({"num_heads": 1} if heads == UNTOLD else {})), heads
+
+
+def _stand_in(source: Source) -> dict[str, str]:
+    """Positions to inspect an encoder with whose weights may be V-JEPA 1's or 2's: sizes do not depend on them."""
+    try:
+        source.arguments(main_encoder(source), {})
+    except UntoldPositionsError:
+        return {"position": "rope"}
+    return {}
 
 
 def _family(source: Source) -> str:
     """Whose recipe: the families differ in their positions, and 2-AC from V-JEPA 2 in its predictor."""
     if predictor_class(source, {}) is ActionPredictor:
         return "V-JEPA 2-AC"
+    if _stand_in(source):
+        return "V-JEPA 1 or V-JEPA 2"
     position = source.arguments(main_encoder(source), {})["position"]
     return FAMILIES.get(position, f"positions {position}")
 
@@ -142,7 +169,12 @@ def _mask_note(zero: list[int]) -> str:
 def _difference(target: VideoEncoder, context: VideoEncoder) -> float:
     """Largest difference of a weight between the two encoders; 0 if one is a copy of the other."""
     pairs = zip(target.parameters(), context.parameters(), strict=True)
-    return max(float((a.detach().float() - b.detach().float()).abs().max()) for a, b in pairs)
+    apart = [(a.detach().float() - b.detach().float()).abs().max() for a, b in pairs]
+    return float(torch.stack(apart).max())  # NaN if one is
+
+
+def _finite(tensors: Mapping[str, Tensor]) -> bool:
+    return all(bool(v.isfinite().all()) for v in tensors.values())
 
 
 def _precisions(tensors: Mapping[str, Tensor]) -> str:

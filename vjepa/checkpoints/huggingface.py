@@ -24,6 +24,7 @@ from vjepa.checkpoints.source import REST, Contents, Part, Source, kind_of, part
 from vjepa.checkpoints.strict import CheckpointError, count_modules, few, grouped
 from vjepa.models.files import CONFIG, write_tensors, write_text
 
+UNNAMED = "LABEL_"  # transformers' own name of a class that has none, before its id
 MODEL_TYPE, CARD, ASIDE = "vjepa2", "vjepa.json", "context_encoder.safetensors"
 # argument of ours -> key of config.json. VJEPA2Config's own value where the key is absent
 ENCODER_KEYS = {
@@ -66,13 +67,20 @@ class HuggingFaceFolder(Source):
         card = path / CARD
         self._card = read_json(card) if card.is_file() else {}
         main: Part = self._card.get("main_encoder", "encoder")
+        if main not in ("encoder", "context_encoder"):
+            raise CheckpointError(f"{card}: main_encoder is {main!r}, not encoder or context_encoder.")
         kinds = {kind for kind in PART_PREFIXES if any(is_of(kind, key) for key in self._files)}
         held = [main if kind == "encoder" else kind for kind in kinds]
         self._aside = path / ASIDE if main == "encoder" and (path / ASIDE).is_file() else None
         self.parts = parts_in([*held, "context_encoder"] if self._aside else held)
+        if not self.parts:
+            raise CheckpointError(
+                f"{path} holds no network that we know, but {few(grouped(self._files)) or 'no tensor'}."
+            )
         self.format = "Hugging Face folder, " + ", ".join(config.get("architectures") or ["VJEPA2Model"])
         self.facts = {}
         self.origin = dict(self._card.get("origin", {}))
+        self.label_names = _label_names(config) if "probe" in self.parts else ()
 
     def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
         self._check_config()
@@ -148,10 +156,20 @@ class HuggingFaceFolder(Source):
     def _joined(self, keys: list[str]) -> Tensor:
         """Rows of several tensors under each other. The file is mapped for these alone and let go again."""
         found = [read_safetensors(self._files[key], [key])[key] for key in keys]
+        if len({tensor.dtype for tensor in found}) > 1:
+            types = ", ".join(f"{k} is {t.dtype}" for k, t in zip(keys, found, strict=True))
+            raise CheckpointError(f"{self.path}: other type: {types}; they must be alike.")
         if len({tensor.shape for tensor in found}) > 1:
             shapes = ", ".join(f"{k} is {tuple(t.shape)}" for k, t in zip(keys, found, strict=True))
             raise CheckpointError(f"{self.path}: other shape: {shapes}; they must be alike.")
         return torch.cat(found)
+
+
+def _label_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the classes in the order of their ids; none where transformers made them up."""
+    names = config.get("id2label") or {}
+    told = tuple(str(names[i]) for i in sorted(names, key=int))
+    return () if all(name == f"{UNNAMED}{i}" for i, name in enumerate(told)) else told
 
 
 def is_huggingface(config: Mapping[str, Any]) -> bool:
@@ -212,6 +230,11 @@ def _refuse(contents: Contents) -> None:
             "or meta."
         )
     probe = contents.arguments.get("probe", {})
+    if "num_verbs" in probe:
+        raise CheckpointError(
+            "transformers' V-JEPA 2 has one classifier; the probe names verbs, nouns and actions. Convert to native "
+            "or meta."
+        )
     if encoder and probe and encoder["embed_dim"] != probe["embed_dim"]:
         raise CheckpointError(
             f"the probe takes tokens of width {probe['embed_dim']}, the encoder gives {encoder['embed_dim']}. "
@@ -255,7 +278,8 @@ def _config_of(contents: Contents, tensors: Mapping[str, Tensor]) -> dict[str, A
     config = {key: default for key, default in (*ENCODER_KEYS.values(), *PREDICTOR_KEYS.values())} | FIXED
     if probe:
         config |= {"hidden_size": probe["embed_dim"], "num_attention_heads": probe["num_heads"]}
-        names = {str(i): f"LABEL_{i}" for i in range(probe["num_classes"])}
+        told = contents.label_names or [f"{UNNAMED}{i}" for i in range(probe["num_classes"])]
+        names = {str(i): name for i, name in enumerate(told)}
         config |= {"id2label": names, "label2id": {v: int(k) for k, v in names.items()}}
         config |= {"num_pooler_layers": probe["depth"] - 1}
     for arguments, keys in ((predictor, PREDICTOR_KEYS), (encoder, ENCODER_KEYS)):

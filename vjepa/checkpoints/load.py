@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
+from vjepa.checkpoints.architecture import lost_blocks
 from vjepa.checkpoints.hub import download, is_hub_name
 from vjepa.checkpoints.huggingface import HuggingFaceFolder, is_huggingface
 from vjepa.checkpoints.meta import MetaFile, is_meta
 from vjepa.checkpoints.native import NativeFolder, RunFile, native_config
 from vjepa.checkpoints.opening import open_safely, read_json
 from vjepa.checkpoints.source import Contents, Part, Source, kind_of
-from vjepa.checkpoints.strict import CheckpointError, fill
+from vjepa.checkpoints.strict import CheckpointError, few, fill, key_diff, read_from
 from vjepa.models import ActionPredictor, Predictor, VideoEncoder
 from vjepa.models.files import CONFIG
+from vjepa.usage import nearest
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,8 @@ def load_encoder(
         FileNotFoundError: If there is no such file or folder.
         CheckpointError: If it holds something else, or a key is missing, unknown or of another shape.
     """
+    if which not in (None, *WHICH):
+        raise ValueError(f"which is {which!r}. Give one of {', '.join(map(repr, WHICH))}, or None.")
     source = open_checkpoint(path)
     part = main_encoder(source) if which is None else WHICH[which]
     if which is None and part == "context_encoder":
@@ -83,7 +88,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
         return native_config(path)
     content = open_safely(path)
     if not isinstance(content, Mapping) or "vjepa" not in content:
-        raise CheckpointError(_stranger(path))
+        raise CheckpointError(_stranger(path, content))
     return content["vjepa"]
 
 
@@ -94,8 +99,13 @@ def open_checkpoint(path: str | Path, *, index: int | None = None) -> Source:
         path: File, folder or name on the Hub.
         index: Which probe to take of a Meta file with several.
     """
+    with read_from(path):
+        return _opened(path, index)
+
+
+def _opened(path: str | Path, index: int | None) -> Source:
     place = Path(path)
-    if not place.exists():
+    if not place.exists() or not str(path):
         if not is_hub_name(str(path)):
             raise FileNotFoundError(
                 f"{path}: no such checkpoint. Give a folder written by vjepa fit, a .ckpt file, a file of Meta's "
@@ -107,6 +117,8 @@ def open_checkpoint(path: str | Path, *, index: int | None = None) -> Source:
         if is_huggingface(config):
             return HuggingFaceFolder(place, config)
         return NativeFolder(place, native_config(place))
+    if not place.is_file():
+        raise CheckpointError(f"{path} is neither a file nor a folder. Give one of the two.")
     return source_of(place, open_safely(place), index=index)
 
 
@@ -117,11 +129,12 @@ def is_known(content: object) -> bool:
 
 def source_of(path: Path, content: Any, *, index: int | None = None) -> Source:
     """A file of torch's that was opened already. Arguments and errors as in `open_checkpoint`."""
-    if _is_run(content):
-        return RunFile(path, content)
-    if not is_meta(content):
-        raise CheckpointError(_stranger(path))
-    return MetaFile(path, content, index=index)
+    with read_from(path):
+        if _is_run(content):
+            return RunFile(path, content)
+        if not is_meta(content):
+            raise CheckpointError(_stranger(path, content))
+        return MetaFile(path, content, index=index)
 
 
 def main_encoder(source: Source) -> Part:
@@ -141,12 +154,33 @@ def load_part(
     """One network of an opened checkpoint, strictly."""
     if part not in source.parts:
         raise CheckpointError(source.absent(part))
+    known = signature(model_class).parameters
+    for name in overrides:
+        if name not in known:
+            raise CheckpointError(
+                f"{getattr(model_class, '__name__', 'the network')} has no argument {name!r}. "
+                f"The nearest is {nearest(name, known)!r}."
+            )
+    with read_from(source.path):
+        return _filled(source, part, model_class, overrides, allow_missing)
+
+
+def _filled(
+    source: Source,
+    part: Part,
+    model_class: Callable[..., Network],
+    overrides: Mapping[str, Any],
+    allow_missing: Sequence[str],
+) -> Network:
     arguments = source.arguments(part, overrides)
     if "num_heads" not in arguments:
         raise CheckpointError(
             f"{source.path}: weights do not tell the heads of the {kind_of(part)}, of width "
             f"{arguments['embed_dim']}, which is no published size. Give num_heads=..."
         )
+    if isinstance(source, MetaFile) and kind_of(part) == "encoder" and "depth" not in overrides:
+        if remark := lost_blocks(arguments):
+            log.warning("%s: %s", source.path, remark)
     tensors = source.tensors(part, arguments)
     return fill(model_class, arguments, tensors, source=str(source.path), allow_missing=allow_missing)
 
@@ -161,21 +195,34 @@ def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | N
     arguments: dict[str, dict[str, Any]] = {}
     tensors: dict[Part, dict[str, Tensor]] = {}
     rest: dict[Part, dict[str, Tensor]] = {}
-    for part in source.parts:
-        told = source.arguments(part, (overrides or {}).get(kind_of(part), {}))
-        arguments[kind_of(part)] = told
-        tensors[part] = source.tensors(part, told)
-        if idle := source.rest(part, told):
-            rest[part] = idle
-    return Contents(arguments=arguments, tensors=tensors, rest=rest, origin=source.origin)
+    with read_from(source.path):
+        for part in source.parts:
+            told = source.arguments(part, (overrides or {}).get(kind_of(part), {}))
+            arguments[kind_of(part)] = told
+            tensors[part] = source.tensors(part, told)
+            if idle := source.rest(part, told):
+                rest[part] = idle
+    return Contents(
+        arguments=arguments, tensors=tensors, rest=rest, origin=source.origin, label_names=source.label_names
+    )
+
+
+def check_alike(path: str | Path, tensors: Mapping[Part, Mapping[str, Tensor]]) -> None:
+    """See that both encoders of a checkpoint are of one build; raises `CheckpointError`."""
+    if "encoder" in tensors and "context_encoder" in tensors:
+        if diff := key_diff(tensors["encoder"], tensors["context_encoder"]):
+            raise CheckpointError(
+                f"{path}: its two encoders differ. Beside the moving average, the trained one has {diff}."
+            )
 
 
 def _is_run(content: object) -> bool:
     return isinstance(content, Mapping) and "vjepa" in content and "state_dict" in content
 
 
-def _stranger(path: Path) -> str:
+def _stranger(path: Path, content: object) -> str:
+    held = few([str(key) for key in content]) if isinstance(content, Mapping) else type(content).__name__
     return (
-        f"{path} is not a checkpoint of a vjepa run. `vjepa inspect` tells what it holds; of Meta's files, those "
-        "with an entry encoder, target_encoder, predictor or classifier are read."
+        f"{path} is not a checkpoint of a vjepa run; it holds {held or 'nothing'}. `vjepa inspect` tells more; of "
+        "Meta's files, those with an entry encoder, target_encoder, predictor or classifier are read."
     )

@@ -46,7 +46,7 @@ WRITTEN: dict[Part, list[str]] = {
 SHALLOW_PROBE = ["classifier", "module."]  # V-JEPA 1's, of depth 1
 UNWRAPPED = "module."  # I-JEPA's networks and the predictor of V-JEPA 2-AC
 ONE_MASK_TOKEN, FIRST_MASK_TOKEN = "mask_token", "mask_tokens.0"
-PREFIX = re.compile(r"^((module|backbone)\.)*")
+PREFIX = re.compile(r"^((module|backbone|_orig_mod)\.)*")
 PATCH, TABLE, PREDICTOR_TABLE = "patch_embed.proj.weight", "pos_embed", "predictor_pos_embed"
 UNUSED_PROJECTION = "pooler.cross_attention_block.xattn.proj."  # of V-JEPA 1's probes, never applied
 
@@ -82,13 +82,15 @@ class MetaFile(Source):
         )
         plain = {k: content[k] for k in ("epoch",) if isinstance(content.get(k), int)}
         left_out = [str(k) for k in content if k not in ENTRIES and not isinstance(content[k], Tensor)]
-        self.facts = {**plain, "left_out": left_out}
+        probes = content.get("classifiers")
+        several = {"num_probes": len(probes)} if isinstance(probes, list) and len(probes) > 1 else {}
+        self.facts = {**plain, **several, "left_out": left_out}
 
     def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return self._read(part, overrides)
         except CheckpointError as error:
-            raise CheckpointError(f"{self.path}, {part}: {error}") from error
+            raise type(error)(f"{self.path}, {part}: {error}") from error
 
     def tensors(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         """Weights of a network; those of an image encoder as tubelets of one frame."""
@@ -179,6 +181,10 @@ def _entries(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _probe_of(probes: Any, index: int | None, path: Path) -> Any:
+    if isinstance(probes, Mapping):
+        return probes
+    if not probes:
+        raise CheckpointError(f"{path} holds no probe: `classifiers` is empty.")
     if len(probes) > 1 and index is None:
         raise CheckpointError(
             f"{path} holds {len(probes)} probes that were trained side by side. Say which with index=0 to "
@@ -191,8 +197,10 @@ def _probe_of(probes: Any, index: int | None, path: Path) -> Any:
 
 def _stripped(state: object, where: str) -> tuple[dict[str, Tensor], str]:
     """Tensors without the prefix of their keys, and the prefix."""
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
+    if not isinstance(state, Mapping) or not state:
         raise CheckpointError(f"{where}: no tensors by name.")
+    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise CheckpointError(f"{where}: no tensors by name, or more than those.")
     stripped = {PREFIX.sub("", key): value for key, value in state.items()}
     if len(stripped) != len(state):
         raise CheckpointError(f"{where}: keys that differ by their prefix alone.")

@@ -17,7 +17,7 @@ from torch import Tensor
 from vjepa.checkpoints.opening import names_in, read_json, read_safetensors, safetensors_keys
 from vjepa.checkpoints.source import PARTS, REST, Contents, Part, Source, kind_of, rest_of
 from vjepa.checkpoints.strict import CheckpointError, key_diff
-from vjepa.models.files import CONFIG, write_tensors, write_text
+from vjepa.models.files import CONFIG, FORMAT, write_tensors, write_text
 
 __all__ = ["NativeFolder", "RunFile", "key_diff", "write_native"]
 
@@ -39,6 +39,7 @@ class NativeFolder(Source):
             raise CheckpointError(f"{path} has no encoder.safetensors; it holds {names_in(path)}.")
         self.facts: dict[str, Any] = {}
         self.origin: dict[str, list[str]] = dict(config.get("origin", {}))
+        self.label_names = tuple(config.get("label_names", ()))
 
     def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
         if kind_of(part) not in self._config:
@@ -64,10 +65,16 @@ class RunFile(Source):
     def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
         self.path, self._config = path, content["vjepa"]
         self._state: Mapping[str, Tensor] = content["state_dict"]
+        if not isinstance(self._config, Mapping) or not isinstance(self._state, Mapping):
+            raise CheckpointError(
+                f"{path} is a damaged checkpoint of a run: no networks are described in it."
+            )
         self.format = "checkpoint of a vjepa run"
         self.parts = tuple(
             part for part, prefix in PREFIXES.items() if any(k.startswith(prefix) for k in self._state)
         )
+        if not self.parts:
+            raise CheckpointError(f"{path} is of a run, and holds no network.")
         self.facts = {
             "step": content.get("global_step"),
             "epoch": content.get("epoch"),
@@ -106,6 +113,13 @@ def native_config(folder: Path) -> dict[str, Any]:
     config = read_json(file)
     if not {"encoder", "predictor", "probe"} & config.keys():
         raise CheckpointError(f"{file} does not describe an encoder.")
+    if not isinstance(config.get("format", FORMAT), int) or config.get("format", FORMAT) > FORMAT:
+        raise CheckpointError(
+            f"{file} has format {config['format']!r}; this vjepa reads formats to {FORMAT}. Update vjepa."
+        )
+    for kind in ("encoder", "predictor", "probe"):
+        if not isinstance(config.get(kind, {}), dict):
+            raise CheckpointError(f"{file}: {kind} is {config[kind]!r}, not the arguments of a network.")
     return config
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Iterable
@@ -25,8 +26,14 @@ def open_safely(path: Path) -> Any:
     Raises:
         CheckpointError: If it is cut off, is no such file, or holds more than tensors and plain values.
     """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is neither a file nor a folder. Give one of the two.")
     with path.open("rb") as file:
         start = file.read(len(PICKLE))
+    if path.suffix == ".safetensors":
+        raise CheckpointError(
+            f"{path} is tensors alone, without what they mean. Give the folder it lies in, with its config.json."
+        )
     if start != PICKLE and not zipfile.is_zipfile(path):
         raise CheckpointError(
             f"{path} is no file of torch's, or is cut off: it begins with {start!r}. Give a .ckpt file or a folder."
@@ -39,8 +46,22 @@ def open_safely(path: Path) -> Any:
         *(RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, AttributeError, TypeError),
         pickle.UnpicklingError,
     ) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} is not a checkpoint that can be opened safely: {reason}") from error
+        raise CheckpointError(f"{path} cannot be opened safely: {_why_refused(error)}") from error
+
+
+def _why_refused(error: Exception) -> str:
+    """The reason without torch's advice to open the file unsafely."""
+    if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return (
+            f"it holds {found[1]}, which is neither a tensor nor a plain value, and could run anything. "
+            "Save the state_dict alone, on a machine that trusts the file"
+        )
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            "it holds more than tensors and plain values, and could run anything. Save the state_dict alone"
+        )
+    return f"it is cut off or damaged ({reason}). Get it again"
 
 
 def read_safetensors(path: Path, keys: Iterable[str] | None = None) -> dict[str, Tensor]:

@@ -31,6 +31,10 @@ def save_meta(
         predictor: Its predictor.
         probe: An attentive probe; becomes `classifiers`, of depth 1 `classifier`.
     """
+    if not any((encoder, context_encoder, predictor, probe)):
+        raise ValueError("no network to write. Give encoder, context_encoder, predictor or probe.")
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder. Give the name of a file.")
     contents = networks_contents(
         {"encoder": encoder, "context_encoder": context_encoder, "predictor": predictor, "probe": probe}
     )

@@ -27,7 +27,8 @@ class Source(ABC):
     """A checkpoint that was opened, with no tensor read yet.
 
     `format` names what it is, `parts` the networks in it, `facts` what else it says (its step, what is left
-    out), `origin` under which entry and prefix a Meta file had a network.
+    out), `origin` under which entry and prefix a Meta file had a network, `label_names` what the classes of a
+    probe are called, if that is told.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Source(ABC):
     parts: tuple[Part, ...]
     facts: dict[str, Any]
     origin: dict[str, list[str]]
+    label_names: tuple[str, ...] = ()
 
     @abstractmethod
     def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,18 +62,21 @@ class Source(ABC):
 class Contents:
     """Everything a checkpoint says of its networks, ready to be written in any format.
 
-    `arguments` by kind ("encoder", "predictor", "probe"), `tensors` and `rest` by part, in our names.
+    `arguments` by kind ("encoder", "predictor", "probe"), `tensors` and `rest` by part, in our names;
+    `label_names` of a probe's classes, if they are told.
     """
 
     arguments: dict[str, dict[str, Any]]
     tensors: dict[Part, dict[str, Tensor]]
     rest: dict[Part, dict[str, Tensor]] = field(default_factory=dict)
     origin: dict[str, list[str]] = field(default_factory=dict)
+    label_names: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """What a folder's config says of them."""
         origin = {"origin": self.origin} if self.origin else {}
-        return {"format": FORMAT, **self.arguments, **origin}
+        names = {"label_names": list(self.label_names)} if self.label_names else {}
+        return {"format": FORMAT, **self.arguments, **origin, **names}
 
     def rest_flat(self) -> dict[str, Tensor]:
         """Tensors of no use to us, by part and key."""

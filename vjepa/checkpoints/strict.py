@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -12,11 +14,58 @@ from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 NUMBERED = re.compile(r"^(?P<stem>.*?)\.(?P<number>\d+)(?P<leaf>\..*)?$")
+TYPES = ("float32", "bfloat16", "float16", "float64")
 MANY_LEAVES = 2  # from here on a module's keys are counted, not named
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used, and why; nothing was loaded."""
+
+
+@contextmanager
+def read_from(path: str | Path) -> Iterator[None]:
+    """Name the checkpoint in whatever goes wrong while it is read: files of others hold anything.
+
+    Raises:
+        CheckpointError: In place of what Python or torch raise over values that nobody foresaw.
+    """
+    try:
+        yield
+    except (CheckpointError, FileNotFoundError):
+        raise
+    except (
+        *(ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError),
+        *(RuntimeError, OSError, EOFError),
+    ) as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise CheckpointError(
+            f"{path} cannot be read: {reason} ({type(error).__name__}). Compare it with what `vjepa inspect` shows, "
+            "or get it again."
+        ) from error
+
+
+def type_diff(tensors: Mapping[str, Tensor]) -> str:
+    """The tensors that are no plain floating-point numbers, or not of the type that most are of; empty if all fit.
+
+    >>> type_diff({"a": torch.zeros(1), "b": torch.zeros(1), "c": torch.zeros(1, dtype=torch.int32)})
+    'other type: c is int32, most are float32'
+    """
+    kinds = {key: str(t.dtype).removeprefix("torch.") for key, t in tensors.items()}
+    kinds |= {
+        key: str(t.layout).removeprefix("torch.") for key, t in tensors.items() if t.layout != torch.strided
+    }
+    if not kinds:
+        return ""
+    usual = Counter(kinds.values()).most_common(1)[0][0]
+    if usual not in TYPES:
+        return f"type {usual}: weights are {', '.join(TYPES)}"
+    wrong = defaultdict(list)
+    for key, kind in kinds.items():
+        if kind != usual:
+            wrong[kind].append(key)
+    return "; ".join(
+        f"other type: {few(grouped(keys))} is {kind}, most are {usual}" for kind, keys in wrong.items()
+    )
 
 
 def key_diff(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
@@ -132,10 +181,17 @@ def fill(
     arguments = {
         k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()
     }  # JSON has no tuples
+    if isinstance(allow_missing, str):
+        raise CheckpointError(f"allow_missing is {allow_missing!r}. Give a list of keys.")
+    depth = arguments.get("depth", 0)
+    if isinstance(depth, int) and depth > len(tensors) + len(allow_missing):
+        raise CheckpointError(
+            f"{source} does not fit its {name}: {depth} blocks are told, and it has {len(tensors)} tensors in all."
+        )
     try:
         with torch.device("meta"):
             model = model_class(**arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{source}: its config does not fit {name}: {error}") from error
     expected = model.state_dict()
     if wrong := [key for key in allow_missing if key not in expected or key in tensors]:
@@ -148,6 +204,9 @@ def fill(
         hints = keywords_that_fit(needed, tensors)
         advice = f" Give {few(hints)} if that is what it holds." if hints else ""
         raise CheckpointError(f"{source} does not fit its {name}: {diff}.{advice}")
+    learned = {name: tensors[name] for name, _ in model.named_parameters() if name in tensors}
+    if diff := type_diff(learned):  # a table of positions may be finer than the weights
+        raise CheckpointError(f"{source} does not fit its {name}: {diff}. Save all in one type.")
     tensors = dict(tensors)
     if allow_missing:
         fresh = model_class(**arguments).state_dict()

@@ -22,7 +22,7 @@ from vjepa.data.reading import Reading
 from vjepa.data.remote import fetch_video
 from vjepa.data.sampling import ClipSampler
 from vjepa.data.shard_order import BlockReader, ShardOrder, ShardPlaces
-from vjepa.data.transforms import ClipTransform, TrainTransform
+from vjepa.data.transforms import ClipTransform, TrainingTransform, TrainTransform
 from vjepa.types import ClipBatch
 from vjepa.worlds import WorldConfig
 
@@ -59,7 +59,7 @@ class VideoDataModule(L.LightningDataModule):
         root: str | None = None,
         world: WorldConfig | None = None,
         sampler: ClipSampler | None = None,
-        transform: TrainTransform | None = None,
+        transform: TrainTransform | TrainingTransform | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
         decoder: str = "pyav",

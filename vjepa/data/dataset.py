@@ -17,7 +17,7 @@ from vjepa.data.decoders.base import DecodeError, decoder_class
 from vjepa.data.manifest import Manifest, ManifestRow
 from vjepa.data.order import SampleKey, row_identities
 from vjepa.data.remote import Fetch, fetch_video, open_video
-from vjepa.data.sampling import ClipSampler, ShortVideoError
+from vjepa.data.sampling import FrameSampler, ShortVideoError
 from vjepa.data.transforms import ClipTransform
 from vjepa.types import ClipBatch, ClipFailure
 
@@ -51,7 +51,7 @@ class VideoClips(Dataset[Sample]):
         self,
         manifest: Manifest,
         *,
-        sampler: ClipSampler,
+        sampler: FrameSampler,
         transform: ClipTransform,
         decoder: str = "pyav",
         seed: int = 0,

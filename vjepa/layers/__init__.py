@@ -12,7 +12,7 @@ from vjepa.layers.position import (
     sincos_3d,
 )
 from vjepa.layers.stored_rotary import store_frequencies, stored_tables
-from vjepa.layers.tokens import cross_masks, gather_tokens
+from vjepa.layers.tokens import check_ids, cross_masks, gather_tokens
 
 __all__ = [
     "LAYER_NORM_EPS",
@@ -21,6 +21,7 @@ __all__ = [
     "MlpKind",
     "RotaryStyle",
     "RotaryTables",
+    "check_ids",
     "cross_masks",
     "gather_tokens",
     "init_weights",

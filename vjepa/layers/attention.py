@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vjepa.layers.block_attention import attend_in_blocks
 from vjepa.layers.position import RotaryTables, rotate
 
 # Longest sequence that a CPU mixes by plain products in bf16: the fused kernel takes 2 to 6 times as long
 # up to here (tools/bench_attention.py), and beyond it the square of weights no longer fits the caches.
 MAX_EXPLICIT = 512
-# Scores that are held at a time for longer ones, where no gradient is asked for: they stay in a core's own cache,
-# and the fused kernel takes 2 to 2.6 times as long. In fp32 the fused kernel is the faster one.
-BLOCK_BYTES = 2**20
 
 
 def attend(
@@ -31,24 +27,9 @@ def attend(
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     if query.shape[2] <= MAX_EXPLICIT:
         return _mix(query * query.shape[-1] ** -0.5, key, value, visible)
-    if visible is not None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if visible is not None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     return attend_in_blocks(query, key, value)
-
-
-def attend_in_blocks(
-    query: Float[Tensor, "b h n d"], key: Float[Tensor, "b h n d"], value: Float[Tensor, "b h n d"]
-) -> Float[Tensor, "b h n d"]:
-    """Attention of so many queries of one head at a time that their scores fit a core's cache; no gradient."""
-    length = query.shape[2]
-    rows = max(1, BLOCK_BYTES // (length * query.element_size()))
-    mixed = torch.empty_like(query, memory_format=torch.contiguous_format)
-    scaled = query * query.shape[-1] ** -0.5
-    for row, head in itertools.product(range(query.shape[0]), range(query.shape[1])):
-        for start in range(0, length, rows):
-            part = slice(start, start + rows)
-            mixed[row, head, part] = _mix(scaled[row, head, part], key[row, head], value[row, head])
-    return mixed
 
 
 def _mix(scaled: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:

@@ -12,6 +12,32 @@ from torch import Tensor
 from vjepa.types import MaskPair
 
 
+def check_ids(ids: Tensor, name: str, *, rows: int, length: int) -> None:
+    """See that ids name tokens of every clip.
+
+    Args:
+        ids: What was given.
+        name: What it is called, for the message.
+        rows: Clips.
+        length: Tokens of a clip.
+
+    Raises:
+        ValueError: If they are no integers, have not a row for every clip, or name tokens that are not there.
+    """
+    if ids.is_floating_point() or ids.dtype in (torch.bool, torch.uint8):
+        raise ValueError(f"{name} is {str(ids.dtype).removeprefix('torch.')}. Give ids of tokens in int64.")
+    if ids.ndim != 2 or ids.shape[0] != rows:
+        raise ValueError(
+            f"{name} has shape {tuple(ids.shape)} for {rows} clips. Give (clips, ids): a row for each, such as "
+            f"ids.expand({rows}, -1)."
+        )
+    # elsewhere looking at the values would wait for the device, and a compiled graph would break
+    if ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
+        low, high = (int(bound) for bound in ids.aminmax())
+        if low < 0 or high >= length:
+            raise ValueError(f"{name} names tokens {low} to {high}. Give ids from 0 to {length - 1}.")
+
+
 def gather_tokens(tokens: Float[Tensor, "b n d"], ids: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
     """The tokens named by `ids`, row by row, in the order of `ids`.
 

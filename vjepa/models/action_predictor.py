@@ -18,6 +18,7 @@ from vjepa.layers import (
     rotary_of_axes,
 )
 from vjepa.layers.position import token_coordinates
+from vjepa.models.arguments import check_arguments
 from vjepa.types import TokenGrid
 
 
@@ -29,6 +30,12 @@ def block_causal(num_steps: int, tokens_per_step: int) -> Bool[Tensor, "n n"]:
     """
     step = torch.arange(num_steps).repeat_interleave(tokens_per_step)
     return step[:, None] >= step
+
+
+WHOLE = (
+    *("encoder_dim", "embed_dim", "depth", "num_heads"),
+    *("action_dim", "state_dim", "extrinsics_dim", "grid_size"),
+)
 
 
 class ActionPredictor(nn.Module):
@@ -65,6 +72,7 @@ class ActionPredictor(nn.Module):
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        check_arguments(self.config, whole=WHOLE, numbers=("mlp_ratio",))
         self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
         self.grid_size = grid_size
         self.predictor_embed = nn.Linear(encoder_dim, embed_dim)

@@ -15,12 +15,14 @@ from vjepa.layers import (
     Block,
     MlpKind,
     RotaryTables,
+    check_ids,
     gather_tokens,
     init_weights,
     rescale_blocks,
     store_frequencies,
 )
-from vjepa.models.files import save_folder
+from vjepa.models.arguments import check_arguments, height_and_width
+from vjepa.models.files import save_alone
 from vjepa.models.positions import (
     MODALITY_STD,
     PRETRAIN_SIDE,
@@ -34,6 +36,8 @@ from vjepa.models.positions import (
 )
 from vjepa.models.tubelet import TubeletEmbed
 from vjepa.types import TokenGrid
+
+WHOLE = ("patch_size", "num_frames", "tubelet_size", "embed_dim", "depth", "num_heads")
 
 
 class VideoEncoder(nn.Module):
@@ -89,7 +93,8 @@ class VideoEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        check_arguments(self.config, whole=WHOLE, numbers=("mlp_ratio", "drop_path"))
+        height, width = height_and_width(img_size)
         tubelet_size = min(tubelet_size, num_frames)
         self.native_grid = TokenGrid(
             t=num_frames // tubelet_size, h=height // patch_size, w=width // patch_size
@@ -134,8 +139,12 @@ class VideoEncoder(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write weights and config to a folder that `vjepa.load_encoder` opens; returns the folder."""
-        return save_folder(folder, self)
+        """Write weights and config to a folder that `vjepa.load_encoder` opens; returns the folder.
+
+        Raises:
+            ValueError: If the folder holds other networks, which would be taken for this encoder's.
+        """
+        return save_alone(folder, self)
 
     def grid_of(self, video: Float[Tensor, "b c t h w"]) -> TokenGrid:
         """Extent in tokens of a clip (B, C, T, H, W)."""
@@ -172,6 +181,8 @@ class VideoEncoder(nn.Module):
         """
         wanted = self._wanted(indices)
         grid = self.grid_of(video)
+        if keep is not None:
+            check_ids(keep, "keep", rows=len(video), length=len(grid))
         tokens = self._place(self._embed(video, keep), grid, keep)
         rotary = self._rotary(grid, keep, tokens.device)
         outputs = []

@@ -50,6 +50,21 @@ def save_folder(
     return folder
 
 
+def save_alone(folder: str | Path, encoder: nn.Module) -> Path:
+    """Write one encoder to a folder where there is nothing else, or that encoder's older self.
+
+    Raises:
+        ValueError: If there are other networks in it.
+    """
+    own = ("encoder.safetensors", CONFIG)
+    others = sorted(p.name for p in Path(folder).glob("*.safetensors*") if p.name not in own)
+    if others:
+        raise ValueError(
+            f"{folder} holds {', '.join(others)}, which would be taken for this encoder's. Give another folder."
+        )
+    return save_folder(folder, encoder)
+
+
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file whole or not at all."""
     whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -14,11 +14,13 @@ from vjepa.layers import (
     Block,
     MlpKind,
     RotaryTables,
+    check_ids,
     gather_tokens,
     init_weights,
     rescale_blocks,
     store_frequencies,
 )
+from vjepa.models.arguments import check_arguments
 from vjepa.models.positions import (
     MODALITY_STD,
     Position,
@@ -29,6 +31,7 @@ from vjepa.models.positions import (
 from vjepa.types import TokenGrid
 
 Modality = Literal["video", "image"]
+WHOLE = ("encoder_dim", "embed_dim", "depth", "num_heads", "num_mask_tokens")
 
 
 class Predictor(nn.Module):
@@ -73,6 +76,7 @@ class Predictor(nn.Module):
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        check_arguments(self.config, whole=WHOLE, numbers=("mlp_ratio", "drop_path", "mask_token_std"))
         self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
         self.position, self.num_levels = position, num_levels
         self.mask_tokens = nn.ParameterList(
@@ -170,6 +174,14 @@ class Predictor(nn.Module):
         modality: Modality = "video",
     ) -> Float[Tensor, "b n p"]:
         """Tokens (B, Nc + Nt, P) of the context and then of the targets, as the last block leaves them."""
+        if modality not in get_args(Modality):
+            raise ValueError(f"modality is {modality!r}. Give one of {', '.join(get_args(Modality))}.")
+        if context.shape[1] != context_ids.shape[-1]:
+            raise ValueError(
+                f"{context.shape[1]} context tokens, {context_ids.shape[-1]} context_ids. Give an id each."
+            )
+        check_ids(context_ids, "context_ids", rows=len(context), length=len(grid))
+        check_ids(target_ids, "target_ids", rows=len(context), length=len(grid))
         ids = torch.cat([context_ids, target_ids], dim=1)
         seen = self.predictor_embed(context)
         hidden = self.mask_tokens[mask_token % len(self.mask_tokens)].expand(*target_ids.shape, -1)

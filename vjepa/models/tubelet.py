@@ -31,6 +31,12 @@ class TubeletEmbed(nn.Module):
 
     def grid_of(self, video: Float[Tensor, "b c t h w"]) -> TokenGrid:
         """Extent of a clip in tokens; frames and pixels beyond the last whole tubelet are not counted."""
+        channels = self.proj.in_channels
+        if video.ndim != 5 or video.shape[1] != channels or not video.is_floating_point():
+            raise ValueError(
+                f"a clip of shape {tuple(video.shape)} in {str(video.dtype).removeprefix('torch.')}. Give (clips, "
+                f"{channels}, frames, height, width), normalised floats: vjepa.default_transform makes them."
+            )
         frames, height, width = video.shape[2:]
         tubelet, patch, _ = self.proj.kernel_size
         return TokenGrid(t=max(frames // tubelet, 1), h=height // patch, w=width // patch)

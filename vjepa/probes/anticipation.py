@@ -7,6 +7,7 @@ the time in question.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -57,6 +58,7 @@ class AnticipationProbe(nn.Module):
         depth: int = 4,
     ) -> None:
         super().__init__()
+        self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         self.pooler = AttentivePooler(embed_dim=embed_dim, num_heads=num_heads, depth=depth, num_queries=3)
         self.verb_classifier = nn.Linear(embed_dim, num_verbs)
         self.noun_classifier = nn.Linear(embed_dim, num_nouns)
