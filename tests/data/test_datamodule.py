@@ -218,7 +218,7 @@ def test_broken_files_are_listed_and_limited(tmp_path, caplog):
     ):
         trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, reading=none))
     trainer(tmp_path, max_epochs=2).fit(
-        Watcher(), datamodule=VideoDataModule(**options, failures=Reading(max_failures=3))
+        Watcher(), datamodule=VideoDataModule(**options, reading=Reading(max_failures=3))
     )
     for file in broken:  # the other advice
         file.unlink()
