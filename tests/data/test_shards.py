@@ -1,6 +1,7 @@
 import gc
 import io
 import json
+import logging
 import shutil
 import tarfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from vjepa.data.remote import fetch_video
 from vjepa.data.shard_command import shard_command
 from vjepa.data.shard_reader import expand_braces, scan
 from vjepa.data.shards import plan_shards, write_shard
+from vjepa.usage import UsageError
 
 NUM_CLIPS = 10
 
@@ -139,6 +141,37 @@ def test_it_goes_on_where_it_was_stopped(files, shards, tmp_path):
     assert first.stat().st_mtime_ns == written_at
     with pytest.raises(Exception, match="holds other shards"):
         shard_command(source=str(files), out=out, clips_per_shard=4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # ray's own, of what it leaves open
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_other_processes_write_the_same_shards(files, shards, tmp_path, engine):
+    out = tmp_path / "out"
+    if engine == "ray":
+        ray = pytest.importorskip("ray")
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        shard_command(source=str(files), out=str(out), clips_per_shard=3, num_processes=2, engine=engine)
+    finally:
+        if engine == "ray":
+            ray.shutdown()
+            gc.collect()
+    for path in [*shards.glob("*.tar"), shards / "shards.json"]:
+        assert path.read_bytes() == (out / path.name).read_bytes()
+
+
+def test_what_cannot_be_written_is_named(files, tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vjepa.data.shards.put", full)
+        with pytest.raises(
+            UsageError, match="clips-000000.tar: OSError.*No space left on device.*goes on here"
+        ):
+            shard_command(source=str(files), out=str(tmp_path / "out"), clips_per_shard=3)
+    shard_command(source=str(files), out=str(tmp_path / "out"), clips_per_shard=3)
 
 
 def test_shards_in_a_memory_file_system(files, shards):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path, PurePosixPath
 
 from vjepa.data.decoders.base import decoder_class
+from vjepa.data.jobs import Engine, run_jobs
 from vjepa.data.manifest import read_manifest
 from vjepa.data.remote import filesystem, is_url
 from vjepa.data.shards import (
@@ -22,6 +24,8 @@ from vjepa.data.shards import (
 from vjepa.report import Report
 from vjepa.usage import UsageError
 
+log = logging.getLogger(__name__)
+
 
 def shard_command(
     *,
@@ -32,6 +36,8 @@ def shard_command(
     clips_per_shard: int | None = None,
     root: str | None = None,
     decoder: str = "pyav",
+    num_processes: int = 0,
+    engine: Engine = "local",
     seed: int = 0,
 ) -> Report:
     """Write the videos of a manifest as WebDataset tar shards, byte for byte, mixed by a seed.
@@ -47,6 +53,8 @@ def shard_command(
         root: Folder that relative paths in the manifest start from.
         decoder: "pyav", "decord", or the class path of a decoder of your own; each video's first frame is decoded,
             and one that cannot be is left out and listed.
+        num_processes: Shards written at a time; 0 writes one after the other, or with ray, as many as it has cores.
+        engine: "local", processes of this machine, or "ray", a cluster whose nodes all reach source and out.
         seed: Of the mixing.
     """
     limit = 1 if clips_per_shard is None else clips_per_shard
@@ -70,7 +78,8 @@ def shard_command(
         decoder=decoder,
         seed=seed,
     )
-    return _report(out, _finished(out, plans) or _write(out, plans))
+    shards = _finished(out, plans) or _write(out, plans, engine=engine, num_processes=num_processes)
+    return _report(out, shards)
 
 
 def _finished(out: str, plans: list[ShardPlan]) -> list[Shard] | None:
@@ -94,8 +103,23 @@ def _finished(out: str, plans: list[ShardPlan]) -> list[Shard] | None:
     return None
 
 
-def _write(out: str, plans: list[ShardPlan]) -> list[Shard]:
-    shards = [write_shard(plan) for plan in plans]
+def _write(out: str, plans: list[ShardPlan], *, engine: Engine, num_processes: int) -> list[Shard]:
+    """Write what is not there yet, and the index.
+
+    Raises:
+        UsageError: if a shard cannot be written.
+    """
+    written_as: dict[int, Shard] = {}
+    for result in run_jobs(write_shard, plans, engine=engine, num_processes=num_processes):
+        if result.value is None:
+            raise UsageError(
+                f"{plans[result.index].name}: {result.error}. Mend that and give the command again: it goes on here."
+            )
+        written_as[result.index] = result.value
+        log.info(
+            "%s: %d clips, %d of %d shards", result.value.name, len(result.value), len(written_as), len(plans)
+        )
+    shards = [written_as[i] for i in range(len(plans))]
     names = plans[0].label_names
     write_index(out, shards=shards, label_names=names, plan=plan_hash(plans))
     for plan in plans:
