@@ -8,6 +8,7 @@ from tests.videos import write_broken, write_manifest
 from vjepa.data import ClipSampler, ManifestError, TooManyFailures, TrainTransform, VideoDataModule
 from vjepa.data.manifest import read_manifest
 from vjepa.data.order import EpochBatches, epoch_order, row_identities
+from vjepa.data.reading import Reading
 from vjepa.worlds import WorldConfig
 
 # lightning and torch speak of each other, and of the one process that decoding takes here
@@ -138,7 +139,8 @@ def test_resumed_run_sees_what_an_uninterrupted_one_does(folder, tmp_path, batch
 
 @pytest.mark.slow
 def test_workers_change_nothing_and_prefetched_batches_come_again(folder, tmp_path):
-    seen = run_and_resume(folder, tmp_path, 6, "on_train_batch_end", {}, num_workers=2, cache_bytes=10**7)
+    options = {"num_workers": 2, "reading": Reading(cache_bytes=10**7)}
+    seen = run_and_resume(folder, tmp_path, 6, "on_train_batch_end", {}, **options)
     alone = Watcher()
     trainer(tmp_path).fit(alone, datamodule=datamodule(folder))
     assert alone.seen == seen
@@ -276,7 +278,9 @@ def test_root_is_where_paths_start(folder, tmp_path):
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_cache_changes_nothing_and_is_filled(folder, num_workers):
-    plain, kept = (datamodule(folder, cache_bytes=n, num_workers=num_workers) for n in (0, 10**7))
+    plain, kept = (
+        datamodule(folder, reading=Reading(cache_bytes=n), num_workers=num_workers) for n in (0, 10**7)
+    )
     plain.setup("fit")
     kept.setup("fit")
     loader = kept.train_dataloader()
@@ -284,7 +288,7 @@ def test_cache_changes_nothing_and_is_filled(folder, num_workers):
         for a, b in zip(plain.train_dataloader(), loader, strict=True):
             assert torch.equal(a.video, b.video)
     assert len(kept._cache("train")) >= 12
-    small = datamodule(folder, cache_bytes=1000)
+    small = datamodule(folder, reading=Reading(cache_bytes=1000))
     small.setup("fit")
     assert small._cache("train") is None
 

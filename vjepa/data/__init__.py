@@ -7,6 +7,7 @@ from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
 from vjepa.data.failures import FailureLedger, TooManyFailures
 from vjepa.data.manifest import Manifest, ManifestError, ManifestRow, read_manifest
 from vjepa.data.order import SampleKey
+from vjepa.data.reading import Reading
 from vjepa.data.sampling import ClipSampler, ShortVideoError, reference_indices
 from vjepa.data.transforms import EvalTransform, TrainTransform
 
@@ -19,6 +20,7 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "ManifestRow",
+    "Reading",
     "Sample",
     "SampleKey",
     "ShortVideoError",

@@ -11,10 +11,12 @@ from torch.utils.data import DataLoader
 from vjepa.data.cache import FrameCache, cache_for
 from vjepa.data.dataset import VideoClips, collate
 from vjepa.data.decoders.base import decoder_class
+from vjepa.data.decoders.limited import opener
 from vjepa.data.failures import FIRST_BATCHES, FailureLedger
 from vjepa.data.loader import Progress, ResumableLoader
 from vjepa.data.manifest import Manifest, ManifestError, read_manifest
 from vjepa.data.order import EpochBatches
+from vjepa.data.reading import Reading
 from vjepa.data.sampling import ClipSampler
 from vjepa.data.transforms import ClipTransform, TrainTransform
 from vjepa.types import ClipBatch
@@ -37,8 +39,9 @@ class VideoDataModule(L.LightningDataModule):
         transform: crop, flip and normalisation; validation takes the largest central view.
         batch_size: clips in a batch of one device.
         num_workers: processes that decode; 0 decodes in the main process.
-        decoder: "pyav", "decord", or the class path of a `vjepa.data.Decoder` of your own.
-        cache_bytes: memory for decoded videos, if all of them are of one size and fit; 0 keeps none.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `vjepa.data.Decoder`
+            of your own.
+        reading: how long a clip may take to decode, and memory to keep decoded videos in.
         max_failures: files that may be unreadable before the run stops with their list.
         seed: of the order, the clips, the crops and the flips.
     """
@@ -54,18 +57,18 @@ class VideoDataModule(L.LightningDataModule):
         transform: TrainTransform | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
-        decoder: str = "pyav",
-        cache_bytes: int = 0,
+        decoder: str = "auto",
+        reading: Reading | None = None,
         max_failures: int = 100,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if world is not None and (train or val):
             raise ValueError("--data.world and --data.train or --data.val both given. Give one of the two.")
-        if batch_size < 1 or num_workers < 0 or max_failures < 0 or cache_bytes < 0:
+        if batch_size < 1 or num_workers < 0 or max_failures < 0:
             raise ValueError(
-                f"batch_size {batch_size}, num_workers {num_workers}, max_failures {max_failures}, "
-                f"cache_bytes {cache_bytes}: the first must be at least 1, the others at least 0."
+                f"batch_size {batch_size}, num_workers {num_workers}, max_failures {max_failures}: "
+                "the first must be at least 1, the others at least 0."
             )
         decoder_class(decoder)  # an unknown name is refused here, not when the first clip is due
         self.sources: dict[str, str | None] = {"train": train, "val": val}
@@ -76,7 +79,7 @@ class VideoDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.decoder = decoder
-        self.cache_bytes = cache_bytes
+        self.reading = reading or Reading()
         self.seed = seed
         self.ledger = FailureLedger(max_failures=max_failures)
         self.train_manifest: Manifest | None = None
@@ -139,6 +142,7 @@ class VideoDataModule(L.LightningDataModule):
             sampler=self.sampler.at(position),
             transform=transform or self.transform.centred(),
             decoder=self.decoder,
+            timeout_seconds=self.reading.timeout_seconds,
             seed=self.seed,
             cache=self._cache(split),
         )
@@ -200,14 +204,14 @@ class VideoDataModule(L.LightningDataModule):
         return Progress(epoch=self.trainer.current_epoch, batch=trained)
 
     def _cache(self, split: Split) -> FrameCache | None:
-        if not self.cache_bytes:
+        if not self.reading.cache_bytes:
             return None
         if split not in self._caches:
             taken = sum(cache.num_bytes for cache in self._caches.values() if cache is not None)
             self._caches[split] = cache_for(
                 [row.path for row in self.manifest(split).rows],
-                decoder=decoder_class(self.decoder),
-                limit_bytes=self.cache_bytes - taken,
+                decoder=opener(self.decoder, self.reading.timeout_seconds),
+                limit_bytes=self.reading.cache_bytes - taken,
                 shared=self.num_workers > 0,
             )
         return self._caches[split]

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vjepa.data.cache import FrameCache
-from vjepa.data.decoders.base import DecodeError, decoder_class
+from vjepa.data.decoders.base import DecodeError
+from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
 from vjepa.data.manifest import Manifest, ManifestRow
 from vjepa.data.order import SampleKey, row_identities
 from vjepa.data.sampling import ClipSampler, ShortVideoError
@@ -40,7 +41,9 @@ class VideoClips(Dataset[Sample]):
         manifest: which videos.
         sampler: which frames of a video.
         transform: from frames to network input.
-        decoder: "pyav", "decord", or the class path of a `Decoder`.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
+        timeout_seconds: how long a video may take to open, and a clip to decode, before it counts as
+            unreadable; 0 for no limit.
         seed: of all random choices.
         cache: keeps decoded videos in memory.
     """
@@ -51,7 +54,8 @@ class VideoClips(Dataset[Sample]):
         *,
         sampler: ClipSampler,
         transform: ClipTransform,
-        decoder: str = "pyav",
+        decoder: str = "auto",
+        timeout_seconds: float = DEFAULT_SECONDS,
         seed: int = 0,
         cache: FrameCache | None = None,
     ) -> None:
@@ -60,7 +64,7 @@ class VideoClips(Dataset[Sample]):
         self.transform = transform
         self.seed = seed
         self.identities = row_identities(manifest)
-        self._decoder = decoder_class(decoder)
+        self._opener = opener(decoder, timeout_seconds)
         self._cache = cache
 
     def __len__(self) -> int:
@@ -81,7 +85,7 @@ class VideoClips(Dataset[Sample]):
     def _frames(self, row: ManifestRow, generator: np.random.Generator) -> UInt8[Tensor, "t 3 h w"]:
         if self._cache is not None and (kept := self._cache.find(row.path)) is not None:
             return kept[1][self._choose(row, kept[0].numpy(), generator)]
-        with self._decoder.open(row.path) as video:
+        with self._opener.open(row.path) as video:
             chosen = self._choose(row, video.timestamps, generator)
             if self._cache is not None and self._cache.keep(row.path, video):
                 kept = self._cache.find(row.path)

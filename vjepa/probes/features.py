@@ -71,7 +71,7 @@ def eval_clips(
     *,
     num_frames: int | None = None,
     fps: float | None = None,
-    decoder: str = "pyav",
+    decoder: str = "auto",
 ) -> VideoClips:
     """The clips of a manifest without chance: from the middle of each video, its largest central view.
 

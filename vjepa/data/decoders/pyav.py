@@ -62,6 +62,22 @@ class PyAVDecoder(Decoder):
     def timestamps(self) -> Float64[ndarray, "n"]:
         return self._timestamps
 
+    @property
+    def bits(self) -> int:
+        """Bits of a colour channel in the file; decoded frames have 8."""
+        pixels = self._stream.codec_context.format
+        return max((part.bits for part in pixels.components), default=8) if pixels is not None else 8
+
+    @property
+    def container(self) -> str:
+        """Name of the container's format, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
+        return self._container.format.name
+
+    @property
+    def codec(self) -> str:
+        """Name of the stream's codec, such as "h264"."""
+        return self._stream.codec_context.name
+
     def close(self) -> None:
         self._container.close()
 
