@@ -9,7 +9,7 @@ import torch
 from tests.data.test_decoders import BROKEN, needs, shared_clips
 from tests.videos import write_video
 from vjepa.data import DecodeError, decoder_class
-from vjepa.data.decoders import auto, decord
+from vjepa.data.decoders import auto, base
 from vjepa.data.decoders.pyav import PyAVDecoder
 
 OTHERS = ("torchcodec", "decord")
@@ -49,7 +49,11 @@ def test_frames_and_times_are_those_of_pyav(name, suffix, options, tmp_path):
         frames, seconds = frames_or_reason("pyav", path, wanted)
         found = frames_or_reason(name, path, wanted)
         if isinstance(found, str):
-            assert (name, suffix) in {("decord", ".avi"), ("torchcodec", ".mpg")} and name in found
+            assert (name, suffix) in {
+                ("decord", ".avi"),
+                ("torchcodec", ".avi"),
+                ("torchcodec", ".mpg"),
+            } and name in found
         else:
             assert torch.equal(found[0], frames) and found[1] == seconds
 
@@ -98,12 +102,19 @@ def test_torchcodec_never_gives_another_frame_than_asked_for(tmp_path):
         assert torch.equal(found[0], frames_or_reason("pyav", path, [50, 20, 10])[0])
 
 
-def test_decord_refuses_what_it_rounds_otherwise(tmp_path, monkeypatch):
-    needs("decord")
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_rounded_freely_is_refused(name, tmp_path, monkeypatch):
+    needs(name)
     path = write_video(tmp_path / "v.avi", codec="mpeg4")
-    assert "codec mpeg4: decord rounds" in frames_or_reason("decord", path, [0])
-    monkeypatch.setattr(decord, "ROUNDED_OTHERWISE", ())
-    assert frames_or_reason("decord", path, [0])[0].shape == (1, 3, 64, 64)
+    assert f"codec mpeg4: {name} rounds" in frames_or_reason(name, path, [0])
+    monkeypatch.setattr(base, "ROUNDED_FREELY", ())
+    assert frames_or_reason(name, path, [0])[0].shape == (1, 3, 64, 64)
+
+
+def test_a_text_is_no_video(tmp_path):
+    text = tmp_path / "README.txt"
+    text.write_text("Clips to test decoding with.\n" * 20)
+    assert frames_or_reason("pyav", text, [0]) == "a text file, no video"
 
 
 LOAD = """

@@ -11,6 +11,9 @@ from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+# MPEG-4 part 2 (XviD, DivX) and its kin do not define their inverse cosine transform to the bit
+ROUNDED_FREELY = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
+
 Opened = TypeVar("Opened", bound="Decoder")
 
 BUILT_IN = {
@@ -114,6 +117,13 @@ def check_indices(path: str, indices: list[int], num_frames: int) -> None:
             f"{path}: frames {indices} asked for, it has 0 to {num_frames - 1}. "
             "Ask for at least one, in that range."
         )
+
+
+def check_same_rounding(path: str, backend: str, *, bits: int, codec: str) -> None:
+    """Raise `DecodeError` where a backend with another ffmpeg than PyAV's gives frames that differ by rounding."""
+    if bits > 8 or codec in ROUNDED_FREELY:
+        kind = f"{bits} bits a channel" if bits > 8 else f"codec {codec}"
+        raise DecodeError(path, f"{kind}: {backend} rounds otherwise than the other decoders; use 'pyav'")
 
 
 def first_line(error: BaseException) -> str:

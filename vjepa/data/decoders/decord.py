@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,20 @@ from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from vjepa.data.decoders.base import DecodeError, Decoder, check_indices, first_line
+from vjepa.data.decoders.base import DecodeError, Decoder, check_indices, check_same_rounding, first_line
 from vjepa.data.decoders.pyav import PyAVDecoder
 
-# decord's ffmpeg of 2020 rounds the inverse cosine transform of MPEG-4 part 2 (XviD, DivX) otherwise
-ROUNDED_OTHERWISE = ("mpeg4", "msmpeg4v3", "msmpeg4v2", "msmpeg4v1")
+# what decord writes before its reason: "[22:33:55] /github/workspace/src/video/video_reader.cc:151: "
+PLACE = re.compile(r"(\[\d\d:\d\d:\d\d\] \S+:\d+: )+")
 
 
 class DecordDecoder(Decoder):
     """Reads with decord, as the reference code does; frames are numbered by the packets in the file.
 
-    It reads no AV1 and no GIF. MPEG transport streams, MPEG-4 part 2 and files of more than 8 bits a channel are refused: decord's frames of
-    them differ from those of the other backends. All is decoded from the start of the file: after a seek decord gives
-    other frames than those asked for where groups of pictures are open or refreshed bit by bit, and in MPEG streams,
-    and does not say so.
+    It reads no AV1 and no GIF. MPEG transport streams, MPEG-4 part 2 and files of more than 8 bits a channel are
+    refused: decord's frames of them differ from those of the other backends. All is decoded from the start of the
+    file: after a seek decord gives other frames than those asked for where groups of pictures are open or refreshed
+    bit by bit, and in MPEG streams, and does not say so.
     """
 
     def __init__(self, *, path: str, reader: Any, timestamps: Float64[ndarray, "n"]) -> None:
@@ -40,7 +41,11 @@ class DecordDecoder(Decoder):
         _decord()
         with PyAVDecoder.open(path) as packets:
             timestamps = packets.timestamps
-            _refuse_what_differs(path, packets)
+            check_same_rounding(path, "decord", bits=packets.bits, codec=packets.codec)
+            if packets.container == "mpegts":
+                raise DecodeError(
+                    path, "an MPEG transport stream: decord numbers its frames wrongly; use 'pyav'"
+                )
         reader = _reader(path)
         if len(reader) != len(timestamps):
             raise DecodeError(path, f"decord finds {len(reader)} of its {len(timestamps)} frames; use 'pyav'")
@@ -68,19 +73,11 @@ class DecordDecoder(Decoder):
         except (_decord().DECORDError, RuntimeError, StopIteration) as e:
             raise DecodeError(
                 self._path,
-                f"decord decodes {len(kept)} of the {len(wanted)} frames asked for ({first_line(e)})",
+                f"decord decodes {len(kept)} of the {len(wanted)} frames asked for ({_reason(e)})",
             ) from e
         if len({pixels.shape for pixels in kept.values()}) > 1:
             raise DecodeError(self._path, "changes size on its way")
         return rearrange(torch.from_numpy(np.stack([kept[index] for index in indices])), "t h w c -> t c h w")
-
-
-def _refuse_what_differs(path: str, packets: PyAVDecoder) -> None:
-    if packets.container == "mpegts":
-        raise DecodeError(path, "an MPEG transport stream: decord numbers its frames wrongly; use 'pyav'")
-    if packets.bits > 8 or packets.codec in ROUNDED_OTHERWISE:
-        kind = f"{packets.bits} bits a channel" if packets.bits > 8 else f"codec {packets.codec}"
-        raise DecodeError(path, f"{kind}: decord rounds otherwise than the other decoders; use 'pyav'")
 
 
 def _decord() -> Any:
@@ -99,4 +96,8 @@ def _reader(path: str) -> Any:
     try:
         return decord.VideoReader(path, num_threads=1)
     except (decord.DECORDError, RuntimeError) as e:
-        raise DecodeError(path, f"no video that decord can read ({first_line(e)})") from e
+        raise DecodeError(path, f"no video that decord can read ({_reason(e)})") from e
+
+
+def _reason(error: BaseException) -> str:
+    return PLACE.sub("", first_line(error))

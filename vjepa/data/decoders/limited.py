@@ -156,7 +156,7 @@ def opener(decoder: str, timeout_seconds: float) -> type[Decoder] | LimitedProce
         decoder: as for `decoder_class`.
         timeout_seconds: how long it may take to open a video, and to decode a clip; 0 for no limit.
 
-    >>> opener("pyav", 0).__name__
+    >>> opener("pyav", 0.0).__name__
     'PyAVDecoder'
     """
     if not timeout_seconds:

@@ -130,11 +130,15 @@ def _open_container(path: str) -> InputContainer:
     try:
         if Path(path).stat().st_size == 0:
             raise DecodeError(path, "the file is empty (0 bytes)")
-        return av.open(path)
+        container = av.open(path)
     except av.error.FFmpegError as e:
         raise DecodeError(path, f"no video file, or its index is cut off ({e.strerror})") from e
     except OSError as e:
         raise DecodeError(path, f"cannot be opened ({e.strerror})") from e
+    if container.format.name == "tty":  # ffmpeg draws any text file as a video of a terminal
+        container.close()
+        raise DecodeError(path, "a text file, no video")
+    return container
 
 
 def _best_stream(path: str, container: InputContainer) -> VideoStream:
