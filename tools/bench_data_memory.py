@@ -18,7 +18,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-
 from PIL import Image
 
 from vjepa.data.decoders.limited import LimitedProcess, opener

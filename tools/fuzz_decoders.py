@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import sys
 import tempfile
 from collections import Counter
@@ -35,6 +36,7 @@ SEEDS = {  # suffix of a container -> codec
 FRAMES, SIDE, FPS = 30, 64, 25
 HEADER_BYTES = 1500
 HUNG, CRASHED, READ, REFUSED, BUG = "hung", "crashed", "read", "refused", "other error"
+DIFFERS = "read as other frames"  # than the first decoder that read the file
 
 
 def flipped(data: bytearray, rng: np.random.Generator) -> bytearray:
@@ -107,11 +109,12 @@ def outcome(process: LimitedProcess, path: Path) -> tuple[str, str]:
     try:
         with process.open(path) as video:
             frames = video.frames_at(list(range(video.num_frames)))
-            return READ, f"{len(frames)} frames"
+            digest = hashlib.sha256(frames.permute(0, 2, 3, 1).contiguous().numpy()).hexdigest()
+            return READ, f"{len(frames)} frames, digest {digest[:16]}"
     except DecodeError as e:
         kinds = {"no frame after": HUNG, "crashed (": CRASHED}
         return next((kind for sign, kind in kinds.items() if sign in e.reason), REFUSED), e.reason
-    except (IndexError, ValueError, TypeError, RuntimeError, OSError, MemoryError) as e:
+    except (IndexError, ValueError, TypeError, RuntimeError, OSError, MemoryError, AttributeError) as e:
         return BUG, f"{type(e).__name__}: {e}"
 
 
@@ -137,8 +140,12 @@ def main() -> int:
             name, data = whole[number // len(WAYS) % len(whole)]
             path = Path(folder) / f"{number:04d}_{way.__name__}_{name}"
             path.write_bytes(way(bytearray(data), rng))
+            read = ""
             for decoder, process in processes.items():
                 kind, reason = outcome(process, path)
+                if kind == READ:
+                    read = read or reason
+                    kind = READ if reason == read else DIFFERS
                 counts[decoder][kind] += 1
                 rows.append((path.name, decoder, kind, " ".join(reason.split())))
                 if kind not in (READ, REFUSED):

@@ -61,7 +61,7 @@ class Moody(Decoder):
         if self.mood == "holds_the_gil":
             ctypes.PyDLL(None).sleep(1000)
         if self.mood == "crashes":
-            os.kill(os.getpid(), 11)
+            os.kill(os.getpid(), 9)
         if self.mood == "bug":
             raise Odd("a", "b")
         frames = torch.zeros(len(indices), 3, 4, 6, dtype=torch.uint8)
@@ -143,7 +143,7 @@ def test_errors_cross_over(mine, tmp_path):
         video.frames_at([0])
     with (
         mine.open(tmp_path / "crashes") as video,
-        pytest.raises(DecodeError, match=r"crashed \(signal SIGSEGV\)"),
+        pytest.raises(DecodeError, match=r"crashed \(signal SIGKILL\)"),
     ):
         video.frames_at([0])
     with mine.open(tmp_path / "good") as video:

@@ -147,6 +147,8 @@ def _best_stream(path: str, container: InputContainer) -> VideoStream:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise DecodeError(path, f"holds no video, only {kinds}")
     assert isinstance(stream, VideoStream)
+    if stream.codec_context is None:
+        raise DecodeError(path, "its codec is not known; the header may be broken")
     # never AUTO: its frame threads hang on corrupt files; and a worker has one core
     stream.codec_context.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
