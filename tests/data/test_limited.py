@@ -21,6 +21,7 @@ from vjepa.data import (
     EvalTransform,
     Reading,
     VideoClips,
+    VideoDataModule,
     collate,
     decoder_class,
     read_manifest,
@@ -152,8 +153,9 @@ def test_errors_cross_over(mine, tmp_path):
 
 def test_a_child_that_was_killed_between_two_files_is_replaced(mine, tmp_path):
     mine.open(tmp_path / "a").close()
-    os.kill(mine.pid, signal.SIGKILL)
-    time.sleep(0.05)
+    os.kill(pid := mine.pid, signal.SIGKILL)
+    while running(pid):
+        time.sleep(0.001)
     with mine.open(tmp_path / "a") as video:
         assert video.frames_at([1]).shape == (1, 3, 4, 6)
 
@@ -216,6 +218,18 @@ def test_hung_clips_are_failures_of_a_loader(mine, tmp_path, num_workers):
     reasons = [failure.reason for batch in batches for failure in batch.failures]
     assert len(reasons) == 2 and all("no frame after 0.3 s" in reason for reason in reasons)
     assert set(children(os.getpid())) <= before | {str(clips._opener.pid)}
+
+
+def test_the_data_module_hands_its_limit_on(mine, tmp_path):
+    (tmp_path / "sleeps").touch()
+    (tmp_path / "clips.csv").write_text("path\nsleeps\n")
+    options = {"train": str(tmp_path / "clips.csv"), "decoder": "moody_decoder.Moody"}
+    data = VideoDataModule(**options, reading=Reading(timeout_seconds=0.2))
+    data.setup("fit")
+    assert "no frame after 0.2 s" in data.clips("train")[0].failure.reason
+    without = VideoDataModule(**options, reading=Reading(timeout_seconds=0.0))
+    without.setup("fit")
+    assert without.clips("train")._opener is decoder_class("moody_decoder.Moody")
 
 
 def children(pid):
