@@ -243,7 +243,7 @@ def test_missing_data_is_one_line_that_says_how_to_make_it(tmp_path):
         VideoDataModule().setup("fit")
     with pytest.raises(ValueError, match="at least 1"):
         VideoDataModule(batch_size=0)
-    with pytest.raises(ValueError, match="both must be at least 0"):
+    with pytest.raises(ValueError, match="all must be at least 0"):
         Reading(max_failures=-1)
 
 

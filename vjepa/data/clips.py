@@ -18,7 +18,7 @@ def read_clip(
     num_frames: int = 16,
     fps: float | None = 4.0,
     start_seconds: float = 0.0,
-    decoder: str = "pyav",
+    decoder: str = "auto",
 ) -> Clip:
     """Decode one clip.
 
@@ -27,7 +27,7 @@ def read_clip(
         num_frames: frames in the clip; a video that ends earlier repeats its last frame.
         fps: frames of the clip a second of video; null takes every frame.
         start_seconds: where the clip begins, in seconds after the first frame.
-        decoder: "pyav", "decord", or the class path of a `Decoder` of your own.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder` of your own.
 
     Returns:
         `frames` uint8 RGB (T, C, H, W) and their `timestamps` (T,) in seconds.

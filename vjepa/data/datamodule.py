@@ -13,6 +13,7 @@ from vjepa.data.batches import PartBatches, collate_group
 from vjepa.data.cache import FrameCache, cache_for
 from vjepa.data.dataset import VideoClips, collate
 from vjepa.data.decoders.base import decoder_class
+from vjepa.data.decoders.limited import opener
 from vjepa.data.failures import FailureLedger
 from vjepa.data.loader import Progress, ResumableLoader
 from vjepa.data.manifest import Manifest, ManifestError, read_manifest
@@ -45,8 +46,10 @@ class VideoDataModule(L.LightningDataModule):
         transform: crop, flip and normalisation; validation takes the largest central view.
         batch_size: clips in a batch of one device.
         num_workers: processes that decode; 0 decodes in the main process.
-        decoder: "pyav", "decord", or the class path of a `vjepa.data.Decoder` of your own.
-        reading: memory to keep decoded videos in, and how many files may be unreadable.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `vjepa.data.Decoder`
+            of your own.
+        reading: how long a clip may take to decode, memory to keep decoded videos in, and how many files may be
+            unreadable.
         seed: of the order, the clips, the crops and the flips.
     """
 
@@ -62,7 +65,7 @@ class VideoDataModule(L.LightningDataModule):
         transform: TrainTransform | TrainingTransform | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
-        decoder: str = "pyav",
+        decoder: str = "auto",
         reading: Reading | None = None,
         seed: int = 0,
     ) -> None:
@@ -157,6 +160,7 @@ class VideoDataModule(L.LightningDataModule):
             sampler=self.sampler.at(position),
             transform=transform or self.transform.centred(),
             decoder=decoder,
+            timeout_seconds=self.reading.timeout_seconds,
             seed=self.seed,
             cache=self._cache("train 0" if split == "train" else split, manifest, decoder),
         )
@@ -247,6 +251,7 @@ class VideoDataModule(L.LightningDataModule):
             sampler=part.sampler or self.sampler,
             transform=part.transform or self.transform,
             decoder=decoder,
+            timeout_seconds=self.reading.timeout_seconds,
             seed=self.seed,
             cache=self._cache(f"train {number}", manifest, decoder),
             fetch=fetch_video if places is None else BlockReader(places, buffer_bytes=part.stream_bytes),
@@ -289,7 +294,7 @@ class VideoDataModule(L.LightningDataModule):
             taken = sum(cache.num_bytes for cache in self._caches.values() if cache is not None)
             self._caches[name] = cache_for(
                 [row.path for row in manifest.rows],
-                decoder=decoder_class(decoder),
+                decoder=opener(decoder, self.reading.timeout_seconds),
                 limit_bytes=self.reading.cache_bytes - taken,
                 shared=self.num_workers > 0,
             )

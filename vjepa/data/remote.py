@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vjepa.data.decoders.base import DecodeError, Decoder
+from vjepa.data.decoders.limited import LimitedProcess
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -164,13 +165,15 @@ def _wrong_length(got: int, start: int, end: int) -> str:
 
 
 @contextmanager
-def open_video(decoder: type[Decoder], path: str | Path, *, fetch: Fetch = fetch_video) -> Iterator[Decoder]:
+def open_video(
+    decoder: type[Decoder] | LimitedProcess, path: str | Path, *, fetch: Fetch = fetch_video
+) -> Iterator[Decoder]:
     """Open a row's video; what is no file of this machine lies in a temporary file while it is open.
 
     A file, because every decoder reads one, also those of users and those that run in a process of their own.
 
     Args:
-        decoder: the backend.
+        decoder: the backend, or the process it works in.
         path: a file, a URL, or a member of a shard.
         fetch: where the bytes of the last two come from.
 

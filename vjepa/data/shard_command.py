@@ -35,7 +35,7 @@ def shard_command(
     max_bytes: int = 500_000_000,
     clips_per_shard: int | None = None,
     root: str | None = None,
-    decoder: str = "pyav",
+    decoder: str = "auto",
     num_processes: int = 0,
     engine: Engine = "local",
     seed: int = 0,
@@ -51,8 +51,8 @@ def shard_command(
         max_bytes: Size of a shard; a single larger video has a shard of its own.
         clips_per_shard: Clips in a shard, if they are to be limited too.
         root: Folder that relative paths in the manifest start from.
-        decoder: "pyav", "decord", or the class path of a decoder of your own; each video's first frame is decoded,
-            and one that cannot be is left out and listed.
+        decoder: "auto", a backend's name, or the class path of a decoder of your own; each video's first frame is
+            decoded, and one that cannot be is left out and listed.
         num_processes: Shards written at a time; 0 writes one after the other, or with ray, as many as it has cores.
         engine: "local", processes of this machine, or "ray", a cluster whose nodes all reach source and out.
         seed: Of the mixing.

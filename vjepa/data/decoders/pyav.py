@@ -62,6 +62,22 @@ class PyAVDecoder(Decoder):
     def timestamps(self) -> Float64[ndarray, "n"]:
         return self._timestamps
 
+    @property
+    def bits(self) -> int:
+        """Bits of a colour channel in the file; decoded frames have 8."""
+        pixels = self._stream.codec_context.format
+        return max((part.bits for part in pixels.components), default=8) if pixels is not None else 8
+
+    @property
+    def container(self) -> str:
+        """Name of the container's format, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
+        return self._container.format.name
+
+    @property
+    def codec(self) -> str:
+        """Name of the stream's codec, such as "h264"."""
+        return self._stream.codec_context.name
+
     def close(self) -> None:
         self._container.close()
 
@@ -114,11 +130,15 @@ def _open_container(path: str) -> InputContainer:
     try:
         if Path(path).stat().st_size == 0:
             raise DecodeError(path, "the file is empty (0 bytes)")
-        return av.open(path)
+        container = av.open(path)
     except av.error.FFmpegError as e:
         raise DecodeError(path, f"no video file, or its index is cut off ({e.strerror})") from e
     except OSError as e:
         raise DecodeError(path, f"cannot be opened ({e.strerror})") from e
+    if container.format.name == "tty":  # ffmpeg draws any text file as a video of a terminal
+        container.close()
+        raise DecodeError(path, "a text file, no video")
+    return container
 
 
 def _best_stream(path: str, container: InputContainer) -> VideoStream:
@@ -127,6 +147,8 @@ def _best_stream(path: str, container: InputContainer) -> VideoStream:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise DecodeError(path, f"holds no video, only {kinds}")
     assert isinstance(stream, VideoStream)
+    if stream.codec_context is None:
+        raise DecodeError(path, "its codec is not known; the header may be broken")
     # never AUTO: its frame threads hang on corrupt files; and a worker has one core
     stream.codec_context.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
