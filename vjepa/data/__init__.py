@@ -8,7 +8,10 @@ from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
 from vjepa.data.failures import FailureLedger, TooManyFailures
 from vjepa.data.image_transforms import ImageEvalTransform, ImageTrainTransform
 from vjepa.data.manifest import Manifest, ManifestError, ManifestRow, read_manifest
+from vjepa.data.mixture import MixturePart
 from vjepa.data.order import SampleKey
+from vjepa.data.reading import Reading
+from vjepa.data.remote import open_video
 from vjepa.data.sampling import ClipSampler, ShortVideoError, reference_indices
 from vjepa.data.transforms import EvalTransform, TrainingTransform, TrainTransform
 from vjepa.data.views import SegmentSampler, ViewsTransform
@@ -24,7 +27,9 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "ManifestRow",
+    "MixturePart",
     "ProbeTrainTransform",
+    "Reading",
     "Sample",
     "SampleKey",
     "SegmentSampler",
@@ -37,6 +42,7 @@ __all__ = [
     "ViewsTransform",
     "collate",
     "decoder_class",
+    "open_video",
     "read_clip",
     "read_manifest",
     "reference_indices",

@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
 from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
+from vjepa.data.remote import open_video
 from vjepa.report import Report
 from vjepa.types import ClipFailure
 
@@ -61,13 +62,13 @@ class AuditReport:
         }
 
 
-def check(source: str | Path, *, root: str | Path | None = None, decoder: str = "pyav") -> AuditReport:
+def check(source: str | Path, *, root: str | Path | None = None, decoder: str = "auto") -> AuditReport:
     """Decode every frame of every file of a manifest, each file once.
 
     Args:
         source: a manifest, folder or video, as for `read_manifest`.
         root: folder that relative paths start from.
-        decoder: "pyav", "decord", or the class path of a `Decoder`.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
 
     Raises:
         ManifestError: if the manifest itself is wrong.
@@ -83,7 +84,7 @@ def check(source: str | Path, *, root: str | Path | None = None, decoder: str = 
     empty: list[ClipFailure] = []
     for path in rows:
         try:
-            with backend.open(path) as video:
+            with open_video(backend, path) as video:
                 sizes[_decode_all(video)] += 1
                 num_frames += video.num_frames
                 seconds += video.num_frames / video.fps if video.fps else 0.0
@@ -140,7 +141,7 @@ def _decode_all(video: Decoder) -> str:
 
 
 def check_command(
-    *, source: str, out: Path | None = None, root: str | None = None, decoder: str = "pyav"
+    *, source: str, out: Path | None = None, root: str | None = None, decoder: str = "auto"
 ) -> Report:
     """Decode every clip of a manifest once and list what is broken.
 
@@ -148,7 +149,7 @@ def check_command(
         source: Manifest, folder or video.
         out: Folder for result.json and quarantine.csv, the list of broken files with their reasons.
         root: Folder that relative paths in the manifest start from.
-        decoder: "pyav", "decord", or the class path of a decoder of your own.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a decoder of your own.
     """
     report = check(source, root=root, decoder=decoder)
     if out is not None:

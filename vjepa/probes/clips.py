@@ -24,7 +24,7 @@ def eval_clips(
     *,
     num_frames: int | None = None,
     fps: float | None = None,
-    decoder: str = "pyav",
+    decoder: str = "auto",
     layout: ClipLayout = ONE_CLIP,
 ) -> VideoClips:
     """The clips of a manifest without chance: from the middle of each video, its largest central view.
@@ -80,7 +80,7 @@ class ClipPlan:
 
     num_frames: int | None = None
     fps: float | None = None
-    decoder: str = "pyav"
+    decoder: str = "auto"
     layout: ClipLayout = ONE_CLIP
     augment: int = 0
     seed: int = 0

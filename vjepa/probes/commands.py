@@ -53,7 +53,7 @@ def probe(
     num_workers: int = 0,
     precision: Precision = "fp32",
     device: Device = "auto",
-    decoder: str = "pyav",
+    decoder: str = "auto",
 ) -> Report:
     """Train a probe on a frozen encoder and test it once on videos it has not seen.
 
@@ -78,7 +78,7 @@ def probe(
         num_workers: Processes that decode videos.
         precision: Arithmetic of the encoder.
         device: Where to compute; auto takes a GPU if there is one.
-        decoder: What reads the videos: pyav, decord, or a class path.
+        decoder: What reads the videos: auto, pyav, torchcodec, decord, frames, or a class path.
     """
     layout = ClipLayout(segments, views)
     plan = ClipPlan(num_frames, fps, decoder, layout, augment, seed)
@@ -113,7 +113,7 @@ def classify(
     top: int = 5,
     batch_size: int = 16,
     device: Device = "auto",
-    decoder: str = "pyav",
+    decoder: str = "auto",
 ) -> Report:
     """Label names and probabilities of videos.
 
@@ -127,7 +127,7 @@ def classify(
         top: How many labels of each video to name.
         batch_size: Videos the encoder takes at a time.
         device: Where to compute; auto takes a GPU if there is one.
-        decoder: What reads the videos: pyav, decord, or a class path.
+        decoder: What reads the videos: auto, pyav, torchcodec, decord, frames, or a class path.
     """
     if top < 1:
         raise ProbeError(f"top {top}: give at least 1.")
