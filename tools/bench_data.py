@@ -50,7 +50,9 @@ def texture(height: int, width: int, seed: int) -> np.ndarray:
     return (128 + 45 * (image - image.mean()) / image.std()).clip(0, 255)
 
 
-def write_clip(path: Path, *, width: int, height: int, fps: int, frames: int, codec: str, gop: int, seed: int):
+def write_clip(
+    path: Path, *, width: int, height: int, fps: int, frames: int, codec: str, gop: int, seed: int
+):
     """A camera that sways over a textured plane, an object that circles before it, and sensor noise."""
     rng = np.random.default_rng(seed)
     ground, thing = texture(2 * height, 2 * width, seed), texture(height // 2, width // 3, seed + 1000)
@@ -72,6 +74,7 @@ def write_clip(path: Path, *, width: int, height: int, fps: int, frames: int, co
 
 
 def decode_ours(path: str, indices: list[int]) -> torch.Tensor:
+    """Our decoder in this process, without its time limit."""
     with PyAVDecoder.open(path) as video:
         return video.frames_at(indices)
 
@@ -95,6 +98,7 @@ def decode_pyav(path: str, indices: list[int]) -> torch.Tensor:
 
 
 def decode_decord(path: str, indices: list[int]) -> torch.Tensor:
+    """As the published loader does."""
     import decord
 
     frames = decord.VideoReader(path, num_threads=1, ctx=decord.cpu(0)).get_batch(indices).asnumpy()
@@ -102,6 +106,7 @@ def decode_decord(path: str, indices: list[int]) -> torch.Tensor:
 
 
 def decode_torchcodec(path: str, indices: list[int]) -> torch.Tensor:
+    """As its documentation begins."""
     from torchcodec.decoders import VideoDecoder
 
     return VideoDecoder(path, num_ffmpeg_threads=1).get_frames_at(indices).data
@@ -193,6 +198,7 @@ def unlimited() -> dict[str, float]:
 
 
 def timed(call: Callable[[], torch.Tensor], times: list[float]) -> torch.Tensor:
+    """What `call` gives; its milliseconds are added to `times`."""
     began = time.perf_counter()
     out = call()
     times.append(1000 * (time.perf_counter() - began))
