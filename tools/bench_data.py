@@ -1,263 +1,225 @@
-"""Milliseconds a clip of reading videos, one thread: ours against decord, PyAV and torchcodec used the plain way.
+"""Reading clips: ours against decord, PyAV and torchcodec used the plain way, and against the published loader.
 
-    python tools/bench_data.py --sets kinetics ssv2 hd --trials 40
-    python tools/bench_data.py --folder data/episodes --sets
+python tools/bench_data.py [--pairs 30] [--folder CLIPS]      (in a quiet hour, pinned: taskset -c 0)
 
-The clips are generated: Kinetics-like (h264 340x256, 30 fps, 10 s, a keyframe every 250 frames, B-frames), SSv2-like
-(webm VP9 427x240, 12 fps, 4 s) and HD (h264 720p, 30 fps). Each trial draws a file and a start; every reader then
-reads the same frames in turn, so that a busy machine is busy for all of them. "decode" is open and decode; "whole"
-adds the training transform and the batch. Decoded frames are compared to the bit.
+16 frames, every 4th, from a random start, one thread. First decoding alone (open, decode, close), all frames
+compared bit for bit; then the whole way to a batch: decode, random resized crop to 224, flip. "published" is decord
+and the crop in floats with normalisation, as the V-JEPA code does it (spec: 4.6, 5); "torchcodec + crop" decodes
+with torchcodec and crops in floats. All of them take turns; a line gives median milliseconds and the median of the
+ratios to ours. The clips are generated: like Kinetics (340x256, 30 fps, 10 s, H.264, a keyframe every 250), like
+Something-Something (427x240, 12 fps, VP9), and HD; or those in --folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
-from torch.nn import functional as F
 
-from vjepa.data import ClipSampler, SampleKey, TrainTransform, VideoClips, collate, read_manifest
-from vjepa.data.decoders.pyav import PyAVDecoder
-from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD, random_resized_crop_box
+from vjepa.data import TrainTransform, VideoClips, collate, decoder_class, read_manifest
+from vjepa.data.transforms import crop_and_resize, normalise, random_resized_crop_box
 
-SETS = {
-    "kinetics": dict(width=340, height=256, fps=30, frames=300, codec="libx264", gop=250, ending="mp4"),
-    "ssv2": dict(width=427, height=240, fps=12, frames=48, codec="libvpx-vp9", gop=128, ending="webm"),
-    "hd": dict(width=1280, height=720, fps=30, frames=150, codec="libx264", gop=250, ending="mp4"),
+FRAMES, STEP, SIZE = 16, 4, 224
+KINDS = {
+    "kinetics": ("libx264", "mp4", 340, 256, 30, 10, {"g": "250", "crf": "28"}),
+    "ssv2": ("libvpx-vp9", "webm", 428, 240, 12, 6, {"g": "128", "deadline": "realtime", "cpu-used": "8"}),
+    "hd": ("libx264", "mp4", 1280, 720, 30, 6, {"g": "250", "crf": "28"}),
 }
-STEPS = {"kinetics": 4, "ssv2": 2, "hd": 4}  # 16 frames every so many
+Read = Callable[[str, list[int]], torch.Tensor]
 
 
-def texture(height: int, width: int, seed: int) -> np.ndarray:
-    """(H, W, 3) float of 0 to 255: noise with the spectrum of a photograph."""
-    rng = np.random.default_rng(seed)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
-    amplitude = 1 / np.maximum(frequency, 1 / min(height, width)) ** 1.3
-    planes = [
-        np.fft.irfft2(amplitude * np.exp(2j * np.pi * rng.random(amplitude.shape)), s=(height, width))
-        for _ in range(3)
-    ]
-    image = np.stack(planes, -1)
-    return (128 + 45 * (image - image.mean()) / image.std()).clip(0, 255)
-
-
-def write_clip(
-    path: Path, *, width: int, height: int, fps: int, frames: int, codec: str, gop: int, seed: int
-):
-    """A camera that sways over a textured plane, an object that circles before it, and sensor noise."""
-    rng = np.random.default_rng(seed)
-    ground, thing = texture(2 * height, 2 * width, seed), texture(height // 2, width // 3, seed + 1000)
+def generate(
+    path: Path, codec: str, width: int, height: int, fps: int, seconds: int, options: dict[str, str]
+) -> None:
+    """A picture that drifts under grain, with one bright block that crosses it."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (height // 8 + 40, width // 8 + 80, 3), dtype=np.uint8)
+    ground = np.kron(coarse, np.ones((8, 8, 1), np.uint8))
+    grain = rng.integers(0, 24, (16, height, width, 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = width, height, "yuv420p", gop
-        if codec == "libvpx-vp9":
-            stream.options = {"deadline": "good", "cpu-used": "5", "crf": "35", "b": "0"}
-        for t in range(frames):
-            top = int(height / 2 + height / 3 * np.sin(t / 60 + seed))
-            left = int(width / 2 + width / 3 * np.sin(t / 85))
-            picture = ground[top : top + height, left : left + width].copy()
-            y, x = int(height / 4 * (1 + np.sin(t / 11))), int(width / 3 * (1 + np.cos(t / 17)))
-            picture[y : y + height // 2, x : x + width // 3] = thing
-            picture += rng.normal(0, 2, (height, width, 1))
-            pixels = picture.clip(0, 255).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        stream = container.add_stream(codec, rate=fps, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for t in range(fps * seconds):
+            x, y = int(120 + 100 * np.sin(t / 25)), int(100 + 90 * np.cos(t / 31))
+            frame = np.minimum(ground[y : y + height, x : x + width] // 2 + 60 + grain[t % 16], 255).astype(
+                np.uint8
+            )
+            left = int(width / 2 + width / 3 * np.sin(t / 9))
+            frame[height // 3 : height // 3 + 40, max(left - 20, 0) : left + 20] = (250, 40, t % 255)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
 
 
-def decode_ours(path: str, indices: list[int]) -> torch.Tensor:
-    """Our decoder in this process, without its time limit."""
-    with PyAVDecoder.open(path) as video:
+def ours(path: str, indices: list[int]) -> torch.Tensor:
+    """By our decoder."""
+    with decoder_class("pyav").open(path) as video:
         return video.frames_at(indices)
 
 
-def decode_pyav(path: str, indices: list[int]) -> torch.Tensor:
-    """Seek by time, decode through to the last frame."""
+def by_decord(path: str, indices: list[int]) -> torch.Tensor:
+    """As the published loader reads."""
+    import decord
+
+    reader = decord.VideoReader(path, num_threads=1, ctx=decord.cpu(0))
+    return torch.from_numpy(reader.get_batch(indices).asnumpy()).permute(0, 3, 1, 2)
+
+
+def by_pyav(path: str, indices: list[int]) -> torch.Tensor:
+    """Seek to the start and decode until the last frame."""
+    wanted, found = set(indices), []
     with av.open(path) as container:
         stream = container.streams.video[0]
-        stream.thread_count = 1
-        first = (stream.start_time or 0) * stream.time_base
-        times = [first + i / stream.average_rate for i in indices]
-        container.seek(int(times[0] / stream.time_base), stream=stream)
-        wanted, found = list(times), []
+        stream.codec_context.thread_count = 1
+        rate = float(stream.average_rate or 1)
+        container.seek(int(indices[0] / rate / stream.time_base), stream=stream)  # type: ignore[operator]
         for frame in container.decode(stream):
-            if frame.pts * stream.time_base >= wanted[0] - 1 / (2 * stream.average_rate):
+            if round(frame.time * rate) in wanted:
                 found.append(frame.to_ndarray(format="rgb24"))
-                wanted.pop(0)
-                if not wanted:
+                if len(found) == len(indices):
                     break
     return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
 
 
-def decode_decord(path: str, indices: list[int]) -> torch.Tensor:
-    """As the published loader does."""
-    import decord
-
-    frames = decord.VideoReader(path, num_threads=1, ctx=decord.cpu(0)).get_batch(indices).asnumpy()
-    return torch.from_numpy(frames).permute(0, 3, 1, 2)
-
-
-def decode_torchcodec(path: str, indices: list[int]) -> torch.Tensor:
-    """As its documentation begins."""
+def by_torchcodec(path: str, indices: list[int]) -> torch.Tensor:
+    """With the seek mode that scans the file, as it comes."""
     from torchcodec.decoders import VideoDecoder
 
     return VideoDecoder(path, num_ffmpeg_threads=1).get_frames_at(indices).data
 
 
-def published_transform(frames: torch.Tensor, rng: np.random.Generator, size: int = 224) -> torch.Tensor:
-    """The published code's transform (spec 4.6): all of the frames in float, then crop, flip, normalisation."""
-    video = frames.permute(1, 0, 2, 3).to(torch.float32)
-    top, left, height, width = random_resized_crop_box(*frames.shape[-2:], (0.3, 1.0), (0.75, 1.35), rng)
-    video = F.interpolate(
-        video[:, :, top : top + height, left : left + width],
-        size=(size, size),
-        mode="bilinear",
-        align_corners=False,
-    )
+def in_floats(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Crop, flip and normalisation of the published code."""
+    frames = frames.float()
+    box = random_resized_crop_box(frames.shape[2], frames.shape[3], (0.3, 1.0), (0.75, 1.35), rng)
+    resized = crop_and_resize(frames, box, (SIZE, SIZE))
     if rng.random() < 0.5:
-        video = video.flip(-1)
-    mean, std = (255 * torch.tensor(x)[:, None, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
-    return (video - mean) / std
+        resized = resized.flip(-1)
+    return normalise(resized, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-DECODERS = {
-    "ours": decode_ours,
-    "pyav": decode_pyav,
-    "decord": decode_decord,
-    "torchcodec": decode_torchcodec,
-}
+def seconds(run: Callable[[], object]) -> float:
+    """Time of one call."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
-class Bench:
-    """The files of one set and the readers to compare on it."""
-
-    def __init__(self, name: str, folder: Path, step: int) -> None:
-        self.name, self.step = name, step
-        self.manifest = read_manifest(folder)
-        with PyAVDecoder.open(self.manifest.rows[0].path) as video:
-            self.sampler = ClipSampler(num_frames=16, fps=video.fps / step)
-        self.transform = TrainTransform()
-        self.clips = VideoClips(
-            self.manifest, sampler=self.sampler, transform=self.transform, decoder="pyav", **unlimited()
-        )
-
-    def drawn(self, key: SampleKey) -> tuple[str, list[int], np.random.Generator]:
-        """What our loader reads for `key`: the file, the frames, and the generator as the transform gets it."""
-        row = self.manifest.rows[key.index]
-        generator = np.random.default_rng([0, key.epoch, int(self.clips.identities[key.index])])
-        with PyAVDecoder.open(row.path) as video:
-            chosen = self.sampler.sample(video.timestamps, generator, row.start, row.end)
-        return row.path, chosen.tolist(), generator
-
-    def whole(self, name: str, key: SampleKey) -> Callable[[], torch.Tensor]:
-        """From the file to a batch of one."""
-        if name == "ours":
-            return lambda: collate([self.clips[key]]).video
-        path, indices, generator = self.drawn(key)
-        if name == "official":  # decord and the published transform
-            return lambda: published_transform(decode_decord(path, indices), generator)[None]
-        if name.endswith("+ published"):
-            decode = DECODERS[name.split(" ")[0]]
-            return lambda: published_transform(decode(path, indices), generator)[None]
-        return lambda: self.transform(DECODERS[name.split(" ")[0]](path, indices), generator)[None]
-
-    def run(self, trials: int) -> None:
-        """Time every reader on the same clips, one after the other; print medians and ratios."""
-        rng = np.random.default_rng(0)
-        keys = [SampleKey(t, int(rng.integers(len(self.manifest)))) for t in range(trials + 1)]
-        decode: dict[str, list[float]] = {name: [] for name in DECODERS}
-        whole: dict[str, list[float]] = {
-            name: [] for name in ("ours", "official", "torchcodec + our crop", "torchcodec + published")
-        }
-        different = dict.fromkeys(DECODERS, 0)
-        for key in keys:
-            path, indices, _ = self.drawn(key)
-            frames = {name: timed(lambda: f(path, indices), decode[name]) for name, f in DECODERS.items()}  # noqa: B023
-            for name in DECODERS:
-                different[name] += not torch.equal(frames[name], frames["ours"])
-            for name in whole:
-                timed(self.whole(name, key), whole[name])
-        print(f"\n{self.name}: 16 frames every {self.step}, {len(self.manifest)} files, {trials} trials")
-        report("decode", decode, {name: f"{n} of {len(keys)} clips differ" for name, n in different.items()})
-        report("whole", whole, {name: f"{peak_memory(self, name, keys[:8]):.0f} MB peak" for name in whole})
+def available() -> dict[str, Read]:
+    """The peers that are installed here."""
+    peers: dict[str, Read] = {"ours": ours}
+    for name, read in (("decord", by_decord), ("PyAV", by_pyav), ("torchcodec", by_torchcodec)):
+        try:
+            __import__({"PyAV": "av"}.get(name, name))
+        except (ImportError, RuntimeError, OSError) as error:
+            print(f"without {name}: {str(error).splitlines()[0]}")
+        else:
+            peers[name] = read
+    return peers
 
 
-def unlimited() -> dict[str, float]:
-    """No time limit on reading, where there is one: a child process is another thing to measure."""
-    import inspect
-
-    return {"timeout_seconds": 0.0} if "timeout_seconds" in inspect.signature(VideoClips).parameters else {}
-
-
-def timed(call: Callable[[], torch.Tensor], times: list[float]) -> torch.Tensor:
-    """What `call` gives; its milliseconds are added to `times`."""
-    began = time.perf_counter()
-    out = call()
-    times.append(1000 * (time.perf_counter() - began))
-    return out
-
-
-def report(title: str, times: dict[str, list[float]], notes: dict[str, str]) -> None:
-    """Medians, means and ours over each; the first trial warms up."""
-    ours = times["ours"][1:]
+def report(title: str, times: dict[str, list[float]]) -> None:
+    """A line for each: median milliseconds, clips a second, and the median of the ratios to ours."""
+    print(f"\n{title}\n{'':24} ms a clip   clips/s   over ours")
     for name, taken in times.items():
-        rest = taken[1:]
-        ratio = statistics.median(a / b for a, b in zip(ours, rest, strict=True))
-        print(
-            f"  {title:6} {name:23} median {statistics.median(rest):7.2f} ms, mean {statistics.mean(rest):7.2f}, "
-            f"{1000 / statistics.mean(rest):6.1f} clips/s; ours / it {ratio:.2f} (pairs' median), "
-            f"{sum(ours) / sum(rest):.2f} (sums); {notes[name]}"
+        ratio = statistics.median(b / a for a, b in zip(times["ours"], taken, strict=True))
+        median = statistics.median(taken)
+        print(f"{name:24} {1e3 * median:9.1f} {1 / median:9.1f} {ratio:9.2f}", flush=True)
+
+
+class Chosen:
+    """A sampler that takes the frames it was told, so that all read the same ones."""
+
+    indices: list[int]
+
+    def sample(self, *_: object) -> np.ndarray:
+        """The frames, whatever the video."""
+        return np.array(self.indices)
+
+
+def to_batch(clips: VideoClips, row: int) -> object:
+    """Our whole way."""
+    return collate([clips[row]])
+
+
+def in_floats_to_batch(read: Read, path: str, indices: list[int], rng: np.random.Generator) -> object:
+    """The published way, whoever decodes."""
+    return torch.stack([in_floats(read(path, indices), rng)])
+
+
+def measure(kind: str, paths: list[str], pairs: int, folder: Path) -> None:
+    """Both tables for clips of one kind."""
+    rng, sampler, peers = np.random.default_rng(0), Chosen(), available()
+    manifest = folder / f"{kind}.csv"
+    manifest.write_text("path\n" + "".join(f"{path}\n" for path in paths))
+    clips, unlimited = (
+        VideoClips(
+            read_manifest(manifest),
+            sampler=sampler,
+            transform=TrainTransform(size=SIZE),
+            decoder="pyav",
+            as_pixels=True,
+            timeout_seconds=limit,
         )
-
-
-def peak_memory(bench: Bench, name: str, keys: list[SampleKey]) -> float:
-    """MB that a fresh process grows by while it reads the clips."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_growth, (bench, name, keys))
-
-
-def _growth(bench: Bench, name: str, keys: list[SampleKey]) -> float:
-    torch.set_num_threads(1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for key in keys:
-        bench.whole(name, key)()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
+        for limit in (60, 0)
+    )
+    decoding: dict[str, list[float]] = {name: [] for name in peers}
+    whole: dict[str, list[float]] = {"ours": [], "ours, no time limit": []}
+    floats = {"published (decord)": "decord", "torchcodec + crop": "torchcodec"}
+    whole |= {title: [] for title, name in floats.items() if name in peers}
+    for turn in range(-2, pairs):  # the first are warm-up
+        row = turn % len(paths)
+        path = paths[row]
+        with decoder_class("pyav").open(path) as video:
+            num_frames = video.num_frames
+        start = int(rng.integers(0, max(num_frames - FRAMES * STEP, 1)))
+        sampler.indices = [min(start + STEP * i, num_frames - 1) for i in range(FRAMES)]
+        expected = ours(path, sampler.indices)
+        clips.seed = unlimited.seed = turn + 2  # another crop each time
+        for name, read in peers.items():
+            # the plain way of PyAV guesses frame numbers from the rate
+            assert name == "PyAV" or torch.equal(read(path, sampler.indices), expected), (name, path)
+            taken = seconds(partial(read, path, sampler.indices))
+            decoding[name] += [taken] if turn >= 0 else []
+        for title, took in whole.items():
+            run = partial(to_batch, clips if title == "ours" else unlimited, row)
+            if title in floats:
+                run = partial(in_floats_to_batch, peers[floats[title]], path, sampler.indices, rng)
+            taken = seconds(run)
+            took += [taken] if turn >= 0 else []
+    report(f"{kind}: decoding alone", decoding)
+    report(f"{kind}: whole, to the batch", whole)
 
 
 def main() -> None:
-    """Generate, read, print."""
+    """Generate the clips and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sets", nargs="*", choices=list(SETS), default=list(SETS))
-    parser.add_argument("--folder", help="videos of your own, read as 16 frames every 4th")
-    parser.add_argument("--files", type=int, default=3, help="generated files of a set")
-    parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--keep", type=Path, help="folder for the generated clips; used again if it has them")
-    args = parser.parse_args()
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--folder", type=Path, help="measure the clips in it instead")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        root = args.keep or Path(scratch)
-        for name in args.sets:
-            options = dict(SETS[name])
-            ending = options.pop("ending")
-            (root / name).mkdir(parents=True, exist_ok=True)
-            for seed in range(args.files):
-                path = root / name / f"{seed}.{ending}"
-                if not path.exists():
-                    write_clip(path, seed=seed, **options)
-            Bench(name, root / name, STEPS[name]).run(args.trials)
-        if args.folder:
-            Bench(args.folder, Path(args.folder), 4).run(args.trials)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        if given.folder:
+            paths = sorted(str(p.resolve()) for p in given.folder.rglob("*.mp4"))
+            measure(given.folder.name, paths, given.pairs, folder)
+        else:
+            for kind, (codec, suffix, *shape, options) in KINDS.items():
+                path = folder / f"{kind}.{suffix}"
+                generate(path, codec, *shape, options)  # type: ignore[arg-type]
+                measure(kind, [str(path)], given.pairs, folder)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\npeak memory of this process, all libraries loaded: {peak:.0f} MB")
 
 
 if __name__ == "__main__":
