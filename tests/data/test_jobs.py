@@ -53,6 +53,7 @@ def test_what_hangs_or_crashes_is_ended_and_the_rest_goes_on():
     assert [r.index for r in results] == list(range(9))
     assert [r.value for r in results] == ["A", None, None, "B", None, None, None, "C", "D"]
     hung = "no result after 1 s: it hung and was ended"
+    assert [r.index for r in results if r.ended] == [1, 2, 4, 6]
     assert [r.error for r in results][1:7] == [
         hung,
         "its process crashed (SIGSEGV)",

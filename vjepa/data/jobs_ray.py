@@ -60,7 +60,7 @@ def ray_results(
                 raise  # no worker was lost: the task itself could not begin
             except ray.exceptions.RayError as e:
                 lost = f"lost with its Ray worker {1 + MAX_RETRIES} times ({type(e).__name__})"
-                results = [JobResult(index, None, lost) for index, _ in part]
+                results = [JobResult(index, None, lost, True) for index, _ in part]
             yield from results
     finally:
         for ref in running:
