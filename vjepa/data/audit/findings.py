@@ -112,7 +112,7 @@ class AuditReport:
 
     @property
     def seconds(self) -> float:
-        return sum(file.seconds for file in self.files.values())
+        return sum((file.seconds for file in self.files.values()), 0.0)
 
     @property
     def sizes(self) -> dict[str, int]:
