@@ -120,7 +120,7 @@ def _decode_all(video: Decoder) -> tuple[tuple[int, int], str]:
     for start in range(0, video.num_frames, at_once):
         frames = video.frames_at(list(range(start, min(start + at_once, video.num_frames))))
         pixels = rearrange(frames, "t c h w -> t h w c")[:, ::2, ::2]
-        digest.update(memoryview(pixels.contiguous().numpy()))
+        digest.update(pixels.contiguous().numpy().tobytes())
     return (width, height), digest.hexdigest()[:32]
 
 
