@@ -25,12 +25,14 @@ PREDICTOR = {
 }
 
 
-def tiny_recipe(folder: Path, train: Path | str, *, root: Path | str, **trainer: Any) -> Path:
+def tiny_recipe(
+    folder: Path, train: Path | str | list[dict[str, Any]], *, root: Path | str, **trainer: Any
+) -> Path:
     """Write a recipe to `folder`/tiny.yaml.
 
     Args:
         folder: Where to.
-        train: Source of the training clips.
+        train: Source of the training clips, or the parts of a mixture.
         root: `trainer.default_root_dir`.
         **trainer: More of the trainer's settings.
     """
@@ -52,7 +54,7 @@ def tiny_recipe(folder: Path, train: Path | str, *, root: Path | str, **trainer:
             "momentum": {"class_path": "vjepa.optim.Linear", "init_args": {"start": 0.9, "end": 1.0}},
         },
         "data": {
-            "train": str(train),
+            **({"parts": train} if isinstance(train, list) else {"train": str(train)}),
             "sampler": {"num_frames": 4, "fps": 4.0},
             "transform": {"size": 16},
             "batch_size": 4,

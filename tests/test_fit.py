@@ -142,6 +142,28 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     assert_equal_weights(log_dir(tmp_path / "whole"), log_dir(tmp_path / "killed", 1))
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_run_killed_on_shards_resumes_to_the_same_weights(tmp_path, streamed):
+    manifest = write_manifest(tmp_path / "many", 24, num_frames=6, height=24, width=24)
+    shards = tmp_path / "shards"
+    assert main(["data", "shard", str(manifest), "--out", str(shards), "--clips_per_shard", "7"]) == 0
+    workers = ["--data.num_workers", "2", "--trainer.max_steps", "60"]
+    source = [{"source": str(shards), "stream_bytes": 100_000}] if streamed else shards
+    whole = tiny_recipe(tmp_path, source, root=tmp_path / "whole")
+    assert main(["fit", "--config", str(whole), *workers]) == 0
+    every = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"}
+    every["init_args"] = {"filename": "last", "every_n_train_steps": 1, "enable_version_counter": False}
+    killed = tiny_recipe(tmp_path, source, root=tmp_path / "killed", callbacks=[every])
+    command = [sys.executable, "-m", "vjepa", "fit", "--config", str(killed), *workers]
+    kill_in_mid_epoch(command, log_dir(tmp_path / "killed"), step=9)
+    assert main(["fit", "--config", str(killed), *workers, "--ckpt_path", "last"]) == 0
+    assert_equal_weights(log_dir(tmp_path / "whole"), log_dir(tmp_path / "killed", 1))
+    if not streamed:
+        files = tiny_recipe(tmp_path, manifest, root=tmp_path / "files")
+        assert main(["fit", "--config", str(files), *workers]) == 0
+        assert_equal_weights(log_dir(tmp_path / "whole"), log_dir(tmp_path / "files"))
+
+
 def kill_in_mid_epoch(command: list[str], run: Path, *, step: int) -> None:
     """Start a run, and kill it as soon as its last checkpoint is of `step` or later: 6 steps make an epoch."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -181,8 +203,8 @@ def test_broken_clips_are_listed_and_too_many_stop_the_run(tmp_path, caplog, cap
     assert result["failed_clips"] == len(broken) == 3
     listed = (log_dir(tmp_path / "runs") / "failures.csv").read_text()
     assert all(str(path) in listed for path in broken)
-    assert main(["fit", "--config", str(recipe), "--data.max_failures", "0"]) == 2
-    assert "--data.max_failures" in capsys.readouterr().err
+    assert main(["fit", "--config", str(recipe), "--data.reading.max_failures", "0"]) == 2
+    assert "--data.reading.max_failures" in capsys.readouterr().err
 
 
 def test_a_set_without_a_readable_clip_stops_at_once(tmp_path, capsys):

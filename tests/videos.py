@@ -35,19 +35,32 @@ def write_video(
     codec: str = "libx264",
     gop: int = 12,
     seconds: list[float] | None = None,
+    pixels: str = "",
+    options: dict[str, str] | None = None,
 ) -> Path:
-    """Encode `moving_frames` to `path` and return it; `seconds`: each frame's time (variable frame rate)."""
+    """Encode `moving_frames` to `path` and return it.
+
+    `seconds`: each frame's time (variable frame rate); `pixels`: pixel format, if not the codec's usual one;
+    `options`: of the encoder.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = width, height, "yuv420p", gop
-        stream.codec_context.time_base = Fraction(1, 12000)
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
+        stream.width, stream.height, stream.gop_size = width, height, gop
+        stream.pix_fmt = pixels or ("yuvj420p" if codec == "mjpeg" else "yuv420p")
+        # AVI and MPEG count frames: with finer units each unit without a frame would be a missing one
+        base = (
+            1 / stream.codec_context.framerate
+            if path.suffix in (".avi", ".mpg", ".ts")
+            else Fraction(1, 12000)
+        )
+        stream.codec_context.time_base = base
         stream.codec_context.thread_count = 1
         for t, rgb in enumerate(moving_frames(num_frames, height, width, seed)):
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame.time_base = Fraction(1, 12000)
-            frame.pts = round((seconds[t] if seconds else t / fps) * 12000)
+            frame.time_base = base
+            frame.pts = round((seconds[t] if seconds else t / fps) / base)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

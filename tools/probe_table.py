@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vjepa.checkpoints import load_encoder
-from vjepa.data import Manifest, VideoDataModule, read_manifest
+from vjepa.data import Manifest, MixturePart, VideoDataModule, read_manifest
 from vjepa.fit import QUIET
 from vjepa.models import VideoEncoder
 from vjepa.optim import WarmupCosine, decay_groups
@@ -173,6 +173,7 @@ def train_supervised(
     """Top-1 on `val` of an encoder trained end to end on `train`, and on `train` in its last epoch."""
     data = run.data()
     data.train_manifest, data.val_manifest, data.world = train, val, None
+    data.parts = [MixturePart(source=train.source)]
     encoder = random_twin(load_encoder(run.folder / "export"), seed=run.seed)
     torch.manual_seed(run.seed)
     module = Supervised(encoder=encoder, num_classes=len(train.label_names), lr=lr, num_steps=num_steps)

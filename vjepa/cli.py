@@ -79,6 +79,12 @@ VERBS = {
         "vjepa data check data/train.csv --out runs/check",
         positional="source",
     ),
+    "data shard": Verb(
+        "write the videos of a manifest as WebDataset tar shards",
+        "vjepa.data.shard_command:shard_command",
+        "vjepa data shard data/train.csv --out data/shards",
+        positional="source",
+    ),
     "data world": Verb(
         "generate labelled videos of a small physical world",
         "vjepa.worlds.commands:world_command",
@@ -285,10 +291,12 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> None
         parsed = parser.parse_args(argv)
         settings = json.loads(parser.dump(parsed, format="json"))
         arguments = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
-    if arguments.get("out") is not None:
+    out = arguments.get("out")
+    in_folder = out is not None and "://" not in str(out)  # else a URL, which is the verb's own affair
+    if in_folder:
         check_writable(Path(arguments["out"]))
     report = as_report(function(**arguments))
-    if arguments.get("out") is not None:
+    if in_folder:
         path = write_result(
             Path(arguments["out"]), figures=report.figures, settings=settings, seed=arguments.get("seed")
         )

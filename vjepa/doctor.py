@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import tempfile
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vjepa.data.decoders.base import BUILT_IN, DecodeError, decoder_class
+from vjepa.data.decoders.auto import fastest, trial
+from vjepa.data.decoders.base import BUILT_IN
 from vjepa.report import Report, versions
-from vjepa.worlds.video import write_video
 
-NUM_FRAMES, SIDE = 8, 64  # of the video that every decoder is tried on
 MATMUL_SIDE, MATMUL_TRIALS = 512, 5
 KERNELS = {  # torch has these for each kind of device
     "cpu": ("FLASH_ATTENTION", "MATH"),
@@ -69,27 +65,13 @@ def available_devices() -> list[torch.device]:
 
 
 def decoder_rows() -> list[Row]:
-    """A row for each decoder backend: it decodes a fresh h264 video, compared with what went in."""
-    ramp = np.linspace(0, 255, SIDE, dtype=np.uint8)
-    frames = np.broadcast_to(ramp[None, :, None, None], (NUM_FRAMES, SIDE, SIDE, 3)).copy()
-    with tempfile.TemporaryDirectory(prefix="vjepa-doctor-") as folder:
-        path = Path(folder) / "try.mp4"
-        write_video(path, frames, fps=8.0)
-        return [_decoder_row(name, path, frames) for name in BUILT_IN]
-
-
-def _decoder_row(name: str, path: Path, frames: np.ndarray) -> Row:
-    began = time.perf_counter()
+    """A row for each decoder backend, really tried, and one for `auto`, which says which of them it uses."""
+    tried = {name: trial(name) for name in BUILT_IN if name != "auto"}
+    rows = [_row("decoder", name, found.works, found.detail) for name, found in tried.items()]
     try:
-        with decoder_class(name).open(path) as video:
-            decoded = video.frames_at(list(range(NUM_FRAMES)))
-    except (DecodeError, ImportError, OSError, RuntimeError, ValueError) as failure:
-        return _row("decoder", name, False, " ".join(str(failure).split()))
-    milliseconds = 1000 * (time.perf_counter() - began)
-    error = np.abs(rearrange(decoded.numpy(), "t c h w -> t h w c").astype(int) - frames).mean()
-    return _row(
-        "decoder", name, True, f"{NUM_FRAMES} frames in {milliseconds:.1f} ms, mean error {error:.1f} of 255"
-    )
+        return [_row("decoder", "auto", True, f"reads videos with {fastest()}, images with frames"), *rows]
+    except ImportError as failure:
+        return [_row("decoder", "auto", False, str(failure)), *rows]
 
 
 def attention_rows(device: torch.device) -> list[Row]:

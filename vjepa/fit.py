@@ -15,6 +15,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from vjepa.checkpoints.opening import open_safely
 from vjepa.checkpoints.strict import CheckpointError, key_diff
@@ -43,8 +44,8 @@ QUIET = (  # Lightning's own, of no use to who runs a recipe
     r"\s*By default only one JsonargparseDeprecationWarning",
     r"\s*``instantiate_classes`` was deprecated",
     r"\s*skip_none parameter was deprecated",
+    r"find_unused_parameters=True was specified",  # where a batch uses them all after all
     r"The dirpath has changed from",  # a resumed run writes to a folder of its own
-    r"`training_step` returned `None`",  # a batch without a readable clip, which the datamodule has reported
 )
 STEPS_BETWEEN_CHECKPOINTS = 200
 
@@ -124,7 +125,14 @@ class FitCLI(LightningCLI):
             csv = CSVLogger(root, name="")
             kwargs["logger"] = [csv, TensorBoardLogger(root, name="", version=csv.version)]
         kwargs["default_root_dir"] = root
-        return super().instantiate_trainer(**kwargs)
+        callbacks = kwargs.pop("callbacks")  # LightningCLI adds to the list it is given
+        trainer = super().instantiate_trainer(callbacks=list(callbacks), **kwargs)
+        if settings.strategy in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy):
+            # not all weights have a part in every batch: mask tokens beyond the mask strategies, and the patch
+            # embedding of clips where a batch is of images
+            kwargs["strategy"] = "ddp_find_unused_parameters_true"
+            trainer = super().instantiate_trainer(callbacks=list(callbacks), **kwargs)
+        return trainer
 
     def before_fit(self) -> None:
         """See that there are data, before the loggers make a folder, and start the clock."""
@@ -136,12 +144,13 @@ class FitCLI(LightningCLI):
     def after_fit(self) -> None:
         """Sum up the run."""
         seconds = round(time.monotonic() - self.started, 1)
+        self.datamodule.ledger.gather()
         if not keeps_files(self.trainer) or not self.trainer.is_global_zero:
             return
         settings = self.config_init[self.config.subcommand]
         self.outcome = report_run(self.trainer, self.model, self.datamodule, settings.report)
         write_result(
-            Path(str(self.trainer.log_dir)),
+            Path(self.outcome.figures["log_dir"]),
             figures=self.outcome.figures | {"fit_seconds": seconds},
             settings=self.config[self.config.subcommand].as_dict(),
             seed=settings.seed_everything,

@@ -20,7 +20,7 @@ from vjepa.objectives import LatentPrediction
 from vjepa.probes import Features, ProbeKind, extract_features, fit_probe, random_twin
 from vjepa.probes.features import Precision
 from vjepa.report import Report
-from vjepa.training import PretrainModule
+from vjepa.training import PretrainModule, run_folder
 from vjepa.types import MaskPair
 from vjepa.visualize import run_picture
 
@@ -66,13 +66,13 @@ def report_run(
     """
     rows: list[dict[str, Any]] = _health_rows(trainer)
     if data.ledger.reasons:
-        data.ledger.write(Path(str(trainer.log_dir)) / "failures.csv")
+        data.ledger.write(_folder(trainer) / "failures.csv")
         log.warning("%s", data.ledger.summary())
     figures: dict[str, Any] = {
         "health": {row["what"]: row["trained"] for row in rows},
         "steps": trainer.global_step,
         "failed_clips": len(data.ledger.reasons),
-        "log_dir": str(trainer.log_dir),
+        "log_dir": str(_folder(trainer)),
     }
     if settings is not None and data.val_manifest is not None:
         encoder = module.objective.target_encoder
@@ -86,7 +86,7 @@ def report_run(
                 for kind, s in scores.items()
             ]
         if settings.picture:
-            path = Path(str(trainer.log_dir)) / PICTURE
+            path = _folder(trainer) / PICTURE
             draw_run(trainer, module, data, twin).save(path)
             figures["picture"] = str(path)
     return Report(title="run", rows=rows, figures=figures)
@@ -145,9 +145,15 @@ def draw_run(trainer: L.Trainer, module: PretrainModule, data: VideoDataModule, 
         masks=masks,
         target_tokens=tokens[0],
         random_tokens=tokens[1],
-        metrics_csv=Path(str(trainer.log_dir)) / "metrics.csv",
+        metrics_csv=_folder(trainer) / "metrics.csv",
         title=f"{trainer.global_step} steps, {objective.target_encoder.num_parameters / 1e6:.2f} M parameters",
     )
+
+
+def _folder(trainer: L.Trainer) -> Path:
+    folder = run_folder(trainer)
+    assert folder is not None  # asked before: `keeps_files`
+    return folder
 
 
 def _health_rows(trainer: L.Trainer) -> list[dict[str, Any]]:

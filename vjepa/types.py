@@ -59,14 +59,18 @@ class ClipBatch:
     """A batch of transformed clips.
 
     `video` is (B, C, T, H, W) float, normalised; `label` (B,) class ids, -1 where a clip has none;
-    `index` (B,) rows of the manifest. `failures` lists the clips of this batch that could not be
-    read: they are not in `video`, so B may be smaller than the batch size asked for, and even 0.
+    `index` (B,) rows of the manifest, which is that of data set number `part`. `failures` lists the clips
+    that could not be read: they are not in `video`, so B of a batch to evaluate on may be smaller than the batch
+    size asked for, and even 0; in training other clips take their place. `turn` says which training batch
+    it is: its data set's epoch and its number in it; with several data sets 0 and its number in the run.
     """
 
     video: Float[Tensor, "b c t h w"]
     label: Int[Tensor, "b"]
     index: Int[Tensor, "b"]
     failures: tuple[ClipFailure, ...] = field(default=())
+    part: int = 0
+    turn: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return self.video.shape[0]

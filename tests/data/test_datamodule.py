@@ -5,9 +5,17 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from tests.videos import write_broken, write_manifest
-from vjepa.data import ClipSampler, ManifestError, TooManyFailures, TrainTransform, VideoDataModule
+from vjepa.data import (
+    ClipSampler,
+    ManifestError,
+    Reading,
+    TooManyFailures,
+    TrainTransform,
+    VideoDataModule,
+)
+from vjepa.data.datamodule import EvalBatches
 from vjepa.data.manifest import read_manifest
-from vjepa.data.order import EpochBatches, epoch_order, row_identities
+from vjepa.data.order import epoch_order, row_identities
 from vjepa.worlds import WorldConfig
 
 # lightning and torch speak of each other, and of the one process that decoding takes here
@@ -17,7 +25,6 @@ pytestmark = [
         "LeafSpec",
         "does not have many workers",
         "excessive worker creation",
-        "`training_step` returned `None`",
         "use of fork\\(\\) may lead to deadlocks",
     )
 ]
@@ -60,7 +67,7 @@ class Watcher(L.LightningModule):
         return ((self.weight - batch.video.mean()) ** 2).mean()
 
     def validation_step(self, batch, batch_idx):
-        assert len(batch) > 0
+        assert len(batch) or batch.failures
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -97,16 +104,16 @@ def trainer(tmp_path, **options):
     )
 
 
-def run_and_resume(folder, tmp_path, batches, hook, options, **data):
+def run_and_resume(folder, tmp_path, batches, hook, options, *, make=datamodule, **data):
     whole = Watcher()
-    trainer(tmp_path, **options).fit(whole, datamodule=datamodule(folder, **data))
+    trainer(tmp_path, **options).fit(whole, datamodule=make(folder, **data))
     begun = Watcher()
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         save = SaveAfter(tmp_path / "mid.ckpt", batches, hook)
-        trainer(tmp_path, callbacks=[save], **options).fit(begun, datamodule=datamodule(folder, **data))
+        trainer(tmp_path, callbacks=[save], **options).fit(begun, datamodule=make(folder, **data))
     resumed = Watcher()
     fit = trainer(tmp_path, **options).fit
-    fit(resumed, datamodule=datamodule(folder, **data), ckpt_path=tmp_path / "mid.ckpt")
+    fit(resumed, datamodule=make(folder, **data), ckpt_path=tmp_path / "mid.ckpt")
     assert begun.seen == whole.seen[:batches]
     assert resumed.seen == whole.seen[batches:]
     assert torch.equal(resumed.weight, whole.weight)
@@ -138,7 +145,9 @@ def test_resumed_run_sees_what_an_uninterrupted_one_does(folder, tmp_path, batch
 
 @pytest.mark.slow
 def test_workers_change_nothing_and_prefetched_batches_come_again(folder, tmp_path):
-    seen = run_and_resume(folder, tmp_path, 6, "on_train_batch_end", {}, num_workers=2, cache_bytes=10**7)
+    seen = run_and_resume(
+        folder, tmp_path, 6, "on_train_batch_end", {}, num_workers=2, reading=Reading(cache_bytes=10**7)
+    )
     alone = Watcher()
     trainer(tmp_path).fit(alone, datamodule=datamodule(folder))
     assert alone.seen == seen
@@ -187,20 +196,6 @@ def test_order_is_uniform():
     assert (abs(places.mean(0) - 9.5) < 0.7).all()
 
 
-def test_ranks_share_an_epoch():
-    identities = np.arange(23, dtype=np.uint64)
-    ranks = [
-        list(EpochBatches(identities=identities, batch_size=3, seed=0, rank=r, world_size=2))
-        for r in range(2)
-    ]
-    assert [len(r) for r in ranks] == [3, 3]
-    indices = [key.index for rank in ranks for batch in rank for key in batch]
-    assert len(set(indices)) == 18
-    alone = EpochBatches(identities=identities, batch_size=6, seed=0)
-    for one, two, both in zip(*ranks, alone, strict=True):
-        assert {k.index for k in one + two} == {k.index for k in both}
-
-
 def test_broken_files_are_listed_and_limited(tmp_path, caplog):
     write_manifest(tmp_path, 9, num_frames=4, height=16, width=16)
     broken = write_broken(tmp_path / "train")
@@ -211,33 +206,31 @@ def test_broken_files_are_listed_and_limited(tmp_path, caplog):
         transform=TrainTransform(size=8),
     )
     data = VideoDataModule(**options)
-    trainer(tmp_path, max_epochs=2).fit(Skipper(), datamodule=data)
+    trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=data)
     assert set(data.ledger.reasons) == {str(b) for b in broken}
     assert sum("cannot read" in r.message for r in caplog.records) == 3
     assert "3 unreadable files" in data.ledger.summary() and "0 bytes" in data.ledger.summary()
     data.ledger.write(tmp_path / "failures.csv")
     assert len((tmp_path / "failures.csv").read_text().splitlines()) == 4
+    none = Reading(max_failures=0)
     with pytest.raises(
-        TooManyFailures, match="broken_.*0 are allowed: remove them .* raise --data.max_failures"
+        TooManyFailures, match="broken_.*0 are allowed: remove them .* raise --data.reading.max_failures"
     ):
-        trainer(tmp_path, max_epochs=2).fit(Skipper(), datamodule=VideoDataModule(**options, max_failures=0))
-    trainer(tmp_path, max_epochs=2).fit(Skipper(), datamodule=VideoDataModule(**options, max_failures=3))
+        trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, reading=none))
+    trainer(tmp_path, max_epochs=2).fit(
+        Watcher(), datamodule=VideoDataModule(**options, reading=Reading(max_failures=3))
+    )
     for file in broken:  # the other advice
         file.unlink()
-    trainer(tmp_path, max_epochs=2).fit(Skipper(), datamodule=VideoDataModule(**options, max_failures=0))
-
-
-class Skipper(Watcher):
-    def training_step(self, batch, batch_idx):
-        return super().training_step(batch, batch_idx) if len(batch) else None
+    trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, reading=none))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_a_wholly_broken_set_stops_at_once(tmp_path, batch_size):
     write_broken(tmp_path / "videos")
     data = VideoDataModule(train=str(tmp_path / "videos"), batch_size=batch_size)
-    with pytest.raises(TooManyFailures, match="not one readable clip in the first"):
-        trainer(tmp_path, max_epochs=1).fit(Skipper(), datamodule=data)
+    with pytest.raises(TooManyFailures, match="not one readable clip among the first 3"):
+        trainer(tmp_path, max_epochs=1).fit(Watcher(), datamodule=data)
 
 
 def test_missing_data_is_one_line_that_says_how_to_make_it(tmp_path):
@@ -250,6 +243,8 @@ def test_missing_data_is_one_line_that_says_how_to_make_it(tmp_path):
         VideoDataModule().setup("fit")
     with pytest.raises(ValueError, match="at least 1"):
         VideoDataModule(batch_size=0)
+    with pytest.raises(ValueError, match="all must be at least 0"):
+        Reading(max_failures=-1)
 
 
 def test_evaluation_clips_are_the_same_each_time(folder):
@@ -276,17 +271,19 @@ def test_root_is_where_paths_start(folder, tmp_path):
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_cache_changes_nothing_and_is_filled(folder, num_workers):
-    plain, kept = (datamodule(folder, cache_bytes=n, num_workers=num_workers) for n in (0, 10**7))
+    plain, kept = (
+        datamodule(folder, reading=Reading(cache_bytes=n), num_workers=num_workers) for n in (0, 10**7)
+    )
     plain.setup("fit")
     kept.setup("fit")
-    loader = kept.train_dataloader()
+    loader, other = kept.train_dataloader(), plain.train_dataloader()
     for _ in range(2):
-        for a, b in zip(plain.train_dataloader(), loader, strict=True):
+        for a, b in zip(other, loader, strict=True):
             assert torch.equal(a.video, b.video)
-    assert len(kept._cache("train")) >= 12
-    small = datamodule(folder, cache_bytes=1000)
+    assert len(kept.clips("train")._cache) >= 12
+    small = datamodule(folder, reading=Reading(cache_bytes=1000))
     small.setup("fit")
-    assert small._cache("train") is None
+    assert small.clips("train")._cache is None
 
 
 def test_a_world_is_built_and_read(tmp_path):
@@ -301,12 +298,20 @@ def test_a_world_is_built_and_read(tmp_path):
         VideoDataModule(world=world, train=str(tmp_path))
 
 
-def test_fewer_clips_than_a_batch_make_a_smaller_batch(caplog):
-    identities = np.arange(5, dtype=np.uint64)
-    with caplog.at_level("WARNING"):
-        batches = EpochBatches(identities=identities, batch_size=4, seed=0, world_size=2)
-    assert "batches of 2" in caplog.text
-    assert [len(batch) for batch in batches] == [2]
-    with pytest.raises(ValueError, match="Use fewer devices"):
-        EpochBatches(identities=identities, batch_size=4, seed=0, world_size=6)
-    assert len(EpochBatches(identities=identities, batch_size=4, seed=0, world_size=5)) == 1
+def test_validation_keeps_its_order_and_counts_what_is_broken(folder, tmp_path):
+    manifest = write_manifest(tmp_path, 5, name="val.csv", num_frames=4, height=16, width=16)
+    broken = write_broken(tmp_path / "val")
+    with manifest.open("a") as file:
+        file.writelines(f"val/{path.name},left\n" for path in broken)
+    data = datamodule(folder, val=str(manifest))
+    data.setup("fit")
+    batches = list(data.val_dataloader())
+    assert [batch.index.tolist() for batch in batches] == [[0, 1, 2], [3, 4], []]
+    trainer(tmp_path, max_epochs=1).validate(Watcher(), datamodule=data, verbose=False)
+    assert set(data.ledger.reasons) == {str(path) for path in broken}
+
+
+def test_every_rank_validates_as_many_batches():
+    ranks = [list(EvalBatches(9, 2, rank, 4)) for rank in range(4)]
+    assert ranks == [[[0, 4], [8]], [[1, 5], []], [[2, 6], []], [[3, 7], []]]
+    assert all(len(EvalBatches(9, 2, rank, 4)) == 2 for rank in range(4))

@@ -33,5 +33,5 @@ def test_the_decoder_of_the_howto_works_from_outside(tmp_path, monkeypatch):
     data = VideoDataModule(train=str(tmp_path / "clips.csv"), decoder=name)
     data.setup("fit")
     assert len(data.clips("train")) == 2
-    with pytest.raises(ValueError, match="Use one of pyav, decord"):
+    with pytest.raises(ValueError, match="Use one of auto, pyav"):
         VideoDataModule(train=str(tmp_path / "clips.csv"), decoder="my_decoder.Nothing").setup("fit")

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.shared import shared_dir
+from tests.reference import reference_case
 from vjepa.data.transforms import (
     Box,
     EvalTransform,
     TrainTransform,
+    covering_size,
     crop_and_resize,
     normalise,
     random_resized_crop_box,
@@ -35,12 +36,7 @@ class PythonDraws:
 
 @pytest.fixture
 def reference():
-    folder = shared_dir()
-    if folder is None:
-        pytest.skip("needs the shared reference fixtures")
-    from safetensors.torch import load_file
-
-    return load_file(folder / "reference" / "fixtures" / "eval_transforms.safetensors")
+    return reference_case("eval_transforms").tensors
 
 
 def test_single_view_matches_the_published_evaluation(reference):
@@ -57,6 +53,13 @@ def test_training_view_matches_the_published_one(reference):
         resized = resized.flip(-1)
     got = normalise(resized, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     torch.testing.assert_close(got, reference["out.pretrain_seed4"], atol=1e-4, rtol=1e-4)
+
+
+def test_a_crop_larger_than_the_frame_falls_back_as_published(reference):
+    frames = reference["in.frames_uint8"].permute(0, 3, 1, 2)
+    box = random_resized_crop_box(60, 90, (1.777, 1.777), (0.75, 1.35), PythonDraws(4))
+    got = normalise(crop_and_resize(frames, box, (32, 32)), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    torch.testing.assert_close(got, reference["out.droid_fallback"], atol=1e-4, rtol=1e-4)
 
 
 @given(h=st.integers(2, 200), w=st.integers(2, 200), seed=st.integers(0, 1000))
@@ -91,6 +94,12 @@ def test_flip_is_a_switch_and_one_for_the_clip():
     half = TrainTransform(**whole)
     flipped = [not torch.equal(half(frames, np.random.default_rng(s)), never) for s in range(200)]
     assert 70 < sum(flipped) < 130
+
+
+@given(height=st.integers(8, 2200), width=st.integers(8, 2200))
+def test_short_side_is_exact(height, width):
+    got = covering_size(height, width, 256, (224, 224))
+    assert min(got) == 256 and max(got) == int(256 * max(height, width) / min(height, width))
 
 
 def test_normalisation_and_layout():

@@ -2,10 +2,21 @@
 
 import pytest
 import torch
+from einops import rearrange
 
 from tests.reference import encoder_arguments, load_strictly, reference_case
 from vjepa.models import VideoEncoder
-from vjepa.probes import AttentiveProbe, LinearProbe, join_segments, mean_probabilities, view_tokens
+from vjepa.probes import (
+    AttentiveProbe,
+    ClipLayout,
+    LinearProbe,
+    ProbeError,
+    join_segments,
+    mean_probabilities,
+    view_tokens,
+)
+from vjepa.probes.base import clips_at_once
+from vjepa.probes.results import logits_of
 
 
 def clips_of(case) -> torch.Tensor:
@@ -72,3 +83,29 @@ def test_probabilities_are_averaged_and_not_scores(attend):
     torch.testing.assert_close(shares, torch.stack([x.softmax(-1) for x in alone]).mean(0))
     torch.testing.assert_close(shares.sum(-1), torch.ones(2))
     assert not torch.allclose(shares, torch.stack(alone).mean(0).softmax(-1), atol=1e-3)
+
+
+@torch.no_grad()
+def test_clips_in_a_row_are_taken_apart():
+    encoder, clips = tiny(), random_clips()
+    in_a_row = rearrange(clips, "b s v c t h w -> b c (v s t) h w")
+    tokens = ClipLayout(segments=3, views=2).tokens(encoder, in_a_row)
+    want = join_segments(view_tokens(encoder, clips))
+    torch.testing.assert_close(tokens, rearrange(want, "b v m d -> b (v m) d"))
+    assert torch.equal(ClipLayout().tokens(encoder, clips[:, 0, 0]), encoder(clips[:, 0, 0]))
+    with pytest.raises(ProbeError, match="at least 1 of each"):
+        ClipLayout(segments=0)
+
+
+@torch.no_grad()
+def test_scores_of_several_views_are_their_mean_probabilities():
+    probe = LinearProbe(embed_dim=24, num_classes=3, pool="mean")
+    probe.linear.weight *= 100
+    tokens = torch.randn(5, 2 * 8, 24, generator=torch.Generator().manual_seed(0))
+    rows = torch.tensor([0, 3])
+    got = logits_of(probe, tokens, rows, torch.device("cpu"), num_views=2)
+    want = (probe(tokens[rows, :8]).softmax(-1) + probe(tokens[rows, 8:]).softmax(-1)) / 2
+    torch.testing.assert_close(got, want)
+    assert torch.equal(logits_of(probe, tokens, rows, torch.device("cpu")), probe(tokens[rows]))
+    long = torch.zeros(9, 2048 * 64, 1, dtype=torch.float16)
+    assert clips_at_once(long) == 4 and clips_at_once(long[:, :16]) == 256

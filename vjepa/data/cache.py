@@ -13,6 +13,8 @@ from jaxtyping import Float64, UInt8
 from torch import Tensor
 
 from vjepa.data.decoders.base import DecodeError, Decoder
+from vjepa.data.decoders.limited import LimitedProcess
+from vjepa.data.remote import open_video
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class FrameCache:
 
 
 def cache_for(
-    paths: Sequence[str], *, decoder: type[Decoder], limit_bytes: int, shared: bool
+    paths: Sequence[str], *, decoder: type[Decoder] | LimitedProcess, limit_bytes: int, shared: bool
 ) -> FrameCache | None:
     """A cache for these files if they fit, judged by the first readable one; None, and a log line, if not.
 
@@ -96,9 +98,9 @@ def cache_for(
     return FrameCache(paths=paths, shape=shape, shared=shared)
 
 
-def _shape(path: str, decoder: type[Decoder]) -> tuple[int, int, int, int] | None:
+def _shape(path: str, decoder: type[Decoder] | LimitedProcess) -> tuple[int, int, int, int] | None:
     try:
-        with decoder.open(path) as video:
+        with open_video(decoder, path) as video:
             _, channels, height, width = video.frames_at([0]).shape
             return video.num_frames, channels, height, width
     except DecodeError:

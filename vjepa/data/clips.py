@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vjepa.data.decoders.base import decoder_class
+from vjepa.data.remote import open_video
 from vjepa.data.sampling import ClipSampler
 from vjepa.types import Clip
 
@@ -17,16 +18,16 @@ def read_clip(
     num_frames: int = 16,
     fps: float | None = 4.0,
     start_seconds: float = 0.0,
-    decoder: str = "pyav",
+    decoder: str = "auto",
 ) -> Clip:
     """Decode one clip.
 
     Args:
-        path: the video file.
+        path: the video file, or a URL that fsspec opens.
         num_frames: frames in the clip; a video that ends earlier repeats its last frame.
         fps: frames of the clip a second of video; null takes every frame.
         start_seconds: where the clip begins, in seconds after the first frame.
-        decoder: "pyav", "decord", or the class path of a `Decoder` of your own.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder` of your own.
 
     Returns:
         `frames` uint8 RGB (T, C, H, W) and their `timestamps` (T,) in seconds.
@@ -38,7 +39,7 @@ def read_clip(
     import torch
 
     sampler = ClipSampler(num_frames=num_frames, fps=fps, position="start")
-    with decoder_class(decoder).open(path) as video:
+    with open_video(decoder_class(decoder), path) as video:
         timestamps = video.timestamps
         start = float(timestamps[0]) + start_seconds if start_seconds else None
         indices = sampler.sample(timestamps, np.random.default_rng(0), start=start)

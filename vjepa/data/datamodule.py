@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import lightning as L
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
+from vjepa.data.batches import PartBatches, collate_group
 from vjepa.data.cache import FrameCache, cache_for
 from vjepa.data.dataset import VideoClips, collate
 from vjepa.data.decoders.base import decoder_class
-from vjepa.data.failures import FIRST_BATCHES, FailureLedger
+from vjepa.data.decoders.limited import opener
+from vjepa.data.failures import FailureLedger
 from vjepa.data.loader import Progress, ResumableLoader
 from vjepa.data.manifest import Manifest, ManifestError, read_manifest
-from vjepa.data.order import EpochBatches
+from vjepa.data.mixture import MixtureClips, MixturePart, Turns
+from vjepa.data.order import ClipOrder, SampleKey, row_weights
+from vjepa.data.quarantine import Quarantine
+from vjepa.data.reading import Reading
+from vjepa.data.remote import fetch_video
 from vjepa.data.sampling import ClipSampler
-from vjepa.data.transforms import ClipTransform, TrainTransform
+from vjepa.data.shard_order import BlockReader, ShardOrder, ShardPlaces
+from vjepa.data.transforms import ClipTransform, TrainingTransform, TrainTransform
 from vjepa.types import ClipBatch
 from vjepa.worlds import WorldConfig
 
@@ -29,7 +37,9 @@ class VideoDataModule(L.LightningDataModule):
     """Clips of videos for pre-training, shuffled by seed, epoch and row, so that a run resumes in mid-epoch.
 
     Args:
-        train: manifest, folder of class folders, folder of videos, or one video to train on.
+        train: manifest, folder of class folders, folder of videos, one video, or shards to train on.
+        parts: several data sets to train on, of which each batch takes one, instead of `train`. The first
+            stands for all of them where labels are asked for.
         val: the same for validation.
         root: folder that relative paths in the manifests start from (default: each manifest's own).
         world: generate these videos, instead of `train` and `val`.
@@ -37,9 +47,10 @@ class VideoDataModule(L.LightningDataModule):
         transform: crop, flip and normalisation; validation takes the largest central view.
         batch_size: clips in a batch of one device.
         num_workers: processes that decode; 0 decodes in the main process.
-        decoder: "pyav", "decord", or the class path of a `vjepa.data.Decoder` of your own.
-        cache_bytes: memory for decoded videos, if all of them are of one size and fit; 0 keeps none.
-        max_failures: files that may be unreadable before the run stops with their list.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `vjepa.data.Decoder`
+            of your own.
+        reading: how long a clip may take to decode, memory to keep decoded videos in, how many files may be
+            unreadable, and which are left out.
         seed: of the order, the clips, the crops and the flips.
     """
 
@@ -47,28 +58,31 @@ class VideoDataModule(L.LightningDataModule):
         self,
         *,
         train: str | None = None,
+        parts: list[MixturePart] | None = None,
         val: str | None = None,
         root: str | None = None,
         world: WorldConfig | None = None,
         sampler: ClipSampler | None = None,
-        transform: TrainTransform | None = None,
+        transform: TrainTransform | TrainingTransform | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
-        decoder: str = "pyav",
-        cache_bytes: int = 0,
-        max_failures: int = 100,
+        decoder: str = "auto",
+        reading: Reading | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if world is not None and (train or val):
-            raise ValueError("--data.world and --data.train or --data.val both given. Give one of the two.")
-        if batch_size < 1 or num_workers < 0 or max_failures < 0 or cache_bytes < 0:
+        if world is not None and (train or val or parts):
+            raise ValueError("--data.world and --data.train, val or parts both given. Give one of the two.")
+        if train and parts:
+            raise ValueError("--data.train and --data.parts both given. Put the one among the others.")
+        if batch_size < 1 or num_workers < 0:
             raise ValueError(
-                f"batch_size {batch_size}, num_workers {num_workers}, max_failures {max_failures}, "
-                f"cache_bytes {cache_bytes}: the first must be at least 1, the others at least 0."
+                f"batch_size {batch_size}, num_workers {num_workers}: at least 1 and 0 are needed."
             )
-        decoder_class(decoder)  # an unknown name is refused here, not when the first clip is due
-        self.sources: dict[str, str | None] = {"train": train, "val": val}
+        self.parts = parts or ([MixturePart(source=train)] if train else [])
+        for name in (decoder, *(part.decoder for part in self.parts)):
+            decoder_class(name or decoder)  # an unknown name is refused here, not when the first clip is due
+        self.sources = {"train": self.parts[0].source if self.parts else None, "val": val}
         self.root = root
         self.world = world
         self.sampler = sampler or ClipSampler()
@@ -76,13 +90,17 @@ class VideoDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.decoder = decoder
-        self.cache_bytes = cache_bytes
+        self.reading = reading or Reading()
         self.seed = seed
-        self.ledger = FailureLedger(max_failures=max_failures)
+        self.quarantine = None if self.reading.quarantine is None else Quarantine(self.reading.quarantine)
+        self.ledger = FailureLedger(max_failures=self.reading.max_failures)
         self.train_manifest: Manifest | None = None
         self.val_manifest: Manifest | None = None
+        self._other_manifests: list[Manifest] = []  # of the parts after the first
+        self._shard_places: dict[int, ShardPlaces] = {}
         self._caches: dict[str, FrameCache | None] = {}
         self._train_loader: ResumableLoader | None = None
+        self._position: dict[str, Any] = {}  # in a checkpoint, for the loader that is to come
 
     def prepare_data(self) -> None:
         """Generate the world, if there is one."""
@@ -94,8 +112,11 @@ class VideoDataModule(L.LightningDataModule):
         if self.world is not None:
             folder = self.world.build()
             self.sources = {"train": str(folder / "train.csv"), "val": str(folder / "val.csv")}
-        if self.train_manifest is None and self.sources["train"]:
-            self.train_manifest = read_manifest(self.sources["train"], root=self.root)
+            self.parts = [MixturePart(source=str(folder / "train.csv"))]
+        if self.train_manifest is None and self.parts:
+            self.train_manifest, *self._other_manifests = (
+                self._usable(read_manifest(part.source, root=part.root or self.root)) for part in self.parts
+            )
         if self.train_manifest is None and stage == "fit":
             raise ManifestError(
                 "--data.train",
@@ -105,11 +126,18 @@ class VideoDataModule(L.LightningDataModule):
             )
         if self.val_manifest is None and self.sources["val"]:
             names = self.train_manifest.label_names if self.train_manifest else ()
-            self.val_manifest = read_manifest(self.sources["val"], root=self.root, label_names=names)
+            self.val_manifest = self._usable(
+                read_manifest(self.sources["val"], root=self.root, label_names=names)
+            )
+        if self.quarantine is not None:
+            self.quarantine.warn_of_unknown()
         if self.val_manifest is None and stage == "fit" and self.trainer is not None:
             self.trainer.limit_val_batches = (
                 0  # Lightning warns of, and sanity-checks, an empty list of loaders
             )
+
+    def _usable(self, manifest: Manifest) -> Manifest:
+        return manifest if self.quarantine is None else self.quarantine.without(manifest)
 
     def manifest(self, split: Split) -> Manifest:
         """The manifest of a split; raises `ManifestError` where none was given."""
@@ -134,32 +162,52 @@ class VideoDataModule(L.LightningDataModule):
             transform: from frames to network input (default: the largest central view, no chance).
             position: where in its video a clip lies.
         """
+        manifest = self.manifest(split)
+        decoder = (self.parts[0].decoder if split == "train" else None) or self.decoder
         return VideoClips(
-            self.manifest(split),
+            manifest,
             sampler=self.sampler.at(position),
             transform=transform or self.transform.centred(),
-            decoder=self.decoder,
+            decoder=decoder,
+            timeout_seconds=self.reading.timeout_seconds,
             seed=self.seed,
-            cache=self._cache(split),
+            cache=self._cache("train 0" if split == "train" else split, manifest, decoder),
         )
 
     def train_dataloader(self) -> ResumableLoader:
-        """Shuffled training clips; takes up in mid-epoch."""
-        clips = self.clips("train", transform=self.transform, position=self.sampler.position)
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = EpochBatches(
-            identities=clips.identities,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-        )
-        self.ledger.first_batches = min(FIRST_BATCHES, len(batches))
+        """Shuffled training clips in full batches; takes up in mid-epoch."""
+        rank, world_size = self._ranks()
+        self.manifest("train")  # or an error that says what to give
+        clips = [self._part_clips(i) for i in range(len(self.parts))]
+        batches = [
+            PartBatches(
+                order=ClipOrder(
+                    identities=clips[i].identities,
+                    weights=row_weights(clips[i].manifest),
+                    seed=self.seed,
+                    rank=rank,
+                    world_size=world_size,
+                    part=i,
+                    arranged=self._arranged(i),
+                ),
+                batch_size=part.batch_size or self.batch_size,
+                ledger=self.ledger,
+            )
+            for i, part in enumerate(self.parts)
+        ]
+
+        def make(keys: Iterable[list[SampleKey]]) -> DataLoader[Any]:
+            options = self._loading() | {"collate_fn": collate_group}
+            return DataLoader(MixtureClips(clips), batch_sampler=keys, **options)
+
         self._train_loader = ResumableLoader(
-            batches=batches,
-            make=lambda: DataLoader(clips, batch_sampler=batches, **self._loading()),
+            parts=batches,
+            turns=Turns([part.weight for part in self.parts], seed=self.seed),
+            make=make,
             progress=self._progress,
         )
+        if self._position:
+            self._train_loader.go_to(self._position)
         return self._train_loader
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -169,14 +217,22 @@ class VideoDataModule(L.LightningDataModule):
     def eval_dataloader(self, split: Split) -> DataLoader[Any]:
         """All clips of a split in the manifest's order, the same each time; this rank's share of them."""
         clips = self.clips(split)
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        mine = range(rank, len(clips), world_size)
-        return DataLoader(clips, batch_size=self.batch_size, sampler=mine, **self._loading())
+        batches = EvalBatches(len(clips), self.batch_size, *self._ranks())
+        return DataLoader(clips, batch_sampler=batches, **self._loading())
 
     def on_before_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
-        """Count unreadable clips; called by Lightning for each batch, in the main process."""
-        self.ledger.observe(batch)
+        """Count unreadable clips of validation; called by Lightning for each batch, in the main process."""
+        if batch.turn is None:
+            self.ledger.observe(len(batch), batch.failures)
         return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training is; saved by Lightning with every checkpoint, on all ranks together."""
+        return self._train_loader.position() if self._train_loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up training there."""
+        self._position = state_dict
 
     def teardown(self, stage: str) -> None:
         """Let the worker processes end."""
@@ -192,6 +248,47 @@ class VideoDataModule(L.LightningDataModule):
             "persistent_workers": self.num_workers > 0,
         }
 
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _part_clips(self, number: int) -> VideoClips:
+        """The training clips of one part."""
+        part, manifest = self.parts[number], (self.manifest("train"), *self._other_manifests)[number]
+        decoder, places = part.decoder or self.decoder, self._places(number)
+        return VideoClips(
+            manifest,
+            sampler=part.sampler or self.sampler,
+            transform=part.transform or self.transform,
+            decoder=decoder,
+            timeout_seconds=self.reading.timeout_seconds,
+            seed=self.seed,
+            cache=self._cache(f"train {number}", manifest, decoder),
+            fetch=fetch_video if places is None else BlockReader(places, buffer_bytes=part.stream_bytes),
+        )
+
+    def _places(self, number: int) -> ShardPlaces | None:
+        """Where the clips of a part lie in shards, if those are read as streams."""
+        if not self.parts[number].stream_bytes:
+            return None
+        if number not in self._shard_places:
+            manifest = (self.manifest("train"), *self._other_manifests)[number]
+            self._shard_places[number] = ShardPlaces(manifest)
+        return self._shard_places[number]
+
+    def _arranged(self, number: int) -> ShardOrder | None:
+        """The order of a part whose shards are read as streams."""
+        part, places = self.parts[number], self._places(number)
+        if places is None:
+            return None
+        return ShardOrder(
+            places,
+            seed=self.seed,
+            batch_size=part.batch_size or self.batch_size,
+            num_workers=self.num_workers,
+            world_size=self._ranks()[1],
+            buffer_bytes=part.stream_bytes,
+        )
+
     def _progress(self) -> Progress:
         if self.trainer is None:
             return Progress(epoch=0, batch=0)
@@ -199,15 +296,40 @@ class VideoDataModule(L.LightningDataModule):
         trained = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
         return Progress(epoch=self.trainer.current_epoch, batch=trained)
 
-    def _cache(self, split: Split) -> FrameCache | None:
-        if not self.cache_bytes:
+    def _cache(self, name: str, manifest: Manifest, decoder: str) -> FrameCache | None:
+        if not self.reading.cache_bytes:
             return None
-        if split not in self._caches:
+        if name not in self._caches:
             taken = sum(cache.num_bytes for cache in self._caches.values() if cache is not None)
-            self._caches[split] = cache_for(
-                [row.path for row in self.manifest(split).rows],
-                decoder=decoder_class(self.decoder),
-                limit_bytes=self.cache_bytes - taken,
+            self._caches[name] = cache_for(
+                [row.path for row in manifest.rows],
+                decoder=opener(decoder, self.reading.timeout_seconds),
+                limit_bytes=self.reading.cache_bytes - taken,
                 shared=self.num_workers > 0,
             )
-        return self._caches[split]
+        return self._caches[name]
+
+
+class EvalBatches(Sampler[list[int]]):
+    """Row numbers of this rank's batches in the manifest's order; every rank has as many batches.
+
+    A rank without a clip for its last batch has an empty one: it must take part in what ranks do together.
+
+    Args:
+        num_clips: rows of the manifest.
+        batch_size: clips in a batch.
+        rank: which rank this is.
+        world_size: how many ranks there are; each takes every world_size-th row.
+    """
+
+    def __init__(self, num_clips: int, batch_size: int, rank: int, world_size: int) -> None:
+        self._mine = range(rank, num_clips, world_size)
+        self._batch_size = batch_size
+        self._longest = -(-num_clips // world_size)
+
+    def __len__(self) -> int:
+        return -(-self._longest // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, self._longest, self._batch_size):
+            yield list(self._mine[start : start + self._batch_size])

@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vjepa.data.cache import FrameCache
-from vjepa.data.decoders.base import DecodeError, decoder_class
+from vjepa.data.decoders.base import DecodeError
+from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
 from vjepa.data.manifest import Manifest, ManifestRow
 from vjepa.data.order import SampleKey, row_identities
-from vjepa.data.sampling import ClipSampler, ShortVideoError
+from vjepa.data.remote import Fetch, fetch_video, open_video
+from vjepa.data.sampling import FrameSampler, ShortVideoError
 from vjepa.data.transforms import ClipTransform
 from vjepa.types import ClipBatch, ClipFailure
 
@@ -40,37 +42,44 @@ class VideoClips(Dataset[Sample]):
         manifest: which videos.
         sampler: which frames of a video.
         transform: from frames to network input.
-        decoder: "pyav", "decord", or the class path of a `Decoder`.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
+        timeout_seconds: how long a video may take to open, and a clip to decode, before it counts as
+            unreadable; 0 for no limit.
         seed: of all random choices.
         cache: keeps decoded videos in memory.
+        fetch: gives the bytes of videos that are no file of this machine.
     """
 
     def __init__(
         self,
         manifest: Manifest,
         *,
-        sampler: ClipSampler,
+        sampler: FrameSampler,
         transform: ClipTransform,
-        decoder: str = "pyav",
+        decoder: str = "auto",
+        timeout_seconds: float = DEFAULT_SECONDS,
         seed: int = 0,
         cache: FrameCache | None = None,
+        fetch: Fetch = fetch_video,
     ) -> None:
         self.manifest = manifest
         self.sampler = sampler
         self.transform = transform
         self.seed = seed
         self.identities = row_identities(manifest)
-        self._decoder = decoder_class(decoder)
+        self._opener = opener(decoder, timeout_seconds)
         self._cache = cache
+        self._fetch = fetch
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     def __getitem__(self, key: SampleKey | int) -> Sample:
-        epoch, index = (0, key) if isinstance(key, int) else key
-        row = self.manifest.rows[index]
+        key = SampleKey(0, key) if isinstance(key, int) else key
+        index, row = key.index, self.manifest.rows[key.index]
         # the row's identity, not its number: clips stay as they were when a broken file leaves the manifest
-        generator = np.random.default_rng([self.seed, epoch, int(self.identities[index])])
+        seeds = [self.seed, key.epoch, int(self.identities[index])]
+        generator = np.random.default_rng([*seeds, key.draw] if key.draw else seeds)
         try:
             frames = self._frames(row, generator)
         except (DecodeError, ShortVideoError) as e:
@@ -81,7 +90,7 @@ class VideoClips(Dataset[Sample]):
     def _frames(self, row: ManifestRow, generator: np.random.Generator) -> UInt8[Tensor, "t 3 h w"]:
         if self._cache is not None and (kept := self._cache.find(row.path)) is not None:
             return kept[1][self._choose(row, kept[0].numpy(), generator)]
-        with self._decoder.open(row.path) as video:
+        with open_video(self._opener, row.path, fetch=self._fetch) as video:
             chosen = self._choose(row, video.timestamps, generator)
             if self._cache is not None and self._cache.keep(row.path, video):
                 kept = self._cache.find(row.path)

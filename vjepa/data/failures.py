@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
-from vjepa.types import ClipBatch
+from vjepa.data.ranks import gathered
+from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
 
-FIRST_BATCHES = 2  # without one readable clip in these, nothing will come
+FIRST_CLIPS = 64  # without one readable clip among these, nothing will come
 LISTED = 20  # files named in an error; the rest is counted
 
 
@@ -22,36 +25,58 @@ class FailureLedger:
     """The unreadable files of a run, each with its reason.
 
     Args:
-        max_failures: files that may be unreadable before the run stops.
+        max_failures: how many there may be before the run stops.
     """
 
     def __init__(self, *, max_failures: int) -> None:
         self.max_failures = max_failures
         self.reasons: dict[str, str] = {}
-        self.first_batches = FIRST_BATCHES
-        self._num_batches = 0
-        self._num_clips = 0
+        self._tried = 0
+        self._readable = 0
 
-    def observe(self, batch: ClipBatch) -> None:
-        """Count the failures of a batch.
+    def observe(self, num_clips: int, failures: Iterable[ClipFailure]) -> None:
+        """Count what came of one reading.
+
+        Args:
+            num_clips: how many clips could be read.
+            failures: those that could not.
 
         Raises:
-            TooManyFailures: if they are more than allowed, or the first batches hold no readable clip.
+            TooManyFailures: if they are more than allowed, or none of the first clips can be read.
         """
-        self._num_batches += 1
-        self._num_clips += len(batch)
-        for failure in batch.failures:
+        failures = list(failures)
+        self._tried += num_clips + len(failures)
+        self._readable += num_clips
+        for failure in failures:
             if failure.path not in self.reasons:
                 self.reasons[failure.path] = failure.reason
                 log.warning("cannot read %s: %s", failure.path, failure.reason)
-        advice = "remove them from the manifest or raise --data.max_failures"
+        advice = "remove them from the manifest or raise --data.reading.max_failures"
         if len(self.reasons) > self.max_failures:
             raise TooManyFailures(f"{self.summary()}; {self.max_failures} are allowed: {advice}")
-        if self._num_batches == self.first_batches and not self._num_clips and self.reasons:
-            raise TooManyFailures(
-                f"not one readable clip in the first {self.first_batches} batches; {self.summary()}. "
-                "Mend the files or the manifest; `vjepa data check` tries every file"
-            )
+        if self._tried >= FIRST_CLIPS and not self._readable:
+            self.nothing_left()
+
+    def restore(self, failures: Iterable[ClipFailure]) -> None:
+        """Take over what an earlier part of the run could not read."""
+        for failure in failures:
+            self.reasons.setdefault(failure.path, failure.reason)
+
+    def nothing_left(self) -> NoReturn:
+        """Stop a run that has nothing to train on.
+
+        Raises:
+            TooManyFailures: always.
+        """
+        raise TooManyFailures(
+            f"not one readable clip among the first {self._tried}, or none is left; {self.summary()}. "
+            "Mend the files or the manifest; `vjepa data check` tries every file"
+        )
+
+    def gather(self) -> None:
+        """Add what the other ranks could not read; all ranks must call this together."""
+        for reasons in gathered(self.reasons):
+            self.reasons = self.reasons | {p: r for p, r in reasons.items() if p not in self.reasons}
 
     def summary(self) -> str:
         """How many files could not be read, and which."""

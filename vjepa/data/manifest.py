@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from vjepa.data.decoders.base import DecodeError
 from vjepa.data.manifest_columns import Columns
 from vjepa.data.manifest_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, folder_table
 from vjepa.data.manifest_readers import PARQUET_SUFFIXES, Block, Table, parquet_table, text_table
 from vjepa.data.manifest_rows import NO_LABEL, ManifestError, ManifestRow, Rows
-from vjepa.data.remote import is_url
+from vjepa.data.remote import fetch, is_url, member_of
 
 __all__ = ["Manifest", "ManifestError", "ManifestRow", "read_manifest"]
 
@@ -72,7 +75,9 @@ def read_manifest(
 
     Args:
         source: a CSV file with a header, a JSONL or Parquet file, a headerless `path label` file (Meta's), a
-            folder of class folders, a flat folder of videos or images, a folder of frame folders, or one video.
+            folder of class folders, a flat folder of videos or images, a folder of frame folders, one video, or
+            WebDataset shards: their `shards.json`, a folder or URL of them, or `name-{000000..000009}.tar`. A
+            manifest file may also be behind a URL.
         root: folder that relative paths in a manifest file start from (default: the manifest's own folder).
         label_column: column that holds the label, by name or by integer.
         split: keep only the rows whose column `split` says so.
@@ -82,11 +87,19 @@ def read_manifest(
     Raises:
         ManifestError: naming file and line.
     """
-    source = Path(source).expanduser()
-    table = _table(source, COLUMNS | {label_column})
-    base = source if source.is_dir() else source.parent
+    from vjepa.data.shard_reader import shard_set  # it makes errors of manifests
+
+    if (shards := shard_set(source)) is not None:
+        table, base, label_names = shards.table, str(source), tuple(label_names) or shards.label_names
+    elif is_url(source):
+        read = partial(read_manifest, label_column=label_column, split=split, label_names=label_names)
+        return _read_remote(str(source), root, read)
+    else:
+        source = Path(source).expanduser()
+        table = _table(source, COLUMNS | {label_column})
+        base = str(source if source.is_dir() else source.parent)
     if root is not None and table.is_file:
-        base = Path(root).expanduser()
+        base = str(root) if is_url(root) else str(Path(root).expanduser())
     columns = Columns(source, label_column)
     for block in table.blocks:
         columns.add(_of_split(block, split))
@@ -101,9 +114,30 @@ def read_manifest(
     names = tuple(label_names) or _label_names(list(columns.labels))
     rows = columns.rows(base, names)
     _look_for_files(source, rows)
-    manifest = Manifest(rows, names, table.kind, str(source), str(base), tuple(table.columns))
+    manifest = Manifest(rows, names, table.kind, str(source), base, tuple(table.columns))
     log.info("%s", manifest.describe())
     return manifest
+
+
+def _read_remote(url: str, root: str | Path | None, read: Callable[..., Manifest]) -> Manifest:
+    """A manifest file, or one video, behind a URL; its paths start from there."""
+    folder, _, name = url.partition("?")[0].rpartition("/")
+    if Path(name).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+        return Manifest((ManifestRow(url),), (), "one video", url, folder)
+    try:
+        content = fetch(url)
+    except DecodeError as e:
+        raise ManifestError(
+            url, 0, f"{e.reason}. Give a manifest file, one video, or shards with their shards.json"
+        ) from e
+    with tempfile.TemporaryDirectory() as there:
+        copy = Path(there) / name
+        copy.write_bytes(content)
+        try:
+            manifest = read(copy, root=root or folder)
+        except ManifestError as e:
+            raise ManifestError(url if e.file == str(copy) else e.file, e.line, e.reason) from e
+    return replace(manifest, source=url)
 
 
 def _table(source: Path, wanted: frozenset[str]) -> Table:
@@ -135,7 +169,7 @@ def _of_split(block: Block, split: str | None) -> Block:
     return Block(cells, [block.lines[i] for i in kept])
 
 
-def _require_column(source: Path, columns: Sequence[str], column: str, what: str) -> None:
+def _require_column(source: str | Path, columns: Sequence[str], column: str, what: str) -> None:
     if column not in columns:
         raise ManifestError(source, 0, f"no column {column!r} for the {what}. It has: {', '.join(columns)}")
 
@@ -148,14 +182,15 @@ def _label_names(found: list[str]) -> tuple[str, ...]:
     return tuple(sorted(texts))
 
 
-def _look_for_files(source: Path, rows: Rows) -> None:
+def _look_for_files(source: str | Path, rows: Rows) -> None:
     """See that the files are there: each, or a sample where they are many."""
     looked_for = range(len(rows))
     if len(rows) > ALL_CHECKED:
         drawn = np.random.default_rng(0).choice(len(rows), SAMPLE_CHECKED, replace=False)
         looked_for = np.sort(drawn).tolist()
         log.info("%s: looked for %d of %d files", source, len(looked_for), len(rows))
-    missing = [i for i in looked_for if not is_url(rows.path[i]) and not Path(rows.path_of(i)).exists()]
+    paths = ((i, rows.path_of(i)) for i in looked_for)
+    missing = [i for i, path in paths if not (is_url(path) or member_of(path) or Path(path).exists())]
     if missing:
         count = f" ({len(missing)} of {len(looked_for)} looked for)" if len(missing) > 1 else ""
         raise ManifestError(

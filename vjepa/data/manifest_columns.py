@@ -22,7 +22,7 @@ class Columns:
         label_column: column that holds the label.
     """
 
-    def __init__(self, source: Path, label_column: str) -> None:
+    def __init__(self, source: str | Path, label_column: str) -> None:
         self.source = source
         self.labels: dict[str, int] = {}
         self.num_rows = 0
@@ -59,7 +59,7 @@ class Columns:
         self._lines.append(np.array(block.lines, np.int64))
         self.num_rows += count
 
-    def rows(self, base: Path, names: tuple[str, ...]) -> Rows:
+    def rows(self, base: str, names: tuple[str, ...]) -> Rows:
         """All rows, their labels as indices into `names`.
 
         Raises:
@@ -74,7 +74,7 @@ class Columns:
         path, group, pair, split = (Texts.joined(texts) for texts in self._texts.values())
         start, end, weight = (np.concatenate(numbers) for numbers in self._numbers.values())
         return Rows(
-            base=str(base),
+            base=base,
             path=path,
             label=np.array(ids, np.int64)[codes],
             start=start,
@@ -103,7 +103,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _label_id(source: Path, line: int, text: str, ids: dict[str, int]) -> int:
+def _label_id(source: str | Path, line: int, text: str, ids: dict[str, int]) -> int:
     if text in ids:
         return ids[text]
     if re.fullmatch(r"-?\d+", text) and str(int(text)) in ids:

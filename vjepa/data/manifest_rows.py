@@ -175,4 +175,6 @@ def joined(base: str, path: str) -> str:
     """`path` below the folder `base`; a URL, and a path without a base, stays as it is written."""
     if not base or is_url(path):
         return path
+    if is_url(base):
+        return f"{base.rstrip('/')}/{path}"
     return str(Path(base) / (Path(path).expanduser() if path.startswith("~") else path))

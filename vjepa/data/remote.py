@@ -1,13 +1,215 @@
-"""Paths that are URLs."""
+"""Videos that are no file of this machine: behind a URL, or in a tar shard. Fetched with a bounded number of tries."""
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-def is_url(path: str) -> bool:
-    """Whether `path` is a URL such as `s3://bucket/a.mp4`, to be kept as written.
+from vjepa.data.decoders.base import DecodeError, Decoder
+from vjepa.data.decoders.limited import LimitedProcess
 
-    >>> is_url("s3://bucket/a.mp4"), is_url("C:/clips/a.mp4")
-    (True, False)
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+log = logging.getLogger(__name__)
+
+TRIES = 3
+WAIT_SECONDS = 0.2  # before the second try; twice as long before each one after
+TIMEOUT_SECONDS = 60.0  # of one request
+# two letters at least: one is a drive of Windows. `simplecache::s3://...` is a chain of fsspec's
+URL = re.compile(r"[A-Za-z][\w+.-]+(::[A-Za-z][\w+.-]*)*://.+", re.DOTALL)
+MEMBER = re.compile(r"(?P<shard>.+?\.tar)#(?P<offset>\d+):(?P<size>\d+):(?P<name>.+)", re.DOTALL)
+# what file systems of fsspec let through that is no OSError; named, as their packages may not be installed
+NETWORK_ERRORS = (
+    ("aiohttp", "ClientError"),
+    ("gcsfs.retry", "HttpError"),
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+)
+
+Fetch = Callable[[str], bytes]
+
+
+class Member(NamedTuple):
+    """One file inside a tar shard: `size` bytes from byte `offset` on; `name` names its video for good."""
+
+    shard: str
+    offset: int
+    size: int
+    name: str
+
+    @property
+    def path(self) -> str:
+        """The member as the path of a manifest row.
+
+        >>> Member("clips-000003.tar", 1536, 20480, "train/wave.mp4").path
+        'clips-000003.tar#1536:20480:train/wave.mp4'
+        """
+        return f"{self.shard}#{self.offset}:{self.size}:{self.name}"
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether fsspec is to open `path`.
+
+    >>> is_url("s3://bucket/clip.mp4"), is_url("clips/clip.mp4"), is_url("C://clip.mp4")
+    (True, False, False)
     """
-    scheme, found, _ = path.partition("://")
-    return bool(found) and scheme.replace("+", "").replace("-", "").replace(".", "").isalnum()
+    return URL.fullmatch(str(path)) is not None
+
+
+def member_of(path: str | Path) -> Member | None:
+    """What `Member.path` wrote; None where `path` is no member of a shard."""
+    found = MEMBER.fullmatch(str(path))
+    if found is None:
+        return None
+    return Member(found["shard"], int(found["offset"]), int(found["size"]), found["name"])
+
+
+def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of a URL, and the path in it.
+
+    Raises:
+        ImportError: if a package is missing; the message says how to get it.
+        ValueError: if the protocol is not known.
+    """
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as e:
+        raise ImportError(
+            f'{url} is read with fsspec, which is not installed. Run `pip install "vjepa-toolkit[shards]"`.'
+        ) from e
+    try:
+        fs, path = url_to_fs(url)
+    except ImportError as e:
+        raise ImportError(
+            f'{url}: {e}. `pip install "vjepa-toolkit[shards]"` brings http; s3fs reads s3, gcsfs reads gs.'
+        ) from e
+    except ValueError as e:
+        raise ValueError(f"{url}: {e}. Use one that fsspec knows: s3, gs, http, https, memory, file.") from e
+    return fs, path
+
+
+def fetch(path: str, start: int | None = None, end: int | None = None) -> bytes:
+    """Bytes `start` to `end` of a file or URL, all of it by default.
+
+    Raises:
+        DecodeError: naming what was tried and why it failed.
+    """
+    if not is_url(path):
+        try:
+            with open(path, "rb") as file:
+                file.seek(start or 0)
+                content = file.read(-1 if end is None else end - (start or 0))
+        except OSError as e:
+            raise DecodeError(path, f"cannot be opened ({e.strerror})") from e
+    else:
+        content = _fetch_url(path, start, end)
+    if end is not None and len(content) != end - (start or 0):
+        raise DecodeError(path, _wrong_length(len(content), start or 0, end))
+    return content
+
+
+def fetch_video(path: str) -> bytes:
+    """All bytes of a row's video: a file, a URL, or a member of a shard."""
+    member = member_of(path)
+    if member is None:
+        return fetch(path)
+    return fetch(member.shard, member.offset, member.offset + member.size)
+
+
+def _fetch_url(url: str, start: int | None, end: int | None) -> bytes:
+    fs, path = filesystem(url)
+    limit: dict[str, Any] = {"timeout": TIMEOUT_SECONDS} if fs.async_impl else {}
+    for attempt in range(1, TRIES + 1):
+        try:
+            return bytes(fs.cat_file(path, start=start, end=end, **limit))
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as e:
+            raise DecodeError(url, f"cannot be fetched: {_cause(e)}") from e
+        except (OSError, *_network_errors()) as e:  # type: ignore[misc]  # mypy does not see into the tuple
+            if attempt == TRIES:
+                raise DecodeError(url, f"cannot be fetched in {TRIES} tries: {_cause(e)}") from e
+            log.info("%s: %s; try %d of %d follows", url, _cause(e), attempt + 1, TRIES)
+            time.sleep(WAIT_SECONDS * 2 ** (attempt - 1))
+    raise AssertionError("the last try returns or raises")
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    """Those of the installed packages that are in use: an error of a package not imported cannot be raised."""
+    loaded = [(sys.modules.get(module), name) for module, name in NETWORK_ERRORS]
+    return tuple(getattr(module, name) for module, name in loaded if module is not None)
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {TIMEOUT_SECONDS:g} seconds"
+    return (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+
+
+def _wrong_length(got: int, start: int, end: int) -> str:
+    if got > end - start:
+        return (
+            f"{end - start} bytes were asked for and {got} came: the server does not answer ranged requests. "
+            "Serve the shards from one that does, or copy them to this machine"
+        )
+    return f"truncated: bytes {start} to {end} asked for, {got} of {end - start} are there"
+
+
+@contextmanager
+def open_video(
+    decoder: type[Decoder] | LimitedProcess, path: str | Path, *, fetch: Fetch = fetch_video
+) -> Iterator[Decoder]:
+    """Open a row's video; what is no file of this machine lies in a temporary file while it is open.
+
+    A file, because every decoder reads one, also those of users and those that run in a process of their own.
+
+    Args:
+        decoder: the backend, or the process it works in.
+        path: a file, a URL, or a member of a shard.
+        fetch: where the bytes of the last two come from.
+
+    Raises:
+        DecodeError: naming `path`.
+    """
+    if not is_url(path) and member_of(path) is None:
+        with decoder.open(path) as video:
+            yield video
+        return
+    path = str(path)
+    with _temporary_file(fetch(path), suffix_of(path)) as file:
+        try:
+            with decoder.open(file) as video:
+                yield video
+        except DecodeError as e:
+            raise DecodeError(path, e.reason) from e
+
+
+def suffix_of(path: str) -> str:
+    """File ending of a row's video, in lower case: decoders look at it.
+
+    >>> suffix_of("https://host/a.MP4?version=2"), suffix_of("a.tar#0:9:b/c.webm")
+    ('.mp4', '.webm')
+    """
+    member = member_of(path)
+    name = member.name if member is not None else path.split("?")[0]
+    return PurePosixPath(name).suffix.lower()
+
+
+@contextmanager
+def _temporary_file(content: bytes, suffix: str) -> Iterator[Path]:
+    # in the folder for temporary files: on Linux it never reaches the disk, as it is deleted before it is due
+    with tempfile.NamedTemporaryFile(prefix="vjepa-", suffix=suffix, delete=False) as file:
+        file.write(content)
+    try:
+        yield Path(file.name)
+    finally:
+        os.unlink(file.name)

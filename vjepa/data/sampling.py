@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -18,6 +18,19 @@ ROUNDING_FPS = 0.02
 
 class ShortVideoError(ValueError):
     """A video too short for a clip, where `short="error"`."""
+
+
+@runtime_checkable
+class FrameSampler(Protocol):
+    """Anything that chooses frames of a video; raises `ShortVideoError` where it has too few."""
+
+    def sample(
+        self,
+        timestamps: Float64[ndarray, "n"],
+        generator: np.random.Generator,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> Int64[ndarray, "t"]: ...
 
 
 def time_indices(
@@ -101,6 +114,29 @@ def reference_step(fps_video: float, fps: float) -> int:
     return int(math.ceil(fps_video - ROUNDING_FPS) // fps)
 
 
+def usable_part(timestamps: Float64[ndarray, "n"], start: float | None, end: float | None) -> tuple[int, int]:
+    """First frame of the part of a video between two times, and the frame after its last.
+
+    Raises:
+        ShortVideoError: if there is none.
+
+    >>> usable_part(np.arange(10) / 10, start=0.2, end=0.5)
+    (2, 5)
+    """
+    first = 0 if start is None else int(np.searchsorted(timestamps, start - ROUNDING_SECONDS, side="left"))
+    stop = (
+        len(timestamps)
+        if end is None
+        else int(np.searchsorted(timestamps, end - ROUNDING_SECONDS, side="left"))
+    )
+    if stop <= first:
+        raise ShortVideoError(
+            f"no frame between {start} and {end} seconds: the video runs from {timestamps[0]:.3f} to "
+            f"{timestamps[-1]:.3f}. Correct start and end in the manifest."
+        )
+    return first, stop
+
+
 class ClipSampler:
     """Chooses the frames of a clip.
 
@@ -173,22 +209,10 @@ class ClipSampler:
         Raises:
             ShortVideoError: if the part is empty, or too short where `short` is "error".
         """
-        first = (
-            0 if start is None else int(np.searchsorted(timestamps, start - ROUNDING_SECONDS, side="left"))
-        )
-        stop = (
-            len(timestamps)
-            if end is None
-            else int(np.searchsorted(timestamps, end - ROUNDING_SECONDS, side="left"))
-        )
-        if stop <= first:
-            raise ShortVideoError(
-                f"no frame between {start} and {end} seconds: the video runs from {timestamps[0]:.3f} to "
-                f"{timestamps[-1]:.3f}. Correct start and end in the manifest."
-            )
+        first, stop = usable_part(timestamps, start, end)
         part = timestamps[first:stop]
         if self.rule == "reference":
-            return first + self._by_reference(part, generator)
+            return first + self.reference_clips(part, generator)[0]
         if self.fps is not None:
             return first + self._by_time(part, generator)
         return first + self._by_step(len(part), generator)
@@ -224,9 +248,23 @@ class ClipSampler:
             offset = int(generator.integers(room + 1))
         return np.minimum(offset + step * np.arange(self.num_frames, dtype=np.int64), n - 1)
 
-    def _by_reference(
-        self, part: Float64[ndarray, "n"], generator: np.random.Generator
-    ) -> Int64[ndarray, "t"]:
+    def span_frames(self, part: Float64[ndarray, "n"]) -> int:
+        """Frames from the first to the last of a clip, at the mean frame rate of this part of a video."""
+        if self.fps is None:
+            return (self.num_frames - 1) * (self.frame_step or 1) + 1
+        seconds_a_frame = float(part[-1] - part[0]) / (len(part) - 1) if len(part) > 1 else 1 / self.fps
+        return math.ceil((self.num_frames - 1) / self.fps / max(seconds_a_frame, ROUNDING_SECONDS) + 1e-6) + 1
+
+    def reference_clips(
+        self, part: Float64[ndarray, "n"], generator: np.random.Generator, num_clips: int = 1
+    ) -> Int64[ndarray, "c t"]:
+        """Clips by the published rule, overlapping where several do not fit side by side.
+
+        Args:
+            part: timestamps of the usable frames, from which the returned numbers count.
+            generator: draws the starts where `position` is "random".
+            num_clips: clips, one from each equal part.
+        """
         step = self.frame_step or 1
         if self.fps is not None:
             fps_video = (len(part) - 1) / float(part[-1] - part[0]) if len(part) > 1 else 0.0
@@ -243,7 +281,9 @@ class ClipSampler:
                 "Lower frame_step or raise fps",
             )
         draw = (lambda low, high: int(generator.integers(low, high))) if self.position == "random" else None
-        return reference_indices(len(part), self.num_frames, step, random_start=draw)[0]
+        return reference_indices(
+            len(part), self.num_frames, step, num_clips, allow_overlap=num_clips > 1, random_start=draw
+        )
 
     def _refuse_short(self, what: str, advice: str) -> None:
         if self.short == "error":

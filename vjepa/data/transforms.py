@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -28,6 +29,20 @@ class ClipTransform(Protocol):
     def __call__(
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator
     ) -> Float[Tensor, "3 t h2 w2"]: ...
+
+
+class TrainingTransform(ABC):
+    """A transform that draws, and knows its view without chance; the base of what `data.transform` may name."""
+
+    @abstractmethod
+    def __call__(
+        self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator
+    ) -> Float[Tensor, "3 t2 h2 w2"]:
+        """Frames (T, 3, H, W) of one clip to network input."""
+
+    @abstractmethod
+    def centred(self) -> ClipTransform:
+        """The view for validation."""
 
 
 class Box(NamedTuple):
@@ -111,7 +126,7 @@ def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-class TrainTransform:
+class TrainTransform(TrainingTransform):
     """Random resized crop, flip and normalisation of pre-training, the same for all frames of a clip.
 
     Args:
@@ -190,16 +205,26 @@ class EvalTransform:
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator | None = None
     ) -> Float[Tensor, "3 t h2 w2"]:
         """(T, 3, H, W) uint8 to (3, T, height, width) normalised float; draws nothing."""
-        height, width = frames.shape[2:]
-        # the whole crop must fit: a wide crop of a square video needs more than its short side
-        short, (crop_h, crop_w) = min(height, width), self.size
-        grow = max(self.short_side / short, crop_h / height, crop_w / width)
-        resized = resize_fixed_point(
-            frames, (max(int(grow * height), crop_h), max(int(grow * width), crop_w))
-        )
+        crop_h, crop_w = self.size
+        shape = covering_size(frames.shape[2], frames.shape[3], self.short_side, self.size)
+        resized = resize_fixed_point(frames, shape)
         top = int(round((resized.shape[2] - crop_h) / 2))
         left = int(round((resized.shape[3] - crop_w) / 2))
         return normalise(resized[:, :, top : top + crop_h, left : left + crop_w].float(), self.mean, self.std)
+
+
+def covering_size(height: int, width: int, short_side: int, crop: tuple[int, int]) -> tuple[int, int]:
+    """Height and width with this short side in the shape of the frame, larger where the crop would not fit.
+
+    >>> covering_size(240, 427, short_side=256, crop=(224, 224))
+    (256, 455)
+    """
+    # whole numbers: (256 / 107) * 107 is below 256, and would make frames of 255 pixels
+    num, den = short_side, min(height, width)
+    for need, side in ((crop[0], height), (crop[1], width)):
+        if need * den > num * side:  # a wide crop of a square video needs more than its short side
+            num, den = need, side
+    return max(height * num // den, crop[0]), max(width * num // den, crop[1])
 
 
 def resize_fixed_point(
@@ -211,11 +236,15 @@ def resize_fixed_point(
     (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = (
         _taps(n, m) for n, m in zip(frames.shape[-2:], size, strict=True)
     )
-    wide = frames.int()
-    across = wide[..., x0] * wx0 + wide[..., x1] * wx1
-    upper, lower = across[..., y0, :] >> 4, across[..., y1, :] >> 4
-    down = ((upper * wy0[:, None]) >> 16) + ((lower * wy1[:, None]) >> 16)
-    return ((down + 2) >> 2).clamp(0, 255).to(torch.uint8)
+    out = torch.empty(*frames.shape[:2], *size, dtype=torch.uint8)
+    for frame, made in zip(frames, out, strict=True):  # a frame at a time stays in the cache: 5 times as fast
+        wide = frame.contiguous().int()
+        across = wide.index_select(2, x0).mul_(wx0).add_(wide.index_select(2, x1).mul_(wx1))
+        across.bitwise_right_shift_(4)
+        upper = across.index_select(1, y0).mul_(wy0[:, None]).bitwise_right_shift_(16)
+        lower = across.index_select(1, y1).mul_(wy1[:, None]).bitwise_right_shift_(16)
+        made.copy_(upper.add_(lower).add_(2).bitwise_right_shift_(2).clamp_(0, 255))
+    return out
 
 
 def _taps(length: int, new_length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

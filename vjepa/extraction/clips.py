@@ -11,7 +11,15 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vjepa.data import ClipSampler, DecodeError, EvalTransform, Manifest, ShortVideoError, decoder_class
+from vjepa.data import (
+    ClipSampler,
+    DecodeError,
+    EvalTransform,
+    Manifest,
+    ShortVideoError,
+    open_video,
+)
+from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
 from vjepa.types import ClipFailure
 
 
@@ -42,15 +50,15 @@ class TimedClips(Dataset[TimedClip]):
         manifest: Which videos.
         sampler: Which frames of a video; it must not draw.
         transform: From frames to the encoder's input.
-        decoder: "pyav", "decord", or the class path of a `Decoder`.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
     """
 
     def __init__(
-        self, manifest: Manifest, *, sampler: ClipSampler, transform: EvalTransform, decoder: str = "pyav"
+        self, manifest: Manifest, *, sampler: ClipSampler, transform: EvalTransform, decoder: str = "auto"
     ) -> None:
         assert sampler.position != "random"
         self.manifest, self.sampler, self.transform = manifest, sampler, transform
-        self._decoder = decoder_class(decoder)
+        self._opener = opener(decoder, DEFAULT_SECONDS)
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -58,7 +66,7 @@ class TimedClips(Dataset[TimedClip]):
     def __getitem__(self, index: int) -> TimedClip:
         row = self.manifest.rows[index]
         try:
-            with self._decoder.open(row.path) as video:
+            with open_video(self._opener, row.path) as video:
                 shown = video.timestamps
                 chosen = self.sampler.sample(shown, np.random.default_rng(0), row.start, row.end)
                 frames = video.frames_at(chosen.tolist())

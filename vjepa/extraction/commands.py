@@ -38,7 +38,7 @@ def extract(
     which: Literal["target", "context"] = "target",
     precision: Precision = "fp32",
     label: str = "label",
-    decoder: str = "pyav",
+    decoder: str = "auto",
 ) -> Report:
     """Writes frozen features of the clip in the middle of every video; unreadable videos are listed.
 
@@ -55,7 +55,7 @@ def extract(
         which: Which encoder of a run: its moving average (target), or the one that was trained (context).
         precision: bf16 runs the encoder in autocast; features are written in fp32.
         label: Column of the manifest that holds the label.
-        decoder: pyav, decord, or the class path of a decoder of your own.
+        decoder: auto, pyav, torchcodec, decord, frames, or the class path of a decoder of your own.
     """
     if batch_size < 1 or num_workers < 0:
         raise ExtractionError(

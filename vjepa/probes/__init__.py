@@ -9,18 +9,22 @@ from vjepa.probes.anticipation import (
 )
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
-from vjepa.probes.features import Features, eval_clips, extract_features, random_twin
+from vjepa.probes.clips import AugmentedClips, ClipPlan, eval_clips
+from vjepa.probes.features import Features, extract_features, random_twin
 from vjepa.probes.linear import LinearProbe
 from vjepa.probes.protocol import fit_probe
 from vjepa.probes.released import load_probe
 from vjepa.probes.results import ProbeKind, ProbeResult, Progress
 from vjepa.probes.trials import ProbeSettings
-from vjepa.probes.views import join_segments, mean_probabilities, view_tokens
+from vjepa.probes.views import ClipLayout, join_segments, mean_probabilities, view_tokens
 
 __all__ = [
     "ActionScores",
     "AnticipationProbe",
     "AttentiveProbe",
+    "AugmentedClips",
+    "ClipLayout",
+    "ClipPlan",
     "Features",
     "LinearProbe",
     "Probe",

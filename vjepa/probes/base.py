@@ -10,11 +10,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 VARIANCE_FLOOR = 1e-8  # a channel that never changes is divided by 1e-4, not by 0
-CHUNK_CLIPS = 256  # clips looked at in one go: features may lie in a file larger than memory
+CHUNK_CLIPS, CHUNK_TOKENS = (
+    256,
+    256 * 2048,
+)  # looked at in one go: features may lie in a file larger than memory
 
 
 class ProbeError(ValueError):
     """Labels, videos or a probe folder that a probe cannot be made of; the message says what to change."""
+
+
+def clips_at_once(tokens: Float[Tensor, "clips n d"]) -> int:
+    """How many clips are looked at in one go: 256, fewer where a clip has more than 2048 tokens."""
+    return max(1, min(CHUNK_CLIPS, CHUNK_TOKENS // tokens.shape[1]))
 
 
 class Probe(nn.Module, ABC):
@@ -47,7 +55,7 @@ class Standardize(nn.Module):
         """Take mean and standard deviation from the tokens of the training clips."""
         total = torch.zeros(tokens.shape[-1], dtype=torch.float64, device=tokens.device)
         squares = torch.zeros_like(total)
-        for part in tokens.split(CHUNK_CLIPS):
+        for part in tokens.split(clips_at_once(tokens)):
             channels = part.flatten(0, 1).double()
             total += channels.sum(dim=0)
             squares += channels.square().sum(dim=0)

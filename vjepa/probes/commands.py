@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from einops import rearrange
 
 from vjepa.checkpoints import load_encoder
 from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
-from vjepa.probes.features import Features, Precision, eval_clips, extract_features, random_twin
+from vjepa.probes.clips import ClipPlan, eval_clips
+from vjepa.probes.features import Precision, extract_features, random_twin
 from vjepa.probes.files import card_of, check_encoder, load_probe, save_probe
 from vjepa.probes.protocol import fit_probe
 from vjepa.probes.results import ProbeKind, ProbeResult
 from vjepa.probes.trials import ProbeSettings
+from vjepa.probes.views import ClipLayout, mean_probabilities
 from vjepa.report import Report
 from vjepa.types import ClipFailure
 
@@ -39,6 +42,9 @@ def probe(
     root: str | None = None,
     num_frames: int | None = None,
     fps: float | None = None,
+    segments: int = 1,
+    views: int = 1,
+    augment: int = 0,
     random_init: bool = True,
     num_per_class: int | None = None,
     grid: ProbeSettings = DEFAULT_GRID,
@@ -47,7 +53,7 @@ def probe(
     num_workers: int = 0,
     precision: Precision = "fp32",
     device: Device = "auto",
-    decoder: str = "pyav",
+    decoder: str = "auto",
 ) -> Report:
     """Train a probe on a frozen encoder and test it once on videos it has not seen.
 
@@ -61,6 +67,9 @@ def probe(
         root: Folder that relative paths in the manifests start from (default: the manifest's own).
         num_frames: Frames of a clip (default: the encoder's).
         fps: Frames of the clip a second of video (default: every frame). Give the rate of pre-training.
+        segments: Clips of a video, from equal parts of it, whose tokens the probe sees together; in training too.
+        views: Squares along the longer side in the test, whose probabilities are averaged; 3 as published.
+        augment: Random views of each training video, beside the plain one: RandAugment, crops and erased boxes.
         random_init: Also probe the same architecture with random weights, to compare.
         num_per_class: Train with this many clips of each class (default: all).
         grid: How the probe is trained; a held-out fifth of the training clips chooses from the grids.
@@ -69,35 +78,30 @@ def probe(
         num_workers: Processes that decode videos.
         precision: Arithmetic of the encoder.
         device: Where to compute; auto takes a GPU if there is one.
-        decoder: What reads the videos: pyav, decord, or a class path.
+        decoder: What reads the videos: auto, pyav, torchcodec, decord, frames, or a class path.
     """
+    layout = ClipLayout(segments, views)
+    plan = ClipPlan(num_frames, fps, decoder, layout, augment, seed)
     model, where = load_encoder(encoder), _device(device)
     manifests = _labelled(train, val, root=root, label=label)
-    names = manifests[0].label_names
     out.mkdir(parents=True, exist_ok=True)
-    failures: set[ClipFailure] = set()
-
-    def fitted(network: VideoEncoder) -> ProbeResult:
-        with tempfile.TemporaryDirectory(dir=out, ignore_cleanup_errors=True) as scratch:
-            features = [
-                extract_features(
-                    network.to(where),
-                    eval_clips(manifest, network, num_frames=num_frames, fps=fps, decoder=decoder),
-                    batch_size=batch_size,
-                    num_workers=num_workers,
-                    precision=precision,
-                    scratch=Path(scratch),
-                )
-                for manifest in manifests
-            ]
-            failures.update(*(f.failures for f in features))
-            options = {"num_per_class": num_per_class, "settings": grid, "seed": seed, "device": where}
-            return _fit(probe, features, manifests, **options)
-
-    result = fitted(model)
-    frames = num_frames or model.config["num_frames"]
-    save_probe(out, result.probe, card_of(result, names, model, encoder, num_frames=frames, fps=fps))
-    baseline = fitted(random_twin(model, seed=seed)) if random_init else None
+    extraction = {"batch_size": batch_size, "num_workers": num_workers, "precision": precision}
+    options = {"num_per_class": num_per_class, "settings": grid, "seed": seed, "device": where}
+    work: dict[str, Any] = {
+        "kind": probe,
+        "plan": plan,
+        "out": out,
+        "extraction": extraction,
+        "options": options,
+    }
+    result, failures = _fitted(model.to(where), manifests, **work)
+    names, frames = manifests[0].label_names, num_frames or model.config["num_frames"]
+    card = card_of(result, names, model, encoder, num_frames=frames, fps=fps, layout=layout)
+    save_probe(out, result.probe, card)
+    baseline = None
+    if random_init:
+        baseline, more = _fitted(random_twin(model, seed=seed), manifests, **work)
+        failures |= more
     return _report(result, baseline, names, sorted(failures, key=lambda failure: failure.path))
 
 
@@ -109,7 +113,7 @@ def classify(
     top: int = 5,
     batch_size: int = 16,
     device: Device = "auto",
-    decoder: str = "pyav",
+    decoder: str = "auto",
 ) -> Report:
     """Label names and probabilities of videos.
 
@@ -123,7 +127,7 @@ def classify(
         top: How many labels of each video to name.
         batch_size: Videos the encoder takes at a time.
         device: Where to compute; auto takes a GPU if there is one.
-        decoder: What reads the videos: pyav, decord, or a class path.
+        decoder: What reads the videos: auto, pyav, torchcodec, decord, frames, or a class path.
     """
     if top < 1:
         raise ProbeError(f"top {top}: give at least 1.")
@@ -136,10 +140,14 @@ def classify(
     manifest = Manifest(
         rows=tuple(ManifestRow(video) for video in videos), label_names=(), kind="videos", source="the list"
     )
-    clips = eval_clips(manifest, model, num_frames=card.num_frames, fps=card.fps, decoder=decoder)
-    features = extract_features(model.to(_device(device)), clips, batch_size=batch_size)
+    layout = ClipLayout(card.segments, card.views)
+    clips = eval_clips(
+        manifest, model, num_frames=card.num_frames, fps=card.fps, decoder=decoder, layout=layout
+    )
+    features = extract_features(model.to(_device(device)), clips, layout=layout, batch_size=batch_size)
     with torch.no_grad():
-        shares = head(features.tokens.float()).softmax(dim=1)
+        tokens = rearrange(features.tokens.float(), "b (v n) d -> b 1 v n d", v=layout.views)
+        shares = mean_probabilities(head, tokens)
     found = {
         videos[row]: [
             {"label": card.label_names[i], "probability": float(share[i])}
@@ -180,20 +188,35 @@ def _labelled(train: str, val: str, *, root: str | None, label: str) -> tuple[Ma
     return first, read_manifest(val, root=root, label_column=label, label_names=first.label_names)
 
 
-def _fit(
-    kind: ProbeKind, features: list[Features], manifests: tuple[Manifest, Manifest], **options: Any
-) -> ProbeResult:
-    (train, val), (train_manifest, val_manifest) = features, manifests
-    return fit_probe(
-        kind,
-        train.tokens,
-        train.labels(train_manifest),
-        val.tokens,
-        val.labels(val_manifest),
-        num_classes=len(train_manifest.label_names),
-        groups=train.groups(train_manifest),
-        **options,
-    )
+def _fitted(
+    network: VideoEncoder,
+    manifests: tuple[Manifest, Manifest],
+    *,
+    kind: ProbeKind,
+    plan: ClipPlan,
+    out: Path,
+    extraction: dict[str, Any],
+    options: dict[str, Any],
+) -> tuple[ProbeResult, set[ClipFailure]]:
+    """A probe of one network, and the clips that could not be read."""
+    train, val = manifests
+    with tempfile.TemporaryDirectory(dir=out, ignore_cleanup_errors=True) as scratch:
+        extraction = extraction | {"scratch": Path(scratch)}
+        known = extract_features(network, plan.train(train, network), layout=plan.train_layout, **extraction)
+        unseen = extract_features(network, plan.test(val, network), layout=plan.layout, **extraction)
+        result = fit_probe(
+            kind,
+            known.tokens,
+            known.labels(train),
+            unseen.tokens,
+            unseen.labels(val),
+            num_classes=len(train.label_names),
+            groups=known.groups(train),
+            train_videos=known.index,
+            num_views=plan.layout.views,
+            **options,
+        )
+    return result, set(known.failures + unseen.failures)
 
 
 def _report(

@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader
 
 from vjepa.data.dataset import VideoClips, collate
 from vjepa.data.manifest import Manifest
-from vjepa.data.sampling import ClipSampler
-from vjepa.data.transforms import EvalTransform
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
+from vjepa.probes.clips import AugmentedClips
+from vjepa.probes.views import ONE_CLIP, ClipLayout
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
@@ -65,35 +65,6 @@ class Features:
         return replace(self, tokens=self.tokens[chosen], index=self.index[chosen])
 
 
-def eval_clips(
-    manifest: Manifest,
-    encoder: VideoEncoder,
-    *,
-    num_frames: int | None = None,
-    fps: float | None = None,
-    decoder: str = "pyav",
-) -> VideoClips:
-    """The clips of a manifest without chance: from the middle of each video, its largest central view.
-
-    Args:
-        manifest: Which videos.
-        encoder: Whose native height, width and length the clips get.
-        num_frames: Frames of a clip (default: the encoder's).
-        fps: Frames of the clip a second of video; None takes every frame.
-        decoder: Backend that reads the videos.
-    """
-    img_size = encoder.config["img_size"]
-    short_side = img_size if isinstance(img_size, int) else min(img_size)
-    return VideoClips(
-        manifest,
-        sampler=ClipSampler(
-            num_frames=num_frames or encoder.config["num_frames"], fps=fps, position="centre"
-        ),
-        transform=EvalTransform(size=img_size, short_side=short_side),
-        decoder=decoder,
-    )
-
-
 def random_twin(encoder: VideoEncoder, *, seed: int) -> VideoEncoder:
     """An encoder of the same make with fresh random weights, in eval mode, on the same device.
 
@@ -110,8 +81,9 @@ def random_twin(encoder: VideoEncoder, *, seed: int) -> VideoEncoder:
 @torch.no_grad()
 def extract_features(
     encoder: VideoEncoder,
-    clips: VideoClips,
+    clips: VideoClips | AugmentedClips,
     *,
+    layout: ClipLayout = ONE_CLIP,
     batch_size: int = 32,
     num_workers: int = 0,
     precision: Precision = "fp32",
@@ -122,7 +94,8 @@ def extract_features(
 
     Args:
         encoder: Frozen encoder; put in eval mode and back. Its device does the work, the tokens stay in RAM.
-        clips: Deterministic clips, e.g. of `eval_clips`.
+        clips: Clips that are the same each time, e.g. of `eval_clips`.
+        layout: Several clips of a video in each of them.
         batch_size: Clips of one forward.
         num_workers: Processes that decode.
         precision: "bf16" runs the encoder in autocast.
@@ -135,7 +108,7 @@ def extract_features(
     device = next(encoder.parameters()).device
     loader = DataLoader(
         clips,
-        batch_size=batch_size,
+        batch_size=max(1, batch_size // layout.clips),
         num_workers=num_workers,
         collate_fn=collate,
         generator=torch.Generator(),  # else the loader draws from the random state of the process
@@ -151,7 +124,7 @@ def extract_features(
         if not len(batch):
             continue
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            out = encoder(batch.video.to(device))
+            out = layout.tokens(encoder, batch.video.to(device))
         if tokens is None:
             tokens = _room((len(clips), *out.shape[1:]), max_ram_gb=max_ram_gb, scratch=scratch)
         tokens[len(index) : len(index) + len(batch)] = out.half().cpu()

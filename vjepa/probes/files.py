@@ -19,6 +19,7 @@ from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
 from vjepa.probes.linear import LinearProbe
 from vjepa.probes.results import ProbeKind, ProbeResult
+from vjepa.probes.views import ClipLayout
 
 FORMAT = 1
 WEIGHTS, CARD = "probe.safetensors", "probe.json"
@@ -28,6 +29,7 @@ WEIGHTS, CARD = "probe.safetensors", "probe.json"
 class ProbeCard:
     """What must be known beside the weights of a probe.
 
+    `segments` and `views` of a video are those of the test: the probe sees the segments together.
     `label_names` in the order of the class ids; `encoder` the path of the encoder, `encoder_digest` a hash of
     its weights; `num_frames` and `fps` of the clips it was trained on (`fps` None: every frame).
     """
@@ -42,6 +44,8 @@ class ProbeCard:
     encoder_config: dict[str, Any]
     num_frames: int
     fps: float | None
+    segments: int = 1
+    views: int = 1
     format: int = field(default=FORMAT)
 
 
@@ -62,6 +66,7 @@ def card_of(
     *,
     num_frames: int,
     fps: float | None,
+    layout: ClipLayout,
 ) -> ProbeCard:
     """The card of a trained probe.
 
@@ -72,6 +77,7 @@ def card_of(
         path: Where that encoder lies.
         num_frames: Frames of a clip.
         fps: Frames of the clip a second of video; None: every frame.
+        layout: Clips of a video in the test.
     """
     return ProbeCard(
         kind=result.kind,
@@ -84,6 +90,8 @@ def card_of(
         encoder_config=encoder.config,
         num_frames=num_frames,
         fps=fps,
+        segments=layout.segments,
+        views=layout.views,
     )
 
 

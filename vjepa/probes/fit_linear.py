@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa.probes.base import CHUNK_CLIPS, StandardizedProbe
+from vjepa.probes.base import StandardizedProbe, clips_at_once
 from vjepa.probes.linear import LinearProbe, pool_tokens
 from vjepa.probes.trials import MARKS, Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
 
@@ -50,7 +50,7 @@ def fit_linear(
 
 @torch.no_grad()
 def _pooled(data: ProbeData) -> Float64[Tensor, "clips f"]:
-    parts = (data.standardize(part.to(data.device)) for part in data.tokens.split(CHUNK_CLIPS))
+    parts = (data.standardize(part.to(data.device)) for part in data.tokens.split(clips_at_once(data.tokens)))
     return torch.cat([pool_tokens(part, "mean_max").cpu().double() for part in parts])
 
 

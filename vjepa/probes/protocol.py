@@ -15,7 +15,7 @@ from vjepa.probes.base import ProbeError, Standardize
 from vjepa.probes.fit_attentive import fit_attentive, heads_for, steps_for
 from vjepa.probes.fit_linear import fit_linear
 from vjepa.probes.results import ProbeKind, ProbeResult, Progress, has_converged, logits_of, scores
-from vjepa.probes.splits import few_per_class, held_out_split
+from vjepa.probes.splits import held_out_videos, labelled_clips
 from vjepa.probes.trials import ProbeData, ProbeSettings, Trial
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def fit_probe(
     kind: ProbeKind,
     train_tokens: Float[Tensor, "train n d"],
     train_labels: Int[Tensor, "train"],
-    val_tokens: Float[Tensor, "val n d"],
+    val_tokens: Float[Tensor, "val m d"],
     val_labels: Int[Tensor, "val"],
     *,
     num_classes: int,
@@ -34,6 +34,8 @@ def fit_probe(
     num_per_class: int | None = None,
     settings: ProbeSettings | None = None,
     device: torch.device | str = "cpu",
+    train_videos: Int[Tensor, "train"] | None = None,
+    num_views: int = 1,
 ) -> ProbeResult:
     """Train a probe on frozen tokens and measure it.
 
@@ -53,41 +55,46 @@ def fit_probe(
         num_per_class: Train with this many labelled clips a class, drawn by `seed`; all by default.
         settings: The grid; the default is for features of a few thousand clips.
         device: Where the probe is trained.
+        train_videos: Which video each training clip shows, where some show the same: all clips of a video are on one
+            side of the held-out split, and its first clip stands for it where accuracies are measured.
+        num_views: Views whose tokens follow each other in a validation clip; their probabilities are averaged.
 
     Raises:
         ProbeError: If the labels do not make a task.
     """
     settings = settings or ProbeSettings()
     generator = torch.Generator().manual_seed(seed)
-    kept = (train_labels >= 0).nonzero()[:, 0]
-    if num_per_class is not None:
-        kept = kept[few_per_class(train_labels[kept], num_per_class, generator)]
+    videos = torch.arange(len(train_labels)) if train_videos is None else train_videos
+    kept = labelled_clips(train_labels, videos, num_per_class, generator)
     val_rows = (val_labels >= 0).nonzero()[:, 0]
     _check(train_labels[kept], val_labels[val_rows], num_classes)
     if len(kept) < len(train_labels):
-        train_tokens, train_labels = train_tokens[kept], train_labels[kept]
+        train_tokens, train_labels, videos = train_tokens[kept], train_labels[kept], videos[kept]
         groups = [groups[i] for i in kept.tolist()] if groups else ()
     standardize = Standardize(embed_dim=train_tokens.shape[-1])
     standardize.measure(train_tokens)
     device = torch.device(device)
-    data = ProbeData(train_tokens, train_labels, standardize.to(device), num_classes, device)
-    rows, held = held_out_split(train_labels, groups, generator)
+    num_videos = len(videos.unique())
+    data = ProbeData(train_tokens, train_labels, standardize.to(device), num_classes, device, num_videos)
+    rows, held = held_out_videos(train_labels, groups, videos, generator)
     twin = best_trial(_trials(kind, data, rows, held, settings, seed))
     alone: dict[str, Any] = {name: (value,) for name, value in twin.setting.items()}
     used = replace(settings, **alone)
     final = _on_everything(kind, data, used, seed)
     if kind == "attentive" and settings.num_steps is None and not has_converged(_merged(final, twin)):
-        used = replace(used, num_steps=2 * steps_for(settings, len(train_labels)))
+        used = replace(used, num_steps=2 * steps_for(settings, num_videos))
         (twin,) = _trials(kind, data, rows, held, used, seed)
         final = _on_everything(kind, data, used, seed)
     history = _merged(final, twin)
     return ProbeResult(
         kind=kind,
-        **scores(logits_of(final.probe, val_tokens, val_rows, device), val_labels[val_rows]),
+        **scores(
+            logits_of(final.probe, val_tokens, val_rows, device, num_views=num_views), val_labels[val_rows]
+        ),
         converged=has_converged(history),
         history=history,
-        settings={**final.setting, **_fixed(kind, used, train_tokens)},
-        num_train=len(train_labels),
+        settings={**final.setting, **_fixed(kind, used, data)},
+        num_train=num_videos,
         num_val=len(val_rows),
         probe=final.probe.cpu().eval(),
     )
@@ -108,7 +115,7 @@ def _trials(
 ) -> list[Trial]:
     if kind == "linear":
         return fit_linear(data, rows, held, settings=settings)
-    num_steps = steps_for(settings, len(data.labels))
+    num_steps = steps_for(settings, data.num_videos)
     return fit_attentive(data, rows, held, settings=settings, num_steps=num_steps, seed=seed)
 
 
@@ -117,14 +124,14 @@ def _on_everything(kind: ProbeKind, data: ProbeData, settings: ProbeSettings, se
     return trial
 
 
-def _fixed(kind: ProbeKind, settings: ProbeSettings, tokens: Float[Tensor, "clips n d"]) -> dict[str, int]:
+def _fixed(kind: ProbeKind, settings: ProbeSettings, data: ProbeData) -> dict[str, int]:
     """What does not vary in the grid, as it was used."""
     if kind == "linear":
         return {"max_iterations": settings.max_iterations}
     return {
-        "num_steps": steps_for(settings, len(tokens)),
+        "num_steps": steps_for(settings, data.num_videos),
         "batch_size": settings.batch_size,
-        "num_heads": settings.num_heads or heads_for(tokens.shape[-1]),
+        "num_heads": settings.num_heads or heads_for(data.tokens.shape[-1]),
         "depth": settings.depth,
     }
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
-from vjepa.probes.base import CHUNK_CLIPS, Probe, StandardizedProbe
+from vjepa.probes.base import Probe, StandardizedProbe, clips_at_once
+from vjepa.probes.views import mean_probabilities
 
 ProbeKind = Literal["linear", "attentive"]
 SETTLED_LOSS_CHANGE = 0.05  # share of the training loss that the last quarter of the steps may still take off
@@ -70,18 +72,30 @@ def has_converged(history: Sequence[Progress]) -> bool:
 
 @torch.no_grad()
 def logits_of(
-    probe: Probe, tokens: Float[Tensor, "clips n d"], rows: Int[Tensor, "rows"], device: torch.device
+    probe: Probe,
+    tokens: Float[Tensor, "clips n d"],
+    rows: Int[Tensor, "rows"],
+    device: torch.device,
+    *,
+    num_views: int = 1,
 ) -> Float[Tensor, "rows classes"]:
-    """Class scores of some clips, a chunk at a time.
+    """Class scores of some clips, a chunk at a time; of several views, the mean probabilities.
 
     Args:
         probe: A probe that takes the tokens as they are.
         tokens: All tokens.
         rows: Which clips.
         device: Where the probe is.
+        num_views: Views whose tokens follow each other in a clip.
     """
-    parts = [probe(tokens[chunk].to(device).float()).float().cpu() for chunk in rows.split(CHUNK_CLIPS)]
-    return torch.cat(parts)
+
+    def scored(chunk: Tensor) -> Tensor:
+        some = tokens[chunk].to(device).float()
+        if num_views == 1:
+            return probe(some).float()
+        return mean_probabilities(probe, rearrange(some, "b (v n) d -> b 1 v n d", v=num_views)).float()
+
+    return torch.cat([scored(chunk).cpu() for chunk in rows.split(clips_at_once(tokens))])
 
 
 def scores(logits: Float[Tensor, "clips classes"], labels: Int[Tensor, "clips"]) -> dict[str, Any]:

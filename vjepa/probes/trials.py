@@ -24,7 +24,7 @@ class ProbeSettings:
     Args:
         lr: Learning rates of the attentive probe (AdamW, cosine to 0).
         weight_decay: Its weight decays.
-        num_steps: Its optimiser steps (default: 20 passes over the training clips, at least 600; then
+        num_steps: Its optimiser steps (default: 20 passes over the training videos, at least 600; then
             twice as many, should that not be enough to converge).
         batch_size: Clips of one of its steps.
         num_heads: Its attention heads (default: one for 64 channels).
@@ -54,13 +54,17 @@ class ProbeSettings:
 
 @dataclass(frozen=True)
 class ProbeData:
-    """Labelled tokens of the training clips, as the encoder gave them, and their standardisation."""
+    """Labelled tokens of the training clips, as the encoder gave them, and their standardisation.
+
+    `num_videos` is the number of clips, or less where several are views of one video.
+    """
 
     tokens: Float[Tensor, "clips n d"]
     labels: Int[Tensor, "clips"]
     standardize: Standardize
     num_classes: int
     device: torch.device
+    num_videos: int
 
 
 @dataclass(frozen=True)

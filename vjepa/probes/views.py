@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange, reduce
@@ -10,7 +11,43 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vjepa.models import VideoEncoder
-from vjepa.probes.base import Probe
+from vjepa.probes.base import Probe, ProbeError
+
+
+@dataclass(frozen=True)
+class ClipLayout:
+    """The clips of one video: `segments` that follow in time, `views` that lie side by side.
+
+    >>> ClipLayout(segments=8, views=3).clips
+    24
+    """
+
+    segments: int = 1
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.segments, self.views) < 1:
+            raise ProbeError(f"segments {self.segments}, views {self.views}: give at least 1 of each.")
+
+    @property
+    def clips(self) -> int:
+        """How many clips there are of a video."""
+        return self.segments * self.views
+
+    def tokens(self, encoder: VideoEncoder, video: Float[Tensor, "b c vst h w"]) -> Float[Tensor, "b vsn d"]:
+        """Tokens of all clips, (view, segment, token) on one axis.
+
+        Args:
+            encoder: The frozen encoder, in eval mode.
+            video: The clips in a row, (view, segment, frame), as a `SegmentSampler` and a `ViewsTransform` leave them.
+        """
+        if self.clips == 1:
+            return encoder(video)
+        clips = rearrange(video, "b c (v s t) h w -> b s v c t h w", s=self.segments, v=self.views)
+        return rearrange(join_segments(view_tokens(encoder, clips)), "b v m d -> b (v m) d")
+
+
+ONE_CLIP = ClipLayout()
 
 
 def view_tokens(

@@ -6,6 +6,7 @@ from vjepa.training.callbacks import (
     LastCheckpoint,
     ProgressLines,
     keeps_files,
+    run_folder,
 )
 from vjepa.training.module import PretrainModule
 
@@ -16,4 +17,5 @@ __all__ = [
     "PretrainModule",
     "ProgressLines",
     "keeps_files",
+    "run_folder",
 ]

@@ -23,7 +23,17 @@ log = logging.getLogger(__name__)
 def keeps_files(trainer: L.Trainer) -> bool:
     """Whether a run leaves files: not one that only tries a batch (`fast_dev_run`)."""
     only_tries = cast("Any", trainer).fast_dev_run  # set by the trainer, not declared by it
-    return trainer.log_dir is not None and not only_tries
+    return run_folder(trainer) is not None and not only_tries
+
+
+def run_folder(trainer: L.Trainer) -> Path | None:
+    """Where this process writes what the run leaves; of use on the first rank, and to it alone.
+
+    `trainer.log_dir` is the same folder, but all ranks must ask for it together.
+    """
+    first = trainer.loggers[0] if trainer.loggers else None
+    folder = first.log_dir or first.save_dir if first else trainer.default_root_dir
+    return None if folder is None else Path(folder)
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -68,10 +78,10 @@ class ExportEncoder(L.Callback):
         """Write the folder, from the first rank."""
         if not trainer.is_global_zero or not keeps_files(trainer):
             return
-        objective = pl_module.objective
-        assert isinstance(objective, Objective)
+        objective, folder = pl_module.objective, run_folder(trainer)
+        assert isinstance(objective, Objective) and folder is not None
         self.folder = save_folder(
-            Path(str(trainer.log_dir)) / "export",
+            folder / "export",
             objective.target_encoder,
             context_encoder=objective.context_encoder,
             predictor=objective.predictor,

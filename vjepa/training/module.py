@@ -33,7 +33,7 @@ class PretrainModule(L.LightningModule):
         momentum: Momentum of the moving average after each step.
         betas: Decay of AdamW's two averages.
         eps: AdamW's epsilon.
-        seed: Seed of the masks, which depend on it, the rank, the epoch and the batch's number alone.
+        seed: Seed of the masks, which depend on it, the rank, and the batch's epoch and number in it alone.
     """
 
     def __init__(
@@ -70,11 +70,10 @@ class PretrainModule(L.LightningModule):
         sizes = [sum(p.numel() for p in network.parameters()) / 1e6 for network in networks]
         log.info("encoder %.2f M, predictor %.2f M parameters, %d steps", *sizes, self.total_steps)
 
-    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor | None:
-        """Loss of one batch; a batch without a readable clip is skipped."""
-        if not len(batch):
-            return None
-        output = self.objective(batch, self.mask_generator(self.trainer.current_epoch, batch_idx))
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        turn = batch.turn or (self.trainer.current_epoch, batch_idx)  # of a loader that does not count
+        output = self.objective(batch, self.mask_generator(*turn))
         logged = {"loss": output.loss.detach(), **output.metrics}
         if self._log_now():
             logged |= feature_health(output)

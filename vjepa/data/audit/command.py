@@ -40,7 +40,7 @@ def check_command(
     source: str,
     out: Path | None = None,
     root: str | None = None,
-    decoder: str = "pyav",
+    decoder: str = "auto",
     against: str | None = None,
     num_frames: int = 1,
     fps: float | None = None,
@@ -56,9 +56,9 @@ def check_command(
         source: Manifest, folder or video.
         out: Folder for result.json, report.json (all findings and files), report.html (histograms, pictures), and
             quarantine.csv, the list of what no clip can be made of, with reasons; a fit leaves it out by
-            --data.quarantine.
+            --data.reading.quarantine.
         root: Folder that relative paths in the manifest start from.
-        decoder: "pyav", "decord", or the class path of a decoder of your own.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a decoder of your own.
         against: Another manifest, such as that of the validation clips, which should share nothing with the first.
         num_frames: Frames in a clip of your recipe; rows too short for one are listed.
         fps: Frames of the clip a second; without it, a clip takes every frame.

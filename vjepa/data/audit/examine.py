@@ -16,6 +16,7 @@ from jaxtyping import Float64
 from PIL import Image
 
 from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
+from vjepa.data.remote import member_of, open_video
 from vjepa.data.sampling import ROUNDING_SECONDS
 
 BYTES_AT_ONCE = 128_000_000  # of decoded frames; bounds the memory that a long video takes
@@ -35,8 +36,9 @@ class FileJob:
 
     def key(self) -> str:
         """Names the file as it is now: another one comes when it is changed."""
+        member = member_of(self.path)
         try:
-            found = os.stat(self.path)
+            found = os.stat(self.path if member is None else member.shard)
             state = [found.st_size, found.st_mtime_ns]
         except OSError:
             state = []  # a URL
@@ -80,7 +82,7 @@ class FileRecord:
 def examine(job: FileJob) -> dict[str, Any]:
     """Decode a file to its end; the fields of its `FileRecord` as plain JSON."""
     try:
-        with decoder_class(job.decoder).open(job.path) as video:
+        with open_video(decoder_class(job.decoder), job.path) as video:
             size, content = _decode_all(video)
             shown = video.timestamps
             fps = video.fps
@@ -127,7 +129,7 @@ def _decode_all(video: Decoder) -> tuple[tuple[int, int], str]:
 def thumbnail(job: FileJob) -> str:
     """The middle frame as a small JPEG in base64; "" where it cannot be decoded."""
     try:
-        with decoder_class(job.decoder).open(job.path) as video:
+        with open_video(decoder_class(job.decoder), job.path) as video:
             frame = video.frames_at([video.num_frames // 2])
     except DecodeError:
         return ""

@@ -42,7 +42,7 @@ def check(
     source: str | Path,
     *,
     root: str | Path | None = None,
-    decoder: str = "pyav",
+    decoder: str = "auto",
     against: str | Path | None = None,
     needs: ClipNeeds | None = None,
     running: Running | None = None,
@@ -53,7 +53,7 @@ def check(
     Args:
         source: a manifest, folder or video, as for `read_manifest`.
         root: folder that relative paths start from.
-        decoder: "pyav", "decord", or the class path of a `Decoder`.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
         against: another manifest, that of the validation clips say, which should share nothing with `source`.
         needs: what a clip of the recipe takes.
         running: in which processes; in this one by default, without a time limit.

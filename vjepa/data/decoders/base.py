@@ -5,14 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
 from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+# MPEG-4 part 2 (XviD, DivX) and its kin do not define their inverse cosine transform to the bit
+ROUNDED_FREELY = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
+
+Opened = TypeVar("Opened", bound="Decoder")
+
 BUILT_IN = {
+    "auto": "vjepa.data.decoders.auto.AutoDecoder",
     "pyav": "vjepa.data.decoders.pyav.PyAVDecoder",
+    "torchcodec": "vjepa.data.decoders.torchcodec.TorchCodecDecoder",
     "decord": "vjepa.data.decoders.decord.DecordDecoder",
+    "frames": "vjepa.data.decoders.frames.FramesDecoder",
 }
 
 
@@ -65,7 +74,7 @@ class Decoder(ABC):
         shown = self.timestamps
         return float((len(shown) - 1) / (shown[-1] - shown[0])) if len(shown) > 1 else 0.0
 
-    def __enter__(self) -> Decoder:
+    def __enter__(self: Opened) -> Opened:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -76,7 +85,9 @@ def decoder_class(name: str) -> type[Decoder]:
     """The backend of that name.
 
     Args:
-        name: "pyav", "decord", or the class path of a `Decoder` of your own, such as "my_code.MyDecoder".
+        name: "auto" (the fastest that works, docs/howto/data_decoders.md), "pyav", "torchcodec", "decord",
+            "frames" (a folder of images, or one image), or the class path of a `Decoder` of your own, such as
+            "my_code.MyDecoder".
 
     Raises:
         ValueError: if there is no such class, or it is not a `Decoder`.
@@ -106,3 +117,15 @@ def check_indices(path: str, indices: list[int], num_frames: int) -> None:
             f"{path}: frames {indices} asked for, it has 0 to {num_frames - 1}. "
             "Ask for at least one, in that range."
         )
+
+
+def check_same_rounding(path: str, backend: str, *, bits: int, codec: str) -> None:
+    """Raise `DecodeError` where a backend with another ffmpeg than PyAV's gives frames that differ by rounding."""
+    if bits > 8 or codec in ROUNDED_FREELY:
+        kind = f"{bits} bits a channel" if bits > 8 else f"codec {codec}"
+        raise DecodeError(path, f"{kind}: {backend} rounds otherwise than the other decoders; use 'pyav'")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a decoding library says, in one line."""
+    return (str(error).strip().splitlines() or ["no reason given"])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +13,43 @@ from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from vjepa.data.decoders.base import DecodeError, Decoder, check_indices
+from vjepa.data.decoders.base import DecodeError, Decoder, check_indices, check_same_rounding, first_line
+from vjepa.data.decoders.pyav import PyAVDecoder
+
+# what decord writes before its reason: "[22:33:55] /github/workspace/src/video/video_reader.cc:151: "
+PLACE = re.compile(r"(\[\d\d:\d\d:\d\d\] \S+:\d+: )+")
 
 
 class DecordDecoder(Decoder):
-    """Reads with decord, as the reference code does. Applies a file's rotation; reads no AV1 and no GIF."""
+    """Reads with decord, as the reference code does; frames are numbered by the packets in the file.
 
-    def __init__(self, *, path: str, reader: Any) -> None:
+    It reads no AV1 and no GIF. MPEG transport streams, MPEG-4 part 2 and files of more than 8 bits a channel are
+    refused: decord's frames of them differ from those of the other backends. All is decoded from the start of the
+    file: after a seek decord gives other frames than those asked for where groups of pictures are open or refreshed
+    bit by bit, and in MPEG streams, and does not say so.
+    """
+
+    def __init__(self, *, path: str, reader: Any, timestamps: Float64[ndarray, "n"]) -> None:
         self._path = path
         self._reader = reader
-        self._timestamps = np.asarray(reader.get_frame_timestamp(range(len(reader)))[:, 0], np.float64)
+        self._timestamps = timestamps
+        self._next = 0  # number of the frame that the reader gives next
 
     @classmethod
     def open(cls, path: str | Path) -> DecordDecoder:
-        try:
-            import decord
-        except ImportError as e:
-            raise ImportError(
-                "decoder 'decord' needs the package decord, which is not installed. Run `pip install decord` "
-                "(x86-64 Linux and Windows), or use decoder 'pyav', which reads the same frames."
-            ) from e
         path = str(path)
-        try:
-            if Path(path).stat().st_size == 0:
-                raise DecodeError(path, "the file is empty (0 bytes)")
-            reader = decord.VideoReader(path, num_threads=1)
-        except (decord.DECORDError, RuntimeError) as e:
-            if isinstance(e, DecodeError):
-                raise
-            raise DecodeError(path, f"no video that decord can read ({_first_line(e)})") from e
-        except OSError as e:
-            raise DecodeError(path, f"cannot be opened ({e.strerror})") from e
-        if len(reader) == 0:
-            raise DecodeError(path, "0 frames: nothing can be decoded")
-        return cls(path=path, reader=reader)
+        _decord()
+        with PyAVDecoder.open(path) as packets:
+            timestamps = packets.timestamps
+            check_same_rounding(path, "decord", bits=packets.bits, codec=packets.codec)
+            if packets.container == "mpegts":
+                raise DecodeError(
+                    path, "an MPEG transport stream: decord numbers its frames wrongly; use 'pyav'"
+                )
+        reader = _reader(path)
+        if len(reader) != len(timestamps):
+            raise DecodeError(path, f"decord finds {len(reader)} of its {len(timestamps)} frames; use 'pyav'")
+        return cls(path=path, reader=reader, timestamps=timestamps)
 
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
@@ -55,18 +59,45 @@ class DecordDecoder(Decoder):
         self._reader = None
 
     def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
-        import decord
-
         check_indices(self._path, indices, self.num_frames)
+        wanted = set(indices)
+        if min(wanted) < self._next:
+            self._reader, self._next = _reader(self._path), 0  # also a seek to frame 0 may end elsewhere
+        kept: dict[int, UInt8[ndarray, "h w 3"]] = {}
         try:
-            frames = self._reader.get_batch(list(indices)).asnumpy()
-        except decord.DECORDError as e:
+            while len(kept) < len(wanted):
+                frame = self._reader.next()
+                if self._next in wanted:
+                    kept[self._next] = frame.asnumpy()
+                self._next += 1
+        except (_decord().DECORDError, RuntimeError, StopIteration) as e:
             raise DecodeError(
                 self._path,
-                f"decord cannot decode {len(indices)} of its frames; try the decoder pyav ({_first_line(e)})",
+                f"decord decodes {len(kept)} of the {len(wanted)} frames asked for ({_reason(e)})",
             ) from e
-        return rearrange(torch.from_numpy(frames), "t h w c -> t c h w")
+        if len({pixels.shape for pixels in kept.values()}) > 1:
+            raise DecodeError(self._path, "changes size on its way")
+        return rearrange(torch.from_numpy(np.stack([kept[index] for index in indices])), "t h w c -> t c h w")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0]
+def _decord() -> Any:
+    try:
+        import decord
+    except (ImportError, OSError) as e:
+        raise ImportError(
+            f"decoder 'decord' needs the package decord: {first_line(e)}. Run `pip install decord` (x86-64 Linux "
+            "and Windows), or use decoder 'pyav', which reads the same frames."
+        ) from e
+    return decord
+
+
+def _reader(path: str) -> Any:
+    decord = _decord()
+    try:
+        return decord.VideoReader(path, num_threads=1)
+    except (decord.DECORDError, RuntimeError) as e:
+        raise DecodeError(path, f"no video that decord can read ({_reason(e)})") from e
+
+
+def _reason(error: BaseException) -> str:
+    return PLACE.sub("", first_line(error))

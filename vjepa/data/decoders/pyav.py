@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import sys
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from vjepa.data.decoders.base import DecodeError, Decoder, check_indices
+from vjepa.data.h264 import read_header
 
 # a file that holds less than this share of what its header promises was cut off
 TRUNCATED_SHARE = 0.9
@@ -42,6 +44,8 @@ class PyAVDecoder(Decoder):
         self._container = container
         self._stream = stream
         self._index = index
+        header = read_header(stream.codec_context.extradata or b"") if stream.codec.name == "h264" else None
+        self._may_skip = header is not None and header.may_skip
         base = stream.time_base
         assert base is not None
         self._timestamps = np.asarray(index.pts, np.float64) * base.numerator / base.denominator
@@ -61,6 +65,22 @@ class PyAVDecoder(Decoder):
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
         return self._timestamps
+
+    @property
+    def bits(self) -> int:
+        """Bits of a colour channel in the file; decoded frames have 8."""
+        pixels = self._stream.codec_context.format
+        return max((part.bits for part in pixels.components), default=8) if pixels is not None else 8
+
+    @property
+    def container(self) -> str:
+        """Name of the container's format, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
+        return self._container.format.name
+
+    @property
+    def codec(self) -> str:
+        """Name of the stream's codec, such as "h264"."""
+        return self._stream.codec_context.name
 
     def close(self) -> None:
         self._container.close()
@@ -89,9 +109,11 @@ class PyAVDecoder(Decoder):
         frames: UInt8[ndarray, "t h w 3"] | None = None
         try:
             self._container.seek(start_pts, stream=self._stream)
-            for frame in self._container.decode(self._stream):
+            for frame in self._frames(places):
                 for place in places.get(frame.pts, ()) if frame.pts is not None else ():
                     rgb = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
+                    if turns := round(frame.rotation / 90) % 4:  # counter-clockwise, as the file asks for
+                        rgb = np.rot90(rgb, turns)
                     if frames is None:
                         frames = np.empty((num_frames, *rgb.shape), np.uint8)
                     if rgb.shape != frames.shape[1:]:
@@ -109,16 +131,28 @@ class PyAVDecoder(Decoder):
             ) from e
         return frames if missing == 0 else None
 
+    def _frames(self, wanted: Container[int]) -> Iterator[av.VideoFrame]:
+        """Frames from here on, but for those that are not wanted and that no other refers to, where that is safe."""
+        context = self._stream.codec_context
+        for packet in self._container.demux(self._stream):
+            if self._may_skip:
+                context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in wanted else "NONREF"
+            yield from packet.decode()
+
 
 def _open_container(path: str) -> InputContainer:
     try:
         if Path(path).stat().st_size == 0:
             raise DecodeError(path, "the file is empty (0 bytes)")
-        return av.open(path)
+        container = av.open(path)
     except av.error.FFmpegError as e:
         raise DecodeError(path, f"no video file, or its index is cut off ({e.strerror})") from e
     except OSError as e:
         raise DecodeError(path, f"cannot be opened ({e.strerror})") from e
+    if container.format.name == "tty":  # ffmpeg draws any text file as a video of a terminal
+        container.close()
+        raise DecodeError(path, "a text file, no video")
+    return container
 
 
 def _best_stream(path: str, container: InputContainer) -> VideoStream:
@@ -127,6 +161,8 @@ def _best_stream(path: str, container: InputContainer) -> VideoStream:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise DecodeError(path, f"holds no video, only {kinds}")
     assert isinstance(stream, VideoStream)
+    if stream.codec_context is None:
+        raise DecodeError(path, "its codec is not known; the header may be broken")
     # never AUTO: its frame threads hang on corrupt files; and a worker has one core
     stream.codec_context.thread_type = "SLICE"
     stream.codec_context.thread_count = 1

@@ -1,0 +1,89 @@
+"""The backend for a path on this machine: `frames` for images, else the fastest one that works here."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from einops import rearrange
+
+from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
+from vjepa.data.decoders.frames import is_frames
+from vjepa.worlds.video import write_video
+
+log = logging.getLogger(__name__)
+
+ORDER = ("pyav", "torchcodec", "decord")  # fastest first, as tools/bench_data.py measures them
+NUM_FRAMES, SIDE = 8, 64  # of the video that a backend is tried on
+
+
+class AutoDecoder(Decoder):
+    """Opens a folder of images or an image with `frames`, all else with the first of ORDER that works here.
+
+    Which one it is changes no number: the frames of all backends are equal to the bit.
+    """
+
+    @classmethod
+    def open(cls, path: str | Path) -> Decoder:
+        return decoder_class("frames" if is_frames(path) else fastest()).open(path)
+
+
+@functools.cache
+def fastest() -> str:
+    """Name of the first backend of ORDER that decodes a fresh video here; each is tried once a process.
+
+    Raises:
+        ImportError: if none does; it names the cause for each.
+    """
+    causes: list[str] = []
+    for name in ORDER:
+        tried = trial(name)
+        if tried.works:
+            skipped = f" ({'; '.join(causes)})" if causes else ""
+            log.info("decoder auto: videos are read with %s%s", name, skipped)
+            return name
+        causes.append(f"{name}: {tried.detail}")
+    raise ImportError(
+        f"no decoder works here. {'; '.join(causes)}. Mend one of them; `vjepa doctor` tries all."
+    )
+
+
+class Trial(NamedTuple):
+    """Whether a backend works here, and the figures or the true cause of its failure."""
+
+    works: bool
+    detail: str
+
+
+def trial(name: str) -> Trial:
+    """Decode a fresh h264 video (for `frames`, a fresh image) and compare with what went in."""
+    ramp = np.linspace(0, 255, SIDE, dtype=np.uint8)
+    frames = np.broadcast_to(ramp[None, :, None, None], (NUM_FRAMES, SIDE, SIDE, 3)).copy()
+    with tempfile.TemporaryDirectory(prefix="vjepa-decoder-") as folder:
+        if name == "frames":
+            path = _write_images(Path(folder), frames)
+        else:
+            path = Path(folder) / "try.mp4"
+            write_video(path, frames, fps=8.0)
+        began = time.perf_counter()
+        try:
+            with decoder_class(name).open(path) as video:
+                decoded = video.frames_at(list(range(NUM_FRAMES)))
+        except (DecodeError, ImportError, OSError, RuntimeError, ValueError) as failure:
+            return Trial(False, " ".join(str(failure).split()))
+        milliseconds = 1000 * (time.perf_counter() - began)
+    error = np.abs(rearrange(decoded.numpy(), "t c h w -> t h w c").astype(int) - frames).mean()
+    return Trial(True, f"{NUM_FRAMES} frames in {milliseconds:.1f} ms, mean error {error:.1f} of 255")
+
+
+def _write_images(folder: Path, frames: np.ndarray) -> Path:
+    from PIL import Image
+
+    for number, pixels in enumerate(frames):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder

@@ -1,0 +1,188 @@
+"""The process in which a limited decoder works: forked, asked over a pipe, answering through shared memory."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import pickle
+import signal
+import time
+import traceback
+import warnings
+import weakref
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vjepa.data.decoders.base import Decoder
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+REAP_SECONDS = 5.0  # a killed process is gone in a millisecond, unless the kernel waits for a dead disk
+
+Layout = tuple[tuple[int, ...], bool]
+
+
+class SharedFrames:
+    """Memory that parent and child see, as large as the largest clip so far."""
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("vjepa-frames")
+        self._memory: mmap.mmap | None = None
+        weakref.finalize(self, os.close, self._file)
+
+    def put(self, frames: UInt8[Tensor, "t c h w"]) -> Layout:
+        """Write frames as they lie in memory; shape, and whether colours come last."""
+        colours_last = rearrange(frames, "t c h w -> t h w c")
+        last = colours_last.is_contiguous()
+        pixels = colours_last.numpy() if last else frames.contiguous().numpy()
+        if pixels.nbytes > len(self._memory or b""):
+            os.ftruncate(self._file, pixels.nbytes)
+        np.copyto(self._view(pixels.shape), pixels)
+        return pixels.shape, last
+
+    def take(self, shape: tuple[int, ...], colours_last: bool) -> UInt8[Tensor, "t c h w"]:
+        """A copy of the frames that were put there last."""
+        frames = torch.from_numpy(self._view(shape).copy())
+        return rearrange(frames, "t h w c -> t c h w") if colours_last else frames
+
+    def _view(self, shape: tuple[int, ...]) -> UInt8[np.ndarray, "a b c d"]:
+        size = int(np.prod(shape))
+        if self._memory is None or len(self._memory) < size:
+            self._memory = mmap.mmap(self._file, size)
+        return np.frombuffer(self._memory, np.uint8, count=size).reshape(shape)
+
+
+class Child:
+    """A forked process that decodes with `backend`.
+
+    It dies with the thread that started it, whatever that died of, and does not hear Ctrl-C.
+    """
+
+    def __init__(self, backend: type[Decoder]) -> None:
+        self.frames = SharedFrames()
+        self.num_open = 0
+        self._parent = os.getpid()
+        self.pipe, theirs = Pipe()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of threads: what they hold stays locked in the child, which takes no lock of theirs
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
+        if self.pid == 0:
+            _run(theirs, self, backend)
+        theirs.close()
+        self._end = weakref.finalize(self, _end, self.pid, self._parent)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended, asked while no answer is due: then only the end of the pipe can be read."""
+        return self.pipe.poll(0)
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this process started it; a process that is forked later must not talk to it."""
+        return self._parent == os.getpid()
+
+    def kill(self) -> str:
+        """End it now, and say how it ended."""
+        self.pipe.close()
+        return self._end() or "it was ended before"
+
+    def serve(self, pipe: Connection, backend: type[Decoder]) -> None:
+        """Answer requests until the parent closes the pipe; runs in the child."""
+        videos: dict[int, Decoder] = {}
+        opened = 0
+        while True:
+            try:
+                what, *arguments = pipe.recv()
+            except EOFError:
+                return
+            if what == "close":
+                videos.pop(arguments[0]).close()
+                continue  # nobody waits for it
+            with _Answer(pipe) as answer:
+                if what == "open":
+                    opened += 1
+                    videos[opened] = backend.open(arguments[0])
+                    answer.value = opened, videos[opened].timestamps
+                else:
+                    answer.value = self.frames.put(videos[arguments[0]].frames_at(arguments[1]))
+
+
+class _Answer:
+    """Sends what a request gave: its value, or the exception that it ended with."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self.value: Any = None
+
+    def __enter__(self) -> _Answer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> bool:
+        if error is not None and not isinstance(error, Exception):
+            return False
+        self._pipe.send(self.value if error is None else _portable(error))
+        return True
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself, or, where its class does not pickle, a RuntimeError with its text."""
+    try:
+        return pickle.loads(pickle.dumps(error))
+    except (pickle.PicklingError, AttributeError, TypeError, ValueError):
+        return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _run(pipe: Connection, child: Child, backend: type[Decoder]) -> NoReturn:
+    """All that the child does; never returns to the code that was forked."""
+    code = 1
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        for number, action in _SIGNALS.items():
+            signal.signal(number, action)
+        child.pipe.close()  # so that the end of the parent is the end of the pipe
+        torch.set_num_threads(1)  # the pool of the parent's threads was not forked with it
+        if os.getppid() == child._parent:
+            child.serve(pipe, backend)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(code)
+
+
+_SIGNALS: dict[signal.Signals, Literal[signal.Handlers.SIG_IGN, signal.Handlers.SIG_DFL]] = {
+    signal.SIGINT: signal.SIG_IGN,  # the parent ends the child when it ends
+    signal.SIGTERM: signal.SIG_DFL,  # not the handlers of a training run
+    signal.SIGCHLD: signal.SIG_DFL,
+}
+
+
+def _end(pid: int, parent: int) -> str | None:
+    """Kill and reap the child, if this process is its parent; how it ended."""
+    if os.getpid() != parent:
+        return None
+    give_up = time.monotonic() + REAP_SECONDS
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)  # one that crashed tells its own reason
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+        while not ended and time.monotonic() < give_up:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            time.sleep(0 if ended else 0.001)
+    except (ChildProcessError, ProcessLookupError):
+        return None  # somebody else has reaped it
+    if os.WIFSIGNALED(status):
+        return f"signal {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exit code {os.waitstatus_to_exitcode(status)}"

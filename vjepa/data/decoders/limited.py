@@ -1,0 +1,164 @@
+"""A wall-clock limit that ends a hung decode: the decoder runs in a child process, which is killed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float64, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
+from vjepa.data.decoders.child import Child
+
+# the child is forked, as DataLoader's workers are; where a process with threads is not safely forked: no limit
+POSSIBLE = sys.platform == "linux"
+DEFAULT_SECONDS = 60.0 if POSSIBLE else 0.0
+OPENS_OF_A_CHILD = 2000  # then a fresh one takes over: what a decoding library leaks does not add up
+
+
+class LimitedProcess:
+    """A child process that decodes for this one; started when first asked, and again after it had to be killed.
+
+    One thread at a time may use it. The child ends with the thread that started it.
+
+    Args:
+        decoder: the backend that it uses, as for `decoder_class`.
+        seconds: how long it may take to open a video, and to decode the frames of one request.
+    """
+
+    def __init__(self, *, decoder: str, seconds: float) -> None:
+        if seconds <= 0 or not POSSIBLE:
+            raise ValueError(
+                f"timeout_seconds {seconds:g} on {sys.platform}: a limit is above 0 and needs Linux. "
+                "Set it to 0 for no limit."
+            )
+        self.decoder = decoder
+        self.seconds = seconds
+        self._backend = decoder_class(decoder)  # an unknown name is refused here, not in the child
+        self._child: Child | None = None
+        self._num_opens = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child, while there is one."""
+        return self._child.pid if self._child is not None and self._child.is_mine else None
+
+    def open(self, path: str | Path) -> LimitedDecoder:
+        """Open `path` in the child; raises `DecodeError` as the backend does, or where it takes too long."""
+        return LimitedDecoder.open(path, process=self)
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None and self._child.is_mine:
+            self._child.kill()
+        self._child = None
+
+    def child(self) -> Child:
+        """The running child; a new one where there is none, or where it has opened many files."""
+        if self._child is not None and not self._child.is_mine:
+            self._child = None  # this process was forked since; the child is its parent's
+        if self._child is not None and (self._child.is_gone or self._has_opened_enough(self._child)):
+            self.close()
+        if self._child is None:
+            self._child, self._num_opens = Child(self._backend), 0
+        self._num_opens += 1
+        return self._child
+
+    def ask(self, path: str, child: Child, *request: Any) -> Any:
+        """The child's answer to `request`, or the error that the backend raised.
+
+        Args:
+            path: the video, for the error where no answer comes.
+            child: that which opened the video; another one does not know it.
+            request: what to do, as `vjepa.data.decoders.child.serve` names it, and with what.
+        """
+        if child is not self._child or not child.is_mine:
+            raise DecodeError(
+                path, "its process was ended, as another video did not decode in time. Open it again"
+            )
+        try:
+            child.pipe.send(request)
+            answered = child.pipe.poll(self.seconds)
+            answer = child.pipe.recv() if answered else None
+        except (EOFError, ConnectionError) as e:
+            ended = child.kill()
+            self._child = None
+            raise DecodeError(path, f"the decoder crashed ({ended})") from e
+        except (
+            BaseException
+        ):  # Ctrl-C: an answer that comes later would be taken for that to the next request
+            self.close()
+            raise
+        if not answered:
+            self.close()
+            raise DecodeError(path, f"no frame after {self.seconds:g} s: decoding hung and was ended")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _has_opened_enough(self, child: Child) -> bool:
+        return self._num_opens >= OPENS_OF_A_CHILD and child.num_open == 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_child": None, "_num_opens": 0}  # a child is not for another process
+
+
+class LimitedDecoder(Decoder):
+    """A video that is open in a `LimitedProcess`."""
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        process: LimitedProcess,
+        child: Child,
+        number: int,
+        timestamps: Float64[ndarray, "n"],
+    ) -> None:
+        self._path = path
+        self._process = process
+        self._child = child
+        self._number = number
+        self._timestamps = timestamps
+
+    @classmethod
+    def open(cls, path: str | Path, *, process: LimitedProcess | None = None) -> LimitedDecoder:
+        """Open `path` in `process` (default: one for this video, with the decoder `auto`)."""
+        process = process or LimitedProcess(decoder="auto", seconds=DEFAULT_SECONDS)
+        path = str(path)
+        child = process.child()
+        number, timestamps = process.ask(path, child, "open", path)
+        child.num_open += 1
+        return cls(path=path, process=process, child=child, number=number, timestamps=timestamps)
+
+    @property
+    def timestamps(self) -> Float64[ndarray, "n"]:
+        return self._timestamps
+
+    def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
+        layout = self._process.ask(self._path, self._child, "frames", self._number, list(indices))
+        return self._child.frames.take(*layout)
+
+    def close(self) -> None:
+        if self._number >= 0 and self._child.pid == self._process.pid:
+            self._child.num_open -= 1
+            self._child.pipe.send(("close", self._number))
+        self._number = -1
+
+
+def opener(decoder: str, timeout_seconds: float) -> type[Decoder] | LimitedProcess:
+    """What opens videos with that backend: the class itself, or in a child process if there is a limit.
+
+    Args:
+        decoder: as for `decoder_class`.
+        timeout_seconds: how long it may take to open a video, and to decode a clip; 0 for no limit.
+
+    >>> opener("pyav", 0.0).__name__
+    'PyAVDecoder'
+    """
+    if not timeout_seconds:
+        return decoder_class(decoder)
+    return LimitedProcess(decoder=decoder, seconds=timeout_seconds)

@@ -1,0 +1,122 @@
+"""What the header of an H.264 stream tells of it: whether pictures that nothing refers to may be left undecoded.
+
+Source: ITU-T H.264, 7.3.2.1.1 (sequence parameter set) and ISO/IEC 14496-15 (its place in an mp4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# profiles whose parameter sets say their chroma and depth (7.3.2.1.1)
+WITH_CHROMA = frozenset((100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135))
+ONE_SET = 0xE1  # of an avcC box: three reserved bits, one sequence parameter set
+COUNTS_BEFORE_LISTS = 8  # scaling lists, 12 with 4:4:4
+
+
+@dataclass(frozen=True)
+class StreamHeader:
+    """Facts of a stream: `chroma` 1 for 4:2:0, `depth` bits a sample, `progressive`, `gaps` in its frame numbers."""
+
+    chroma: int
+    depth: int
+    progressive: bool
+    gaps: bool
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether pictures that are no reference can be left out and the others stay the same, bit for bit.
+
+        Of interlaced streams one field of a picture may be a reference while the other is none; streams with 4:4:4
+        have been seen to change; with gaps allowed a decoder makes up pictures.
+        """
+        return self.chroma <= 1 and self.progressive and not self.gaps
+
+
+def read_header(extradata: bytes) -> StreamHeader | None:
+    """The header in an mp4's or Matroska's codec data; None where it is not plain, or there are several.
+
+    >>> read_header(bytes.fromhex("0164001effe1001767640000"))
+    """
+    if len(extradata) < 9 or extradata[0] != 1 or extradata[5] | 0xE0 != ONE_SET:
+        return None
+    size = int.from_bytes(extradata[6:8], "big")
+    unit = extradata[8 : 8 + size]
+    if len(unit) != size or size < 5:
+        return None
+    try:
+        return _parameter_set(_Bits(_without_escapes(unit[1:])))
+    except StopIteration:  # the set ends before it should
+        return None
+
+
+def _without_escapes(unit: bytes) -> bytes:
+    """Undo the emulation prevention: 00 00 03 stands for 00 00."""
+    return unit.replace(b"\x00\x00\x03", b"\x00\x00")
+
+
+class _Bits:
+    """Bits of a parameter set, in order; raises StopIteration at their end."""
+
+    def __init__(self, content: bytes) -> None:
+        self._bits: Iterator[int] = (byte >> shift & 1 for byte in content for shift in range(7, -1, -1))
+
+    def take(self, count: int) -> int:
+        value = 0
+        for _ in range(count):
+            value = value << 1 | next(self._bits)
+        return value
+
+    def golomb(self) -> int:
+        """An unsigned number in Exp-Golomb code (9.1)."""
+        zeros = 0
+        while not next(self._bits):
+            zeros += 1
+        return (1 << zeros) - 1 + self.take(zeros)
+
+    def signed(self) -> int:
+        code = self.golomb()
+        return (code + 1) // 2 if code % 2 else -(code // 2)
+
+
+def _parameter_set(bits: _Bits) -> StreamHeader:
+    profile = bits.take(8)
+    bits.take(16)  # constraints, level
+    bits.golomb()  # its id
+    chroma, depth = 1, 8
+    if profile in WITH_CHROMA:
+        chroma = bits.golomb()
+        if chroma == 3:
+            bits.take(1)
+        depth = 8 + bits.golomb()
+        bits.golomb()
+        bits.take(1)
+        if bits.take(1):
+            _skip_scaling(bits, COUNTS_BEFORE_LISTS if chroma != 3 else 12)
+    bits.golomb()  # length of frame numbers
+    order = bits.golomb()
+    if order == 0:
+        bits.golomb()
+    elif order == 1:
+        bits.take(1)
+        for _ in range(2):
+            bits.signed()
+        for _ in range(bits.golomb()):
+            bits.signed()
+    bits.golomb()  # reference frames
+    gaps = bool(bits.take(1))
+    for _ in range(2):
+        bits.golomb()  # width and height
+    return StreamHeader(chroma=chroma, depth=depth, progressive=bool(bits.take(1)), gaps=gaps)
+
+
+def _skip_scaling(bits: _Bits, count: int) -> None:
+    """Scaling lists (7.3.2.1.1.1): six of 16 numbers, the rest of 64."""
+    for i in range(count):
+        if not bits.take(1):
+            continue
+        last = following = 8
+        for _ in range(16 if i < 6 else 64):
+            if following:
+                following = (last + bits.signed() + 256) % 256
+            last = following or last
