@@ -103,7 +103,7 @@ class _Worker:
         self.deadline = float("inf")
         self.is_gone = False
         self._is_ready = False
-        self._process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, work, os.getcwd()), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -170,8 +170,9 @@ def _context() -> ForkServerContext | SpawnContext:
     return context
 
 
-def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
+def _serve(pipe: Connection, work: Callable[[Any], Any], folder: str) -> None:
     """All that a child does."""
+    os.chdir(folder)  # it would be where the parent was when it was started, and paths may be relative
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # as many children as cores are asked for

@@ -105,7 +105,7 @@ def _read(source: Path) -> Iterator[Banned]:
         raise ManifestError(
             source, 0, "no such quarantine. Give the folder that `vjepa data check --out` wrote to, or a CSV"
         )
-    with source.open(newline="", encoding="utf-8-sig") as file:
+    with source.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.DictReader(file)
         if "path" not in (reader.fieldnames or ()):
             raise ManifestError(

@@ -1,15 +1,19 @@
 import csv
 import json
+import os
 import re
 import shutil
+import sys
 
 import pytest
 
 from tests.data.audit.odd_decoder import OddDecoder
 from tests.videos import write_broken, write_manifest, write_video
 from vjepa.cli import main
+from vjepa.data import read_manifest
 from vjepa.data.audit import check_command
 from vjepa.data.decoders.pyav import PyAVDecoder
+from vjepa.data.quarantine import Quarantine
 from vjepa.usage import UsageError
 
 ODD = f"{OddDecoder.__module__}.{OddDecoder.__name__}"
@@ -62,6 +66,29 @@ def test_a_page_needs_nothing_else_and_holds_names_as_text(tmp_path):
     assert "<script" not in page and "<img src=x" not in page and "&lt;img src=x onerror" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page) and "http" not in page
     assert len(page) < 5_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names there are Unicode")
+def test_a_name_that_is_no_unicode_is_listed_and_left_out(tmp_path, capsys):
+    folder = tmp_path / "set"
+    write_manifest(folder, 1, num_frames=2, height=16, width=16)
+    (folder / "train" / os.fsdecode(b"\xff.mp4")).write_bytes(b"")
+    assert (
+        main(["data", "check", str(folder / "train"), "--out", str(tmp_path / "o"), "--num_processes", "0"])
+        == 0
+    )
+    assert "?.mp4" in capsys.readouterr().out
+    kept = Quarantine(tmp_path / "o").without(read_manifest(folder / "train"))
+    assert [row.path.rpartition("/")[2] for row in kept.rows] == ["clip_000.mp4"]
+
+
+def test_many_classes_fit_on_the_page(tmp_path):
+    (tmp_path / "v.mp4").write_bytes(b"")
+    rows = "".join(f"v.mp4,{i}\n" for i in range(600))
+    (tmp_path / "m.csv").write_text("path,label\n" + rows)
+    run(tmp_path / "m.csv", tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "clips of a class (the first 460 of 600)" in page
 
 
 def test_a_long_list_is_shown_in_part_and_written_whole(tmp_path):

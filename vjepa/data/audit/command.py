@@ -98,8 +98,16 @@ def check_command(
         write_quarantine(out / "quarantine.csv", report)
         write_findings(out / "report.json", report)
         write_page(out / "report.html", report, decoder=decoder, running=running)
-    rows = [{"what": f.kind, "path": f.path, "reason": f.reason} for f in report.findings[:SHOWN]]
+    rows = [
+        {"what": found.kind, "path": printable(found.path), "reason": printable(found.reason)}
+        for found in report.findings[:SHOWN]
+    ]
     return Report(title=title_of(report), rows=rows, figures=report.figures())
+
+
+def printable(text: str) -> str:
+    """A name on disk need not be Unicode; as much of it as is."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def title_of(report: AuditReport) -> str:
@@ -119,7 +127,7 @@ def title_of(report: AuditReport) -> str:
 
 def write_quarantine(path: Path, report: AuditReport) -> None:
     """Write what no clip can be made of; a row without `start` and `end` is the whole file."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason", "start", "end"])
         for found in report.findings:

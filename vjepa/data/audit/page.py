@@ -127,12 +127,14 @@ def _bars(title: str, counts: Sequence[tuple[str, int]]) -> str:
     """A bar each, the first and the last named; the name and count of each where the mouse is."""
     if not counts:
         return ""
+    if len(counts) > WIDTH:
+        title, counts = f"{title} (the first {WIDTH} of {len(counts)})", counts[:WIDTH]
     most, wide = max(count for _, count in counts) or 1, WIDTH / len(counts)
     room = HEIGHT - 40
     bars = "".join(
         f'<rect x="{i * wide:.2f}" y="{20 + room * (1 - n / most):.2f}" width="{max(wide - 1, 0.5):.2f}" '
         f'height="{room * n / most:.2f}" fill="#4878a8"><title>{escape(name)}: {n}</title></rect>'
-        for i, (name, n) in enumerate(counts[:WIDTH])
+        for i, (name, n) in enumerate(counts)
     )
     names = f'<text x="2" y="{HEIGHT - 5}">{escape(counts[0][0][:24])}</text>'
     if len(counts) > 1:
