@@ -190,8 +190,9 @@ class VideoDataModule(L.LightningDataModule):
                     part=i,
                     arranged=self._arranged(i),
                 ),
-                batch_size=part.batch_size or self.batch_size,
+                batch_size=self._rows_of_a_batch(part),
                 ledger=self.ledger,
+                clips_per_row=self.reading.clips_per_video,
             )
             for i, part in enumerate(self.parts)
         ]
@@ -225,6 +226,10 @@ class VideoDataModule(L.LightningDataModule):
         if batch.turn is None:
             self.ledger.observe(len(batch), batch.failures)
         return batch
+
+    def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
+        """Normalise pixels where the network is; called by Lightning for each batch."""
+        return batch.normalised()
 
     def state_dict(self) -> dict[str, Any]:
         """Where training is; saved by Lightning with every checkpoint, on all ranks together."""
@@ -264,7 +269,18 @@ class VideoDataModule(L.LightningDataModule):
             seed=self.seed,
             cache=self._cache(f"train {number}", manifest, decoder),
             fetch=fetch_video if places is None else BlockReader(places, buffer_bytes=part.stream_bytes),
+            clips_per_video=self.reading.clips_per_video,
+            as_pixels=True,
         )
+
+    def _rows_of_a_batch(self, part: MixturePart) -> int:
+        """How many videos have their clips in a batch."""
+        clips, each = part.batch_size or self.batch_size, self.reading.clips_per_video
+        if clips % each:
+            raise ValueError(
+                f"batches of {clips} clips with clips_per_video {each}: give a batch size that it divides."
+            )
+        return clips // each
 
     def _places(self, number: int) -> ShardPlaces | None:
         """Where the clips of a part lie in shards, if those are read as streams."""
@@ -283,7 +299,7 @@ class VideoDataModule(L.LightningDataModule):
         return ShardOrder(
             places,
             seed=self.seed,
-            batch_size=part.batch_size or self.batch_size,
+            batch_size=self._rows_of_a_batch(part),
             num_workers=self.num_workers,
             world_size=self._ranks()[1],
             buffer_bytes=part.stream_bytes,
