@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.jobs_work import double, lose_the_ray_worker_once, misbehave, slowly
+from tests.data.jobs_work import double, lose_the_ray_worker_once, misbehave, read, slowly
 from vjepa.data.jobs import JobResult, run_jobs
 from vjepa.usage import UsageError
 
@@ -53,6 +53,7 @@ def test_what_hangs_or_crashes_is_ended_and_the_rest_goes_on():
     assert [r.index for r in results] == list(range(9))
     assert [r.value for r in results] == ["A", None, None, "B", None, None, None, "C", "D"]
     hung = "no result after 1 s: it hung and was ended"
+    assert [r.index for r in results if r.ended] == [1, 2, 4, 6]
     assert [r.error for r in results][1:7] == [
         hung,
         "its process crashed (SIGSEGV)",
@@ -69,6 +70,14 @@ def test_one_two_or_no_processes_give_the_same():
     assert alone[3] == JobResult(3, {"twice": 6, "pair": (3, 3)})
     for num_processes in (1, 2):
         assert by_index(run_jobs(double, range(50), num_processes=num_processes)) == alone
+
+
+@pytest.mark.slow
+def test_relative_paths_start_from_the_folder_of_the_caller(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("here")
+    monkeypatch.chdir(tmp_path)
+    (result,) = run_jobs(read, ["a.txt"], num_processes=1)
+    assert result.value == "here" and not result.error
 
 
 @pytest.mark.slow
@@ -169,11 +178,14 @@ def test_a_caller_that_stops_ends_the_processes(tmp_path):
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_and_a_lost_worker_loses_nothing(tmp_path):
+def test_ray_gives_the_same_and_a_lost_worker_loses_nothing(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         assert by_index(run_jobs(double, range(16), engine="ray")) == list(run_jobs(double, range(16)))
+        (tmp_path / "a.txt").write_text("here")
+        monkeypatch.chdir(tmp_path)
+        assert [r.value for r in run_jobs(read, ["a.txt"], engine="ray")] == ["here"]
         journal = tmp_path / "j"
         items = ["a", "hang", "crash", "b"]
         odd = by_index(run_jobs(misbehave, items, engine="ray", timeout_seconds=1.0, journal=journal))

@@ -19,6 +19,7 @@ from vjepa.data.loader import Progress, ResumableLoader
 from vjepa.data.manifest import Manifest, ManifestError, read_manifest
 from vjepa.data.mixture import MixtureClips, MixturePart, Turns
 from vjepa.data.order import ClipOrder, SampleKey, row_weights
+from vjepa.data.quarantine import Quarantine
 from vjepa.data.reading import Reading
 from vjepa.data.remote import fetch_video
 from vjepa.data.sampling import ClipSampler
@@ -48,8 +49,8 @@ class VideoDataModule(L.LightningDataModule):
         num_workers: processes that decode; 0 decodes in the main process.
         decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `vjepa.data.Decoder`
             of your own.
-        reading: how long a clip may take to decode, memory to keep decoded videos in, and how many files may be
-            unreadable.
+        reading: how long a clip may take to decode, memory to keep decoded videos in, how many files may be
+            unreadable, and which are left out.
         seed: of the order, the clips, the crops and the flips.
     """
 
@@ -91,6 +92,7 @@ class VideoDataModule(L.LightningDataModule):
         self.decoder = decoder
         self.reading = reading or Reading()
         self.seed = seed
+        self.quarantine = None if self.reading.quarantine is None else Quarantine(self.reading.quarantine)
         self.ledger = FailureLedger(max_failures=self.reading.max_failures)
         self.train_manifest: Manifest | None = None
         self.val_manifest: Manifest | None = None
@@ -113,7 +115,7 @@ class VideoDataModule(L.LightningDataModule):
             self.parts = [MixturePart(source=str(folder / "train.csv"))]
         if self.train_manifest is None and self.parts:
             self.train_manifest, *self._other_manifests = (
-                read_manifest(part.source, root=part.root or self.root) for part in self.parts
+                self._usable(read_manifest(part.source, root=part.root or self.root)) for part in self.parts
             )
         if self.train_manifest is None and stage == "fit":
             raise ManifestError(
@@ -124,11 +126,18 @@ class VideoDataModule(L.LightningDataModule):
             )
         if self.val_manifest is None and self.sources["val"]:
             names = self.train_manifest.label_names if self.train_manifest else ()
-            self.val_manifest = read_manifest(self.sources["val"], root=self.root, label_names=names)
+            self.val_manifest = self._usable(
+                read_manifest(self.sources["val"], root=self.root, label_names=names)
+            )
+        if self.quarantine is not None:
+            self.quarantine.warn_of_unknown()
         if self.val_manifest is None and stage == "fit" and self.trainer is not None:
             self.trainer.limit_val_batches = (
                 0  # Lightning warns of, and sanity-checks, an empty list of loaders
             )
+
+    def _usable(self, manifest: Manifest) -> Manifest:
+        return manifest if self.quarantine is None else self.quarantine.without(manifest)
 
     def manifest(self, split: Split) -> Manifest:
         """The manifest of a split; raises `ManifestError` where none was given."""

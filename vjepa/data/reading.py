@@ -16,6 +16,8 @@ class Reading:
             file counts as unreadable; 0 for no limit, which is the default where there is none but on Linux.
         cache_bytes: memory for decoded videos, if all of them are of one size and fit; 0 keeps none.
         max_failures: files that may be unreadable, on each device, before the run stops with their list.
+        quarantine: files and rows to leave out: the folder that `vjepa data check --out` wrote to, or a CSV with the
+            column path.
         clips_per_video: clips taken of a video each time it is opened, in training; divides the batch size. A batch
             then holds fewer videos, and an epoch more batches.
     """
@@ -23,6 +25,7 @@ class Reading:
     timeout_seconds: float = DEFAULT_SECONDS
     cache_bytes: int = 0
     max_failures: int = 100
+    quarantine: str | None = None
     clips_per_video: int = 1
 
     def __post_init__(self) -> None:
