@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.test_decoders import BROKEN, shared_clips
-from tests.videos import moving_frames, write_broken, write_video
+from tests.videos import moving_frames, write_broken
 from vjepa.data import DecodeError
-from vjepa.data.decoders.base import Box
 from vjepa.data.decoders.pyav import PyAVDecoder
 from vjepa.data.packets import UNDECODED, index_packets, open_video_file
 
@@ -138,22 +137,8 @@ def test_groups_of_pictures_without_a_wanted_frame_are_passed_over(tmp_path):
     path = encode(tmp_path / "clip.mp4", "libx264", options={"x264-params": "bframes=0:scenecut=0"}, gop=6)
     with PyAVDecoder.open(path) as video:
         times = video._index.pts
-        starts = [start for start, _ in video._by_keyframe({int(times[i]): [i] for i in (1, 4, 20, 35)})]
-        assert starts == [times[0], times[18], times[30]]
-
-
-def test_a_part_of_the_frames(tmp_path):
-    path = write_video(tmp_path / "v.mp4", num_frames=8, height=48, width=64)
-    asked = []
-
-    def choose(height, width):
-        asked.append((height, width))
-        return Box(3, 5, 20, 31)
-
-    with PyAVDecoder.open(path) as video:
-        part = video.frames_in([0, 5, 5], choose)
-        assert torch.equal(part, video.frames_at([0, 5, 5])[:, :, 3:23, 5:36])
-        assert asked == [(48, 64)]
+        runs = video._runs({int(times[i]): [i] for i in (1, 4, 20, 35)})
+        assert list(runs) == [times[0], times[18], times[30]]
 
 
 def test_broken_files_are_told_in_one_line(tmp_path):

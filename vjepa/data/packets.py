@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from vjepa.data.decoders.base import DecodeError
-from vjepa.data.h264 import StreamHeader, read_header
+from vjepa.data.h264 import StreamHeader, begins_anew, read_header
 
 # a file that holds less than this share of what its header promises was cut off
 TRUNCATED_SHARE = 0.9
@@ -27,8 +27,9 @@ HEADED_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d")
 class PacketIndex(NamedTuple):
     """Times of a stream's packets in its time base.
 
-    `pts` (N,) of all frames and `keyframes` (K,) ascending, `earliest` of any packet; `reorder`: how many frames
-    are decoded before one that is shown earlier; `exact`: each packet has its own time, and its frame has the same.
+    `pts` (N,) of all frames and `keyframes` (K,), where decoding may begin, ascending; `earliest` of any packet;
+    `reorder`: how many frames are decoded before one that is shown earlier; `exact`: each packet has its own time,
+    and its frame has the same.
     """
 
     pts: Int64[ndarray, "n"]
@@ -114,6 +115,7 @@ def index_packets(path: str, video: OpenVideo) -> PacketIndex:
     """Read all packets of the stream, in decoding order; raises `DecodeError` where they are not all there."""
     pts: list[int] = []
     keyframes: list[int] = []
+    beginnings: list[int] = []
     earliest: list[int] = []
     num_packets, timed = 0, True
     try:
@@ -135,6 +137,8 @@ def index_packets(path: str, video: OpenVideo) -> PacketIndex:
                 earliest.append(decoded)
             if packet.is_keyframe:
                 keyframes.append(when)
+                if video.header is not None and begins_anew(bytes(packet), video.header.length_bytes):
+                    beginnings.append(when)
     except av.error.FFmpegError as e:
         raise DecodeError(path, f"cut off or broken after {len(pts)} frames ({e.strerror})") from e
     if not pts or not keyframes:
@@ -152,7 +156,7 @@ def index_packets(path: str, video: OpenVideo) -> PacketIndex:
     )
     return PacketIndex(
         shown_at,
-        np.sort(np.array(keyframes, np.int64)),
+        np.sort(np.array(beginnings or keyframes, np.int64)),
         min(*earliest, pts[0], int(shown_at[0])),
         reorder,
         exact,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from jaxtyping import Float64, UInt8
 from numpy import ndarray
@@ -38,19 +37,6 @@ class DecodeError(RuntimeError):
         return f"{self.path}: {self.reason}"
 
 
-class Box(NamedTuple):
-    """A rectangle of pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def cut(self, frames: UInt8[Tensor, "t c h w"]) -> UInt8[Tensor, "t c h2 w2"]:
-        """This part of every frame."""
-        return frames[:, :, self.top : self.top + self.height, self.left : self.left + self.width]
-
-
 class Decoder(ABC):
     """One open video file. Used as a context manager; frames come in RGB, by number, in any order.
 
@@ -72,11 +58,6 @@ class Decoder(ABC):
     @abstractmethod
     def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
         """RGB frames by number, in the order asked for; raises `DecodeError` where one cannot be decoded."""
-
-    def frames_in(self, indices: list[int], choose: Callable[[int, int], Box]) -> UInt8[Tensor, "t c h w"]:
-        """The part that `choose(height, width)` names of each frame; a backend may spare itself the rest."""
-        frames = self.frames_at(indices)
-        return choose(*frames.shape[-2:]).cut(frames)
 
     @abstractmethod
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import av
@@ -14,7 +14,7 @@ from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from vjepa.data.decoders.base import Box, DecodeError, Decoder, check_indices
+from vjepa.data.decoders.base import DecodeError, Decoder, check_indices
 from vjepa.data.packets import OpenVideo, PacketIndex, index_packets, open_video_file
 
 Places = dict[int, list[int]]  # by the time of a frame, where it goes
@@ -72,39 +72,36 @@ class PyAVDecoder(Decoder):
         self._container.close()
 
     def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
-        return self.frames_in(indices, _whole)
-
-    def frames_in(self, indices: list[int], choose: Callable[[int, int], Box]) -> UInt8[Tensor, "t c h w"]:
         check_indices(self._path, indices, self.num_frames)
-        pixels = _Pixels(self._path, len(indices), choose)
         places: Places = {}
         for place, index in enumerate(indices):
             places.setdefault(int(self._index.pts[index]), []).append(place)
-        found = all(self._decode(start, part, pixels) for start, part in self._by_keyframe(places))
-        # MPEG program streams seek by decoding time and miss the keyframe
-        if not (found or self._decode(self._index.earliest, places, pixels)):
+        pictures = _Pictures(self._path, len(indices))
+        whole = all(self._decode(start, part, pictures) for start, part in self._runs(places).items())
+        # MPEG program streams seek by decoding time and miss the keyframe: those are read from their beginning
+        if not whole and not self._decode(self._index.earliest, places, pictures):
             raise DecodeError(self._path, f"not all of the {len(places)} frames asked for could be decoded")
-        assert pixels.frames is not None
-        return rearrange(torch.from_numpy(pixels.frames), "t h w c -> t c h w")
+        return rearrange(torch.from_numpy(pictures.frames), "t h w c -> t c h w")
 
-    def _by_keyframe(self, places: Places) -> Iterator[tuple[int, Places]]:
-        """The frames that are decoded from each keyframe, with its time; from one alone where seeking may miss."""
+    def _runs(self, places: Places) -> dict[int, Places]:
+        """The frames wanted by the keyframe to begin at: where one lies between two of them, decoding jumps to it."""
         times = np.array(sorted(places), np.int64)
         before = np.searchsorted(self._index.keyframes, times, side="right") - 1
-        starts = self._index.keyframes[np.maximum(before, 0)]
-        if not self._index.exact:
-            starts = np.full_like(starts, starts[0])
-        for start in np.unique(starts).tolist():
-            yield start, {time: places[time] for time in times[starts == start].tolist()}
+        runs: dict[int, Places] = {}
+        for start, pts in zip(
+            self._index.keyframes[np.maximum(before, 0)].tolist(), times.tolist(), strict=True
+        ):
+            runs.setdefault(start, {})[pts] = places[pts]
+        return runs
 
-    def _decode(self, start_pts: int, places: Places, pixels: _Pixels) -> bool:
+    def _decode(self, start_pts: int, places: Places, pictures: _Pictures) -> bool:
         """Decode from the keyframe at `start_pts` to the last frame wanted; False if one was passed over."""
         missing, last = set(places), max(places)
         try:
             self._container.seek(start_pts, stream=self._stream)
             for frame in self._frames(places):
                 if frame.pts in missing:
-                    pixels.put(frame, places[frame.pts])
+                    pictures.put(frame, places[frame.pts])
                     missing.discard(frame.pts)
                 if not missing or (frame.pts is not None and frame.pts > last):
                     break
@@ -130,41 +127,31 @@ class PyAVDecoder(Decoder):
                     return
 
 
-class _Pixels:
-    """RGB of the wanted parts of frames, each converted once and copied to its places.
+class _Pictures:
+    """The frames of one request in RGB, as they come in."""
 
-    Args:
-        path: the file, for errors.
-        num_frames: how many places there are.
-        choose: gives the wanted part of a frame by its height and width; asked at the first frame.
-    """
-
-    def __init__(self, path: str, num_frames: int, choose: Callable[[int, int], Box]) -> None:
-        self.frames: UInt8[ndarray, "t h w 3"] | None = None
-        self._path = path
-        self._num_frames = num_frames
-        self._choose = choose
-        self._box, self._size = Box(0, 0, 0, 0), (0, 0)
+    def __init__(self, path: str, num_frames: int) -> None:
+        self._path, self._num_frames = path, num_frames
         self._to_rgb = VideoReformatter()
+        self._frames: UInt8[ndarray, "t h w 3"] | None = None
+
+    @property
+    def frames(self) -> UInt8[ndarray, "t h w 3"]:
+        """All of them; there was one at least."""
+        assert self._frames is not None
+        return self._frames
 
     def put(self, frame: av.VideoFrame, places: list[int]) -> None:
-        """Convert and keep a frame."""
+        """A decoded frame and the places it takes."""
         # one thread for the colours: ffmpeg's automatic choice costs 1.4 ms instead of 0.05 ms at 64 x 64
         plane = self._to_rgb.reformat(frame, format="rgb24", threads=1).planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         rgb = rearrange(rows[:, : 3 * plane.width], "h (w c) -> h w c", c=3)
         if turns := round(frame.rotation / 90) % 4:  # counter-clockwise, as the file asks for
             rgb = np.rot90(rgb, turns)
-        size = rgb.shape[0], rgb.shape[1]
-        if self.frames is None:
-            self._size, self._box = size, self._choose(*size)
-            self.frames = np.empty((self._num_frames, self._box.height, self._box.width, 3), np.uint8)
-        if size != self._size:
-            raise DecodeError(self._path, f"changes size from {self._size} to {size}")
-        top, left, height, width = self._box
+        if self._frames is None:
+            self._frames = np.empty((self._num_frames, *rgb.shape), np.uint8)
+        if rgb.shape != self._frames.shape[1:]:
+            raise DecodeError(self._path, f"changes size from {self._frames.shape[1:3]} to {rgb.shape[:2]}")
         for place in places:
-            self.frames[place] = rgb[top : top + height, left : left + width]
-
-
-def _whole(height: int, width: int) -> Box:
-    return Box(0, 0, height, width)
+            self._frames[place] = rgb
