@@ -15,12 +15,14 @@ from vjepa.usage import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = """
+import signal
 import sys
 from pathlib import Path
 from tests.data.jobs_work import slowly
 from vjepa.data.jobs import run_jobs
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
     items = [f"{sys.argv[1]}|{i}" for i in range(40)]
     for result in run_jobs(slowly, items, num_processes=2, journal=Path(sys.argv[2])):
         pass
@@ -143,16 +145,18 @@ def test_a_file_that_is_no_journal_is_refused_with_advice_that_works(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_no_process_and_is_taken_up(tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_leaves_no_process_and_is_taken_up(tmp_path, sent):
     log, journal = tmp_path / "log", tmp_path / "done.jsonl"
     command = [sys.executable, "-c", RUN, str(log), str(journal)]
-    run = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
     give_up = time.monotonic() + 60
     while not (journal.exists() and len(journal.read_bytes().splitlines()) > 5):
         assert time.monotonic() < give_up and run.poll() is None
         time.sleep(0.02)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
+    run.send_signal(sent)
+    assert run.wait(timeout=10) != 0
     give_up = time.monotonic() + 10
     workers = {int(line.split()[1]) for line in log.read_text().splitlines()}
     while any(alive(pid) for pid in workers):

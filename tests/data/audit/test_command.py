@@ -125,6 +125,10 @@ def test_a_check_is_taken_up_and_changed_files_are_read_again(tmp_path, monkeypa
     opened.clear()
     run(tmp_path / "set" / "train.csv", out)
     assert len(opened) == 4, "without --resume all is read"
+    opened.clear()
+    argv = ["data", "check", str(tmp_path / "set" / "train.csv"), "--out", str(out), "--num_processes", "0"]
+    assert main([*argv, "--resume"]) == 0 and not opened
+    assert main([*argv, "--resume", "false"]) == 0 and len(opened) == 4
     with pytest.raises(UsageError, match="Give the folder it wrote to"):
         run(tmp_path / "set" / "train.csv", resume=True)
 
