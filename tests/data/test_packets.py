@@ -154,3 +154,13 @@ def test_broken_files_are_told_in_one_line(tmp_path):
     for path in write_broken(tmp_path):
         with pytest.raises(DecodeError, match="empty|no video|truncated|cut off"):
             PyAVDecoder.open(path)
+
+
+def test_a_title_of_another_alphabet_is_no_matter(tmp_path):
+    path = tmp_path / "clip.mp4"
+    encode(path, "libx264", num_frames=4)
+    content = path.read_bytes()
+    assert b"Lavf" in content
+    path.write_bytes(content.replace(b"Lavf", b"\xe1avf"))
+    with PyAVDecoder.open(path) as video:
+        assert video.num_frames == 4
