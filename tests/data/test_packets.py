@@ -141,7 +141,26 @@ def test_groups_of_pictures_without_a_wanted_frame_are_passed_over(tmp_path):
         assert list(runs) == [times[0], times[18], times[30]]
 
 
+def test_packets_in_no_order_do_not_abort_the_process(tmp_path):
+    path = encode(tmp_path / "clip.mkv", "libx264", options={"bf": "0"}, num_frames=40, gop=40)
+    with PyAVDecoder.open(path) as video:
+        opened, index = open_video_file(path), video._index
+        late = PyAVDecoder(path=path, video=opened, index=index._replace(reorder=20))
+        assert torch.equal(late.frames_at([0, 30]), video.frames_at([0, 30]))
+        late.close()
+
+
 def test_broken_files_are_told_in_one_line(tmp_path):
     for path in write_broken(tmp_path):
         with pytest.raises(DecodeError, match="empty|no video|truncated|cut off"):
             PyAVDecoder.open(path)
+
+
+def test_a_title_of_another_alphabet_is_no_matter(tmp_path):
+    path = tmp_path / "clip.mp4"
+    encode(path, "libx264", num_frames=4)
+    content = path.read_bytes()
+    assert b"Lavf" in content
+    path.write_bytes(content.replace(b"Lavf", b"\xe1avf"))
+    with PyAVDecoder.open(path) as video:
+        assert video.num_frames == 4

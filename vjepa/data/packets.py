@@ -86,7 +86,7 @@ def _open_container(path: str, options: dict[str, str]) -> InputContainer:
     try:
         if Path(path).stat().st_size == 0:
             raise DecodeError(path, "the file is empty (0 bytes)")
-        container = av.open(path, options=options)
+        container = av.open(path, options=options, metadata_errors="replace")  # titles may be of any alphabet
     except av.error.FFmpegError as e:
         raise DecodeError(path, f"no video file, or its index is cut off ({e.strerror})") from e
     except OSError as e:

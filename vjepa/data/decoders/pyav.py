@@ -17,6 +17,7 @@ from torch import Tensor
 from vjepa.data.decoders.base import DecodeError, Decoder, check_indices
 from vjepa.data.packets import OpenVideo, PacketIndex, index_packets, open_video_file
 
+MAX_REORDER = 16  # of H.264 (A.3.1); ffmpeg aborts the process beyond it
 Places = dict[int, list[int]]  # by the time of a frame, where it goes
 
 
@@ -29,7 +30,8 @@ class PyAVDecoder(Decoder):
         self._index = index
         self._may_skip = self._header is not None and self._header.may_skip
         context = self._stream.codec_context
-        if context.reorder_depth < index.reorder:  # else H.264 without a hint gives late frames up at first
+        # else H.264 without a hint gives late frames up at first; a broken file's packets may be in any order
+        if self._header is not None and context.reorder_depth < index.reorder <= MAX_REORDER:
             context.reorder_depth = index.reorder
         base = self._stream.time_base
         assert base is not None
