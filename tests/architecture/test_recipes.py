@@ -51,7 +51,7 @@ def test_recipes_of_the_objectives_differ_in_the_objective_alone():
         own = (
             {"levels"}
             if name == "dense"
-            else {"num_frames", "tubelet_size", "position"}
+            else {"patch_size", "num_frames", "tubelet_size", "position"}
             if name == "ijepa"
             else set()
         )
