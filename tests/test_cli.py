@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,11 @@ def count(
     return Report(title="counted", figures={"total": weight * len(files[::step])})
 
 
+def raise_full() -> None:
+    """What a library's write to a full disk ends with."""
+    json.loads("{}", object_hook=lambda _: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+
+
 def fail(*, how: str) -> None:
     """Fails.
 
@@ -41,6 +47,8 @@ def fail(*, how: str) -> None:
         int("three")
     if how == "missing":
         Path("absent.csv").read_text()
+    if how == "full":
+        raise_full()
     if how == "usage":
         raise UsageError("two\n  lines")
     if how == "interrupt":
@@ -136,6 +144,12 @@ def test_a_crash_is_one_line_and_exit_1(how, told, capsys, monkeypatch):
     monkeypatch.setenv("VJEPA_DEBUG", "1")  # the advice works
     assert main(["fail", "--how", how]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_no_crash(told):
+    assert main(["fail", "--how", "full"]) == 2
+    assert "error: the disk is full (No space left on device). Free some of it, or write elsewhere" in told()
 
 
 def test_an_interrupt_is_exit_130(told):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from vjepa import __version__
-from vjepa.console import fail, log_to_stderr, one_line, say, show
+from vjepa.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
 from vjepa.report import as_report, write_result
 from vjepa.usage import UsageError, nearest
 
@@ -154,12 +154,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def is_users(error: Exception) -> bool:
-    """Whether `error` is the user's to mend: a `raise` of this package made it, or a file is missing.
+    """Whether `error` is the user's to mend: a `raise` of this package made it, a file is missing or the disk full.
 
     `assert` is for our bugs and `raise` for the user's, so what a library raised, or what Python raised from
     an expression of ours, is a crash.
     """
     if isinstance(error, (UsageError, FileNotFoundError)):
+        return True
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         return True
     last = error.__traceback__
     while last is not None and last.tb_next is not None:

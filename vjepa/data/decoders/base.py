@@ -134,6 +134,15 @@ def check_same_rounding(path: str, backend: str, *, bits: int, codec: str) -> No
         raise DecodeError(path, f"{kind}: {backend} rounds otherwise than the other decoders; use 'pyav'")
 
 
+def check_unicode(path: str, backend: str) -> None:
+    """Raise `DecodeError` for a name whose bytes are no UTF-8, which a backend cannot be handed."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as e:
+        reason = f"its name is not UTF-8, which {backend} needs; rename it, or use 'pyav'"
+        raise DecodeError(path, reason) from e
+
+
 def first_line(error: BaseException) -> str:
     """What an error of a decoding library says, in one line."""
     return (str(error).strip().splitlines() or ["no reason given"])[0]
