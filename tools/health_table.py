@@ -135,7 +135,9 @@ def world_clips(num_clips: int) -> ClipBatch:
         count += len(batch)
         if count >= num_clips:
             break
-    return ClipBatch(*(torch.cat([getattr(b, name) for b in batches]) for name in ("video", "label", "index")))
+    return ClipBatch(
+        *(torch.cat([getattr(b, name) for b in batches]) for name in ("video", "label", "index"))
+    )
 
 
 def run(case: Case, clips: ClipBatch, *, seed: int, steps: int) -> dict[str, Any]:
@@ -170,7 +172,9 @@ def run(case: Case, clips: ClipBatch, *, seed: int, steps: int) -> dict[str, Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--clips", type=int, default=1024)
@@ -188,7 +192,9 @@ def main() -> None:
         row = run(case, clips, seed=arguments.seed + number, steps=arguments.steps)
         (arguments.out / f"{number}.json").write_text(json.dumps(row.pop("figures"), indent=1))
         rows.append(row)
-        log.info("| %s | %d | %s | %s |", row["run"], row["step"], row["verdict"], "yes" if row["right"] else "NO")
+        log.info(
+            "| %s | %d | %s | %s |", row["run"], row["step"], row["verdict"], "yes" if row["right"] else "NO"
+        )
     figures = {"right": sum(row["right"] for row in rows), "of": len(rows), "runs": rows}
     write_result(arguments.out, figures=figures, settings={"steps": arguments.steps}, seed=arguments.seed)
 

@@ -63,7 +63,9 @@ class AtomicCheckpointIO(CheckpointIO):
             self._write(checkpoint, path)
         except (OSError, RuntimeError) as error:  # torch turns an error of the file into its own RuntimeError
             kept = "the last good file is kept" if path.is_file() else "there is no earlier one"
-            told = f"{path} cannot be saved ({str(error).splitlines()[0]}); {kept}. Make room or mend the disk"
+            told = (
+                f"{path} cannot be saved ({str(error).splitlines()[0]}); {kept}. Make room or mend the disk"
+            )
             if self.failed_save == "stop":
                 raise CheckpointError(
                     f"{told}, or let the run go on with failed_save 'continue' of vjepa.training.AtomicCheckpointIO."

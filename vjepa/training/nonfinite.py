@@ -60,7 +60,9 @@ class NonFiniteGuard(L.Callback):
         Raises:
             NonFiniteError: If the run is to stop.
         """
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        gradients = [
+            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
         bad, self.bad = self.bad, None
         if bad is None and bool(torch.nn.utils.get_total_norm(gradients).isfinite()):
             return
@@ -111,9 +113,7 @@ def _files(trainer: L.Trainer, batch: ClipBatch) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _roll_back(
-    trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
-) -> str:
+def _roll_back(trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer) -> str:
     """Put weights and optimiser back; says to which checkpoint."""
     folder = run_folder(trainer)
     found = newest_whole(folder / "checkpoints") if folder is not None else None

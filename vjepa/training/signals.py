@@ -78,4 +78,6 @@ class StopOnSignal(L.Callback):
         if self.received is not None:
             raise StoppedBySignal(number, "at once; the last checkpoint stays as it was")
         self.received = number
-        log.warning("%s: the step is finished and saved; a second one ends at once", signal.Signals(number).name)
+        log.warning(
+            "%s: the step is finished and saved; a second one ends at once", signal.Signals(number).name
+        )

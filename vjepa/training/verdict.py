@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Figures = dict[str, float]  # of one step, by name: those of vjepa/training/health.py, `loss`, `lr`, `momentum`
+Figures = dict[
+    str, float
+]  # of one step, by name: those of vjepa/training/health.py, `loss`, `lr`, `momentum`
 Judgement = Literal["healthy", "partial collapse suspected", "diverging"]
 
 

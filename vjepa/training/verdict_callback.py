@@ -22,7 +22,9 @@ class HealthVerdict(L.Callback):
 
     def __init__(self, *, stop_after: int | None = None, keep: int = 20) -> None:
         if keep < 3:
-            raise ValueError(f"keep {keep}: a verdict looks at three steps at least. Raise keep to 3 or more.")
+            raise ValueError(
+                f"keep {keep}: a verdict looks at three steps at least. Raise keep to 3 or more."
+            )
         self.stop_after, self.keep = stop_after, keep
         self.history: list[Figures] = []
         self.verdict = Verdict()
@@ -48,11 +50,15 @@ class HealthVerdict(L.Callback):
         new = verdict(self.history)
         self.unhealthy = 0 if new.judgement == "healthy" else self.unhealthy + 1
         pl_module.log("train/unhealthy", float(self.unhealthy))
-        if (new.judgement, new.change) != (self.verdict.judgement, self.verdict.change) or len(self.history) == 1:
+        if (new.judgement, new.change) != (self.verdict.judgement, self.verdict.change) or len(
+            self.history
+        ) == 1:
             log.log(logging.WARNING if self.unhealthy else logging.INFO, "health at step %d: %s", step, new)
         self.verdict = new
         if self.stop_after is not None and self.unhealthy >= self.stop_after:
-            log.warning("the run ends at step %d: %d verdicts in a row were not healthy", step, self.unhealthy)
+            log.warning(
+                "the run ends at step %d: %d verdicts in a row were not healthy", step, self.unhealthy
+            )
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
