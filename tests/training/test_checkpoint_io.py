@@ -18,7 +18,9 @@ CONTENT = {"state_dict": {"weight": torch.arange(50_000.0)}, "global_step": 3}
 def full_disk():
     """No file may grow beyond 64 kB, as on a disk that is full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write then fails with an error, as on a disk
+    handler = signal.signal(
+        signal.SIGXFSZ, signal.SIG_IGN
+    )  # the write then fails with an error, as on a disk
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)

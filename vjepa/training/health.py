@@ -47,10 +47,11 @@ def network_health(objective: Objective) -> dict[str, Tensor]:
 
     Call it between backward and the optimiser's step.
     """
+    pairs = objective.ema_pairs()
     return {
         "grad_norm_encoder": _grad_norm(objective.context_encoder),
         "grad_norm_predictor": _grad_norm(objective.predictor),
-        "ema_distance": ema_distance(objective.ema_pairs()),
+        **({"ema_distance": ema_distance(pairs)} if pairs else {}),
     }
 
 
