@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -65,7 +65,7 @@ def report_run(
         settings: Which probes, and whether to draw; None for loss and health alone.
     """
     rows: list[dict[str, Any]] = _health_rows(trainer)
-    judges = [callback for callback in trainer.callbacks if isinstance(callback, HealthVerdict)]
+    judges = [callback for callback in cast("Any", trainer).callbacks if isinstance(callback, HealthVerdict)]
     rows += [{"what": "verdict", "trained": str(judge.verdict)} for judge in judges]
     if data.ledger.reasons:
         data.ledger.write(_folder(trainer) / "failures.csv")

@@ -107,7 +107,7 @@ class NonFiniteGuard(L.Callback):
 def _files(trainer: L.Trainer, batch: ClipBatch) -> str:
     """The batch's files, or its rows where the data are no VideoDataModule's."""
     rows = batch.index.tolist()
-    data = getattr(trainer, "datamodule", None)
+    data: Any = getattr(trainer, "datamodule", None)
     names = data.paths_of(batch) if hasattr(data, "paths_of") else [f"row {row}" for row in rows]
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
