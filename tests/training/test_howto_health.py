@@ -16,9 +16,7 @@ HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "health.md"
 @pytest.mark.slow
 def test_the_settings_of_the_howto_run_together(tmp_path):
     parts = [yaml.safe_load(b.text)["trainer"] for b in blocks_of(HOWTO.read_text()) if b.language == "yaml"]
-    merged = {
-        key: [item for part in parts for item in part.get(key, [])] for key in ("callbacks", "plugins")
-    }
+    merged = {key: [item for part in parts for item in part.get(key, [])] for key in ("callbacks", "plugins")}
     for callback in merged["callbacks"]:
         if "monitor" in callback["init_args"]:
             callback["init_args"]["every_n_train_steps"] = 2
