@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -20,7 +20,7 @@ from vjepa.objectives import LatentPrediction
 from vjepa.probes import Features, ProbeKind, extract_features, fit_probe, random_twin
 from vjepa.probes.features import Precision
 from vjepa.report import Report
-from vjepa.training import PretrainModule, run_folder
+from vjepa.training import HealthVerdict, PretrainModule, run_folder
 from vjepa.types import MaskPair
 from vjepa.visualize import run_picture
 
@@ -65,6 +65,8 @@ def report_run(
         settings: Which probes, and whether to draw; None for loss and health alone.
     """
     rows: list[dict[str, Any]] = _health_rows(trainer)
+    judges = [callback for callback in cast("Any", trainer).callbacks if isinstance(callback, HealthVerdict)]
+    rows += [{"what": "verdict", "trained": str(judge.verdict)} for judge in judges]
     if data.ledger.reasons:
         data.ledger.write(_folder(trainer) / "failures.csv")
         log.warning("%s", data.ledger.summary())

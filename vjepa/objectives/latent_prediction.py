@@ -69,6 +69,8 @@ class LatentPrediction(Objective):
             metrics={f"loss_mask{i}": loss.detach() for i, loss in enumerate(losses)},
             predictions=torch.cat([z.detach().flatten(0, 1) for z in predictions]),
             targets=torch.cat([h.flatten(0, 1) for h in hidden]),
+            masks=tuple(pairs),
+            grid=grid,
         )
 
     @torch.no_grad()

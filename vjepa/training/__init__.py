@@ -9,13 +9,23 @@ from vjepa.training.callbacks import (
     run_folder,
 )
 from vjepa.training.module import PretrainModule
+from vjepa.training.nonfinite import NonFiniteError, NonFiniteGuard
+from vjepa.training.signals import StopOnSignal
+from vjepa.training.verdict import Verdict, verdict
+from vjepa.training.verdict_callback import HealthVerdict
 
 __all__ = [
     "AtomicCheckpointIO",
     "ExportEncoder",
+    "HealthVerdict",
     "LastCheckpoint",
+    "NonFiniteError",
+    "NonFiniteGuard",
     "PretrainModule",
     "ProgressLines",
+    "StopOnSignal",
+    "Verdict",
     "keeps_files",
     "run_folder",
+    "verdict",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor
 from vjepa.models.files import describe
 from vjepa.objectives import Objective
 from vjepa.optim import Schedule, decay_groups, ema_update
-from vjepa.training.health import feature_health, network_health
+from vjepa.training.health import feature_health, input_health, mask_geometry, network_health
 from vjepa.types import ClipBatch
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,9 @@ class PretrainModule(L.LightningModule):
         output = self.objective(batch, self.mask_generator(*turn))
         logged = {"loss": output.loss.detach(), **output.metrics}
         if self._log_now():
-            logged |= feature_health(output)
+            logged |= feature_health(output) | input_health(batch)
+            if output.grid is not None:
+                logged |= mask_geometry(output.masks, output.grid)
         self.log_dict(self._named("train", logged), batch_size=len(batch))
         self.log("loss", output.loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return output.loss
