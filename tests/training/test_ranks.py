@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.recipes import tiny_recipe
 from tests.training.ranks import module
+from tests.videos import write_videos
 from vjepa.checkpoints import load_encoder
 
 pytestmark = pytest.mark.slow
@@ -63,3 +65,26 @@ def test_fsdp2_stopped_and_resumed_has_the_losses_of_one_rank(one_rank, tmp_path
     assert load_encoder(checkpoint)(video).shape == (1, 16, 24)
     going_on = mean_losses(run("auto", 1, EPOCHS, tmp_path / "alone", str(checkpoint)))
     np.testing.assert_allclose(going_on, one_rank[STEPS // 2 :], atol=1e-5, rtol=0)
+
+
+def test_a_fit_on_two_sharded_ranks_leaves_whole_networks_and_goes_on(tmp_path):
+    write_videos(tmp_path / "clips", 12, num_frames=6, height=24, width=24)
+    recipe = tiny_recipe(tmp_path, tmp_path / "clips", root=tmp_path / "runs")
+    command = [sys.executable, "-m", "vjepa", "fit", "--config", str(recipe), "--trainer.devices", "2"]
+    command += ["--trainer.strategy", "fsdp2", "--model.mask_batch", "all", "--data.batch_size", "2"]
+    for steps, version, more in ((3, 0, []), (5, 1, ["--ckpt_path", "last"])):
+        done = subprocess.run(
+            [*command, "--trainer.max_steps", str(steps), *more],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        run_folder = tmp_path / "runs" / f"version_{version}"
+        video = torch.randn(1, 3, 4, 16, 16)
+        exported, saved = (load_encoder(run_folder / p) for p in ("export", "checkpoints/last.ckpt"))
+        assert torch.equal(exported(video), saved(video))
+    held = torch.load(run_folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert held["global_step"] == 5

@@ -12,12 +12,13 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from vjepa.layers import Block
 from vjepa.masks import RankRows
 from vjepa.models.files import describe
 from vjepa.objectives import Objective
 from vjepa.optim import Schedule, decay_groups, ema_update
 from vjepa.training.health import feature_health, network_health
-from vjepa.training.sharding import shard_objective, sharding_mesh
+from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
 from vjepa.types import ClipBatch
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ class PretrainModule(L.LightningModule):
         seed: Seed of the masks, which depend on it, the rank, and the batch's epoch and number in it alone.
         mask_batch: Masks are drawn for the clips of one "rank"; or for the batch of "all" ranks, which then
             train as one rank with all of the batch does.
+        recompute_blocks: Compute each block again in the backward pass: a third more work, and of every block only
+            its input is held until then.
+        compile_blocks: Compile each block by `torch.compile`, for sequences of any length.
     """
 
     def __init__(
@@ -51,12 +55,18 @@ class PretrainModule(L.LightningModule):
         eps: float = 1e-8,
         seed: int = 0,
         mask_batch: Literal["rank", "all"] = "rank",
+        recompute_blocks: bool = False,
+        compile_blocks: bool = False,
     ) -> None:
         super().__init__()
         self.objective = objective
         self.lr, self.weight_decay, self.momentum = lr, weight_decay, momentum
         self.betas, self.eps, self.seed = betas, eps, seed
         self.mask_batch = mask_batch
+        for block in (module for module in objective.modules() if isinstance(module, Block)):
+            block.recompute = recompute_blocks
+            if compile_blocks:
+                block.compile(dynamic=True)
 
     def configure_model(self) -> None:
         """Shard the networks where the strategy is to (FSDP2); Lightning may call this more than once."""
@@ -128,6 +138,8 @@ class PretrainModule(L.LightningModule):
         for group in optimizer.param_groups:
             group["lr"], group["weight_decay"] = lr, decay if group["decay"] else 0.0
         optimizer.step(closure=optimizer_closure)
+        if self.device_mesh is not None:
+            complete_state(cast("Any", optimizer).optimizer)
         ema_update(self.objective.ema_pairs(), momentum)
         if log_now:
             self.log_dict({"train/lr": lr, "train/weight_decay": decay, "train/momentum": momentum})

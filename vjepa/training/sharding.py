@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar, cast
 
+import torch
 from torch import nn
 
 from vjepa.layers import Block
@@ -52,3 +53,15 @@ def unsharded(network: Network) -> Network:
     plain = type(network)(**cast("dict", network.config))
     plain.load_state_dict(tensors)
     return plain
+
+
+def complete_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give weights that had no gradient yet the state that AdamW would begin with.
+
+    A mask token beyond the mask strategies never has one, and a sharded run resumes from complete states only.
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if not optimizer.state[weight]:
+                averages = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[weight] = {"step": torch.tensor(0.0), **averages}
