@@ -16,7 +16,7 @@ from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from vjepa.checkpoints.opening import check_whole, open_safely
 from vjepa.checkpoints.strict import CheckpointError, key_diff
@@ -132,6 +132,8 @@ class FitCLI(LightningCLI):
             csv = CSVLogger(root, name="")
             kwargs["logger"] = [csv, TensorBoardLogger(root, name="", version=csv.version)]
         kwargs["default_root_dir"] = root
+        if settings.strategy == "fsdp2":  # one file a checkpoint, as every other strategy writes
+            kwargs["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
         callbacks = kwargs.pop("callbacks")  # LightningCLI adds to the list it is given
         trainer = super().instantiate_trainer(callbacks=list(callbacks), **kwargs)
         if settings.strategy in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy):

@@ -133,3 +133,11 @@ def test_a_run_without_an_end_is_refused_and_the_advice_holds(tmp_path):
 def test_adams_own_arguments_arrive():
     optimizer = tiny_module(betas=(0.8, 0.9), eps=1e-4).configure_optimizers()
     assert optimizer.defaults["betas"] == (0.8, 0.9) and optimizer.defaults["eps"] == 1e-4
+
+
+def test_masks_of_all_ranks_need_a_mask_strategy(tmp_path):
+    module = tiny_module(mask_batch="all")
+    module.objective.masks = []
+    with pytest.raises(ValueError, match="Set mask_batch to 'rank'"):
+        quiet_trainer(tmp_path).fit(module, clip_loader(4, 2))
+    quiet_trainer(tmp_path).fit(tiny_module(mask_batch="rank"), clip_loader(4, 2))

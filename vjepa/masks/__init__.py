@@ -3,6 +3,7 @@
 from vjepa.masks.base import MaskStrategy
 from vjepa.masks.causal import Causal
 from vjepa.masks.random_tubes import RandomTubes
+from vjepa.masks.rank_rows import RankRows
 from vjepa.masks.tube_blocks import TubeBlocks
 
-__all__ = ["Causal", "MaskStrategy", "RandomTubes", "TubeBlocks"]
+__all__ = ["Causal", "MaskStrategy", "RandomTubes", "RankRows", "TubeBlocks"]

@@ -18,6 +18,7 @@ from vjepa.checkpoints import save_folder
 from vjepa.checkpoints.opening import check_whole
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.objectives import Objective
+from vjepa.training.sharding import unsharded
 
 log = logging.getLogger(__name__)
 
@@ -106,17 +107,16 @@ class ExportEncoder(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the folder, from the first rank."""
-        if not trainer.is_global_zero or not keeps_files(trainer):
+        if not keeps_files(trainer):
             return
         objective, folder = pl_module.objective, run_folder(trainer)
         assert isinstance(objective, Objective) and folder is not None
-        self.folder = save_folder(
-            folder / "export",
-            objective.target_encoder,
-            context_encoder=objective.context_encoder,
-            predictor=objective.predictor,
-        )
-        log.info("encoder and predictor written to %s", self.folder)
+        networks = (objective.target_encoder, objective.context_encoder, objective.predictor)
+        target, context, predictor = (unsharded(network) for network in networks)
+        if trainer.is_global_zero:
+            folder = folder / "export"
+            self.folder = save_folder(folder, target, context_encoder=context, predictor=predictor)
+            log.info("encoder and predictor written to %s", self.folder)
 
 
 class LastCheckpoint(L.Callback):
