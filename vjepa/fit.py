@@ -34,6 +34,7 @@ from vjepa.training import (
     ProgressLines,
     StopOnSignal,
     keeps_files,
+    unsharded,
 )
 from vjepa.usage import UsageError
 
@@ -154,10 +155,13 @@ class FitCLI(LightningCLI):
         """Sum up the run."""
         seconds = round(time.monotonic() - self.started, 1)
         self.datamodule.ledger.gather()
-        if not keeps_files(self.trainer) or not self.trainer.is_global_zero:
+        if not keeps_files(self.trainer):
+            return
+        encoder = unsharded(self.model.objective.target_encoder)  # all ranks together
+        if not self.trainer.is_global_zero:
             return
         settings = self.config_init[self.config.subcommand]
-        self.outcome = report_run(self.trainer, self.model, self.datamodule, settings.report)
+        self.outcome = report_run(self.trainer, self.model, encoder, self.datamodule, settings.report)
         write_result(
             Path(self.outcome.figures["log_dir"]),
             figures=self.outcome.figures | {"fit_seconds": seconds},

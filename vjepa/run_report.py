@@ -52,13 +52,18 @@ class ReportSettings:
 
 
 def report_run(
-    trainer: L.Trainer, module: PretrainModule, data: VideoDataModule, settings: ReportSettings | None
+    trainer: L.Trainer,
+    module: PretrainModule,
+    encoder: VideoEncoder,
+    data: VideoDataModule,
+    settings: ReportSettings | None,
 ) -> Report:
     """Sum up a finished fit.
 
     Args:
         trainer: It has run.
         module: What it trained.
+        encoder: Its target encoder, whole.
         data: What on.
         settings: Which probes, and whether to draw; None for loss and health alone.
     """
@@ -75,7 +80,6 @@ def report_run(
         "log_dir": str(_folder(trainer)),
     }
     if settings is not None and data.val_manifest is not None:
-        encoder = module.objective.target_encoder
         twin = random_twin(encoder, seed=module.seed)
         trained, untrained = (_features(network, data, trainer) for network in (encoder, twin))
         for label in settings.labels:
@@ -87,7 +91,7 @@ def report_run(
             ]
         if settings.picture:
             path = _folder(trainer) / PICTURE
-            draw_run(trainer, module, data, twin).save(path)
+            draw_run(trainer, module, data, encoder, twin).save(path)
             figures["picture"] = str(path)
     return Report(title="run", rows=rows, figures=figures)
 
@@ -127,16 +131,21 @@ def probe_scores(
     return scores
 
 
-def draw_run(trainer: L.Trainer, module: PretrainModule, data: VideoDataModule, twin: VideoEncoder) -> Any:
+def draw_run(
+    trainer: L.Trainer,
+    module: PretrainModule,
+    data: VideoDataModule,
+    encoder: VideoEncoder,
+    twin: VideoEncoder,
+) -> Any:
     """The picture of a run on its first readable validation clip."""
     video = next(batch.video[:1] for batch in data.val_dataloader() if len(batch))
-    objective = module.objective
-    grid = objective.target_encoder.grid_of(video)
+    grid = encoder.grid_of(video)
     generator = module.mask_generator(0, 0)
-    drawn = ((type(m).__name__, m.sample(grid, 1, generator)) for m in objective.masks)
+    drawn = ((type(m).__name__, m.sample(grid, 1, generator)) for m in module.objective.masks)
     masks = {f"{name} {i + 1}": pair for i, (name, pair) in enumerate(drawn)}
     with torch.no_grad():
-        tokens = [network.cpu().eval()(video)[0] for network in (objective.target_encoder, twin)]
+        tokens = [network.cpu().eval()(video)[0] for network in (encoder, twin)]
     return run_picture(
         video=_pixels(video[0]),
         grid=grid,
@@ -144,7 +153,7 @@ def draw_run(trainer: L.Trainer, module: PretrainModule, data: VideoDataModule, 
         target_tokens=tokens[0],
         random_tokens=tokens[1],
         metrics_csv=_folder(trainer) / "metrics.csv",
-        title=f"{trainer.global_step} steps, {objective.target_encoder.num_parameters / 1e6:.2f} M parameters",
+        title=f"{trainer.global_step} steps, {encoder.num_parameters / 1e6:.2f} M parameters",
     )
 
 

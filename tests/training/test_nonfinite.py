@@ -4,6 +4,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from tests.training.runs import RUN_WARNINGS, clip_loader, quiet_trainer, tiny_module
 from vjepa.optim import Constant
@@ -51,6 +52,17 @@ def test_a_skipped_step_leaves_weights_and_optimiser(tmp_path):
     assert guard.count == 4 and not trainer.optimizers[0].state
     after = module.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before if "target_encoder" not in k)
+
+
+def test_what_is_sharded_is_not_rolled_back_and_the_advice_holds(tmp_path):
+    def sharding():
+        return ModelParallelStrategy(save_distributed_checkpoint=False)
+
+    guards = NonFiniteGuard(action="rollback"), NonFiniteGuard(action="skip")
+    refused, taken = (quiet_trainer(tmp_path, strategy=sharding(), callbacks=[guard]) for guard in guards)
+    with pytest.raises(ValueError, match="Give 'skip' or 'stop'"):
+        guards[0].on_fit_start(refused, tiny_module())
+    guards[1].on_fit_start(taken, tiny_module())
 
 
 def test_too_many_skips_stop(tmp_path):

@@ -10,6 +10,7 @@ from vjepa.training.callbacks import (
 )
 from vjepa.training.module import PretrainModule
 from vjepa.training.nonfinite import NonFiniteError, NonFiniteGuard
+from vjepa.training.sharding import unsharded
 from vjepa.training.signals import StopOnSignal
 from vjepa.training.verdict import Verdict, verdict
 from vjepa.training.verdict_callback import HealthVerdict
@@ -27,5 +28,6 @@ __all__ = [
     "Verdict",
     "keeps_files",
     "run_folder",
+    "unsharded",
     "verdict",
 ]

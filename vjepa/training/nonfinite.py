@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from vjepa.checkpoints.opening import newest_whole
+from vjepa.optim import whole
 from vjepa.training.callbacks import keeps_files, run_folder
 from vjepa.types import ClipBatch
 
@@ -41,6 +43,17 @@ class NonFiniteGuard(L.Callback):
         self.batch: ClipBatch | None = None  # that is being trained on
         self.bad: ClipBatch | None = None  # the first of the step's micro-batches with a bad loss
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """See that what is configured can be done.
+
+        Raises:
+            ValueError: If networks that are sharded are to be rolled back.
+        """
+        if self.action == "rollback" and isinstance(trainer.strategy, ModelParallelStrategy):
+            raise ValueError(
+                "NonFiniteGuard: action 'rollback' is not for strategy fsdp2. Give 'skip' or 'stop'."
+            )
+
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -64,7 +77,8 @@ class NonFiniteGuard(L.Callback):
             p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
         bad, self.bad = self.bad, None
-        if bad is None and bool(torch.nn.utils.get_total_norm(gradients).isfinite()):
+        norm = whole(torch.nn.utils.get_total_norm(gradients))  # all ranks together, whoever's loss was bad
+        if bad is None and bool(norm.isfinite()):
             return
         if trainer.precision == "16-mixed":
             return  # the gradient scaler meets infinite gradients by design, and skips their steps itself
