@@ -131,7 +131,7 @@ def world_clips(num_clips: int) -> ClipBatch:
     data.setup("fit")
     batches, count = [], 0
     for batch in data.train_dataloader():
-        batches.append(batch)
+        batches.append(batch.normalised())
         count += len(batch)
         if count >= num_clips:
             break
