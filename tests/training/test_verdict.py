@@ -52,6 +52,20 @@ def test_each_damage_has_its_verdict(change, judgement, why, advice):
     assert str(found) == f"{found.judgement}: {found.why}, {found.change}"
 
 
+@pytest.mark.parametrize(
+    ("logged", "advice"),
+    [
+        ({"penalty_sigreg": 0.1}, "weights of the objective's penalties"),
+        ({}, "vjepa data check"),
+        ({"ema_distance": 0.05}, "model.momentum"),
+    ],
+)
+def test_the_advice_is_for_the_objective_at_hand(logged, advice):
+    alike = {k: v for k, v in GOOD.items() if k != "ema_distance"} | {"target_std": 0.1} | logged
+    found = verdict([{"step": 10.0 * i} | alike for i in range(3)])
+    assert found.judgement == "partial collapse suspected" and advice in found.change
+
+
 @pytest.mark.parametrize("change", [{"target_cosine": 0.99}, {"ema_distance": 0.6}, {"target_std": 0.1}])
 def test_one_odd_batch_is_no_collapse(change):
     assert verdict(history({}, {}, change)).judgement == "healthy"

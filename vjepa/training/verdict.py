@@ -86,10 +86,18 @@ def _alike(history: Sequence[Figures]) -> Verdict | None:
     rank = max(figures.get("target_rank", math.inf) for figures in latest)
     if cosine > ALIKE_COSINE or std < ALIKE_STD or rank < FEW_DIRECTIONS:
         why = f"the targets are alike (cosine to their mean {cosine:.2f}, std {std:.2f}, rank {rank:.0f})"
-        change = "see that no gradient reaches the targets, lower model.lr or raise model.momentum"
-        return Verdict("partial collapse suspected", why, change)
+        return Verdict("partial collapse suspected", why, _against_alike(history[-1]))
     stepped = [figures for figures in history[1:] if figures.get("lr", 0.0) > 0][-LATEST:]  # equal at first
     if len(stepped) == LATEST and all(figures.get("ema_distance", 1.0) == 0.0 for figures in stepped):
         why = "the target encoder is the context encoder (ema_distance 0), nothing holds the targets"
         return Verdict("partial collapse suspected", why, "raise model.momentum")
     return None
+
+
+def _against_alike(now: Figures) -> str:
+    """What to change, by what the objective logs: penalties, a moving average, or neither (pixels)."""
+    if any(name.startswith("penalty_") for name in now):
+        return "raise the weights of the objective's penalties or lower model.lr"
+    if "ema_distance" in now:
+        return "see that no gradient reaches the targets, lower model.lr or raise model.momentum"
+    return "look at the data with `vjepa data check`, or lower model.lr"
