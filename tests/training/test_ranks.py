@@ -70,7 +70,8 @@ def test_fsdp2_stopped_and_resumed_has_the_losses_of_one_rank(one_rank, tmp_path
 def test_a_fit_on_two_sharded_ranks_leaves_whole_networks_and_goes_on(tmp_path):
     for label in "ab":
         write_videos(tmp_path / "clips" / label, 6, num_frames=6, height=24, width=24)
-    recipe = tiny_recipe(tmp_path, tmp_path / "clips", root=tmp_path / "runs")
+    probe = {"class_path": "vjepa.online_probe.OnlineProbe", "init_args": {"every_n_steps": 2}}
+    recipe = tiny_recipe(tmp_path, tmp_path / "clips", root=tmp_path / "runs", callbacks=[probe])
     command = [sys.executable, "-m", "vjepa", "fit", "--config", str(recipe), "--trainer.devices", "2"]
     command += ["--trainer.strategy", "fsdp2", "--model.mask_batch", "all", "--data.batch_size", "2"]
     command += [
@@ -94,6 +95,7 @@ def test_a_fit_on_two_sharded_ranks_leaves_whole_networks_and_goes_on(tmp_path):
         run_folder = tmp_path / "runs" / f"version_{version}"
         video = torch.randn(1, 3, 4, 16, 16)
         figures = json.loads((run_folder / "result.json").read_text())
+        assert "probe/linear_gain" in (run_folder / "metrics.csv").read_text().splitlines()[0]
         assert figures["probe_label"]["linear"]["chance"] == 0.5 and figures["steps"] == steps
         exported, saved = (load_encoder(run_folder / p) for p in ("export", "checkpoints/last.ckpt"))
         assert torch.equal(exported(video), saved(video))
