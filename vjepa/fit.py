@@ -32,6 +32,7 @@ from vjepa.training import (
     NonFiniteGuard,
     PretrainModule,
     ProgressLines,
+    StopOnLostWorker,
     StopOnSignal,
     keeps_files,
     unsharded,
@@ -210,7 +211,7 @@ class FitCLI(LightningCLI):
                 )
             )
         if settings.enable_checkpointing is not False:
-            own += [LastCheckpoint(LAST), StopOnSignal(LAST)]
+            own += [LastCheckpoint(LAST), StopOnSignal(LAST), StopOnLostWorker(LAST)]
         return own
 
 

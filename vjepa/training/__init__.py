@@ -14,6 +14,7 @@ from vjepa.training.sharding import unsharded
 from vjepa.training.signals import StopOnSignal
 from vjepa.training.verdict import Verdict, verdict
 from vjepa.training.verdict_callback import HealthVerdict
+from vjepa.training.workers import StopOnLostWorker
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -24,6 +25,7 @@ __all__ = [
     "NonFiniteGuard",
     "PretrainModule",
     "ProgressLines",
+    "StopOnLostWorker",
     "StopOnSignal",
     "Verdict",
     "keeps_files",
