@@ -103,7 +103,7 @@ def test_every_flag_of_a_verb_has_help(name):
     ("argv", "line"),
     [
         (["cuont", "a"], "unknown verb 'cuont': the nearest real one is 'count'"),
-        (["data"], "'data' needs a second word: data check, data shard"),
+        (["data"], "'data' needs a second word: data check, data index, data shard"),
         (["data", "chek", "x"], "unknown verb 'data chek': the nearest real one is 'data check'"),
         (
             ["count", "a", "--weight", "2", "--stepp", "3"],

@@ -79,6 +79,12 @@ VERBS = {
         "vjepa data check data/train.csv --out runs/check",
         positional="source",
     ),
+    "data index": Verb(
+        "keep where the frames of a manifest's videos are, so that opening one is cheap",
+        "vjepa.data.index_command:index_command",
+        "vjepa data index data/train.csv --out data/train.index",
+        positional="source",
+    ),
     "data shard": Verb(
         "write the videos of a manifest as WebDataset tar shards",
         "vjepa.data.shard_command:shard_command",

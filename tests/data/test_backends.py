@@ -25,8 +25,6 @@ KINDS = [  # suffix, options of the test video; the odd sizes take other paths o
     (".mkv", {"codec": "ffv1"}),
     (".mpg", {"codec": "mpeg2video", "fps": 25.0}),
 ]
-# speed's rotation of PyAV's frames is on its way; until it is there they are compared without it
-TURNED = ("video_90", "video_180", "video_270")
 
 
 def frames_or_reason(name, path, wanted):
@@ -67,7 +65,7 @@ def test_shared_clips_are_read_as_pyav_reads_them_or_refused(name, path):
     found = frames_or_reason(name, path, wanted)
     if any(word in path.name for word in BROKEN):
         assert isinstance(found, str)
-    elif not isinstance(found, str) and not any(word in path.name for word in TURNED):
+    elif not isinstance(found, str):
         frames, seconds = frames_or_reason("pyav", path, wanted)
         assert torch.equal(found[0], frames) and found[1] == seconds
 

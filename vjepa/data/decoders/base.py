@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float64, UInt8
 from numpy import ndarray
@@ -79,6 +79,14 @@ class Decoder(ABC):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+@runtime_checkable
+class Opener(Protocol):
+    """A backend's class, or whatever else opens videos."""
+
+    def open(self, path: str | Path) -> Decoder:
+        """Open `path`; raises `DecodeError` where it is no readable video."""
 
 
 def decoder_class(name: str) -> type[Decoder]:

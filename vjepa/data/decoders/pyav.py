@@ -38,11 +38,12 @@ class PyAVDecoder(Decoder):
         self._timestamps = index.pts.astype(np.float64) * base.numerator / base.denominator
 
     @classmethod
-    def open(cls, path: str | Path) -> PyAVDecoder:
+    def open(cls, path: str | Path, *, index: PacketIndex | None = None) -> PyAVDecoder:
+        """Open `path`, whose packets are read unless `index` tells of them."""
         path = str(path)
         video = open_video_file(path)
         try:
-            index = index_packets(path, video)
+            index = index_packets(path, video) if index is None else index
         except BaseException:
             video.container.close()
             raise
