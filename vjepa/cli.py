@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from vjepa import __version__
 from vjepa.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
 from vjepa.report import as_report, write_result
-from vjepa.usage import UsageError, nearest
+from vjepa.usage import StoppedBySignal, UsageError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +127,7 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb. Returns 0 on success, 2 on a mistake of the user's, 1 on a crash, 130 if interrupted.
+    """Runs one verb. Returns 0 on success, 2 on a mistake of the user's, 1 on a crash, 128 + signal if ended by one.
 
     Args:
         argv: Arguments without the program's name; those of the process by default.
@@ -136,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = bool(os.environ.get("VJEPA_DEBUG"))
     try:
         return _run(argv)
+    except StoppedBySignal as stop:
+        return fail(stop.told, code=int(stop.code or 0))
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
             return fail("interrupted", code=130)

@@ -12,12 +12,13 @@ from typing import Any, cast
 
 from jsonargparse import Namespace
 from lightning import Trainer
+from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
-from vjepa.checkpoints.opening import open_safely
+from vjepa.checkpoints.opening import check_whole, open_safely
 from vjepa.checkpoints.strict import CheckpointError, key_diff
 from vjepa.data import VideoDataModule
 from vjepa.parsing import explained
@@ -26,10 +27,15 @@ from vjepa.run_report import ReportSettings, report_run
 from vjepa.training import (
     AtomicCheckpointIO,
     ExportEncoder,
+    HealthVerdict,
     LastCheckpoint,
+    NonFiniteGuard,
     PretrainModule,
     ProgressLines,
+    StopOnLostWorker,
+    StopOnSignal,
     keeps_files,
+    unsharded,
 )
 from vjepa.usage import UsageError
 
@@ -117,7 +123,10 @@ class FitCLI(LightningCLI):
         on_terminal = sys.stderr.isatty()
         kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings, on_terminal)]
         kwargs["enable_progress_bar"] = on_terminal and settings.enable_progress_bar is not False
-        kwargs["plugins"] = [*(settings.plugins or []), AtomicCheckpointIO()]
+        plugins = settings.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        atomic = [] if any(isinstance(plugin, CheckpointIO) for plugin in plugins) else [AtomicCheckpointIO()]
+        kwargs["plugins"] = [*plugins, *atomic]
         kwargs["enable_model_summary"] = bool(settings.enable_model_summary)
         kwargs["use_distributed_sampler"] = False  # the datamodule's own sampler knows the ranks
         root = run_root(self.config[self.config.subcommand])
@@ -125,6 +134,8 @@ class FitCLI(LightningCLI):
             csv = CSVLogger(root, name="")
             kwargs["logger"] = [csv, TensorBoardLogger(root, name="", version=csv.version)]
         kwargs["default_root_dir"] = root
+        if settings.strategy == "fsdp2":  # one file a checkpoint, as every other strategy writes
+            kwargs["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
         callbacks = kwargs.pop("callbacks")  # LightningCLI adds to the list it is given
         trainer = super().instantiate_trainer(callbacks=list(callbacks), **kwargs)
         if settings.strategy in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy):
@@ -145,10 +156,13 @@ class FitCLI(LightningCLI):
         """Sum up the run."""
         seconds = round(time.monotonic() - self.started, 1)
         self.datamodule.ledger.gather()
-        if not keeps_files(self.trainer) or not self.trainer.is_global_zero:
+        if not keeps_files(self.trainer):
+            return
+        encoder = unsharded(self.model.objective.target_encoder)  # all ranks together
+        if not self.trainer.is_global_zero:
             return
         settings = self.config_init[self.config.subcommand]
-        self.outcome = report_run(self.trainer, self.model, self.datamodule, settings.report)
+        self.outcome = report_run(self.trainer, self.model, encoder, self.datamodule, settings.report)
         write_result(
             Path(self.outcome.figures["log_dir"]),
             figures=self.outcome.figures | {"fit_seconds": seconds},
@@ -187,6 +201,7 @@ class FitCLI(LightningCLI):
     def _callbacks(self, settings: Namespace, on_terminal: bool) -> list[Any]:
         given = [type(callback) for callback in settings.callbacks or []]
         own: list[Any] = [ExportEncoder(), RichProgressBar() if on_terminal else ProgressLines()]
+        own += [make() for make in (HealthVerdict, NonFiniteGuard) if make not in given]
         if settings.enable_checkpointing is not False and ModelCheckpoint not in given:
             own.append(
                 ModelCheckpoint(
@@ -195,7 +210,8 @@ class FitCLI(LightningCLI):
                     enable_version_counter=False,
                 )
             )
-            own.append(LastCheckpoint(LAST))
+        if settings.enable_checkpointing is not False:
+            own += [LastCheckpoint(LAST), StopOnSignal(LAST), StopOnLostWorker(LAST)]
         return own
 
 
@@ -214,6 +230,7 @@ def checkpoint_at(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint. Give a .ckpt file, or 'last'.")
     content = open_safely(path)
+    check_whole(path)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} holds {type(content).__name__}, not a run. Give a .ckpt file of `fit`."

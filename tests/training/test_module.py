@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 
 from tests.training.runs import RUN_WARNINGS, clip_loader, joined, quiet_trainer, tiny_module
 from vjepa.checkpoints import load_encoder, load_predictor
@@ -133,6 +134,31 @@ def test_a_run_without_an_end_is_refused_and_the_advice_holds(tmp_path):
 def test_adams_own_arguments_arrive():
     optimizer = tiny_module(betas=(0.8, 0.9), eps=1e-4).configure_optimizers()
     assert optimizer.defaults["betas"] == (0.8, 0.9) and optimizer.defaults["eps"] == 1e-4
+
+
+def test_masks_of_all_ranks_need_a_mask_strategy(tmp_path):
+    module = tiny_module(mask_batch="all")
+    module.objective.masks = []
+    with pytest.raises(ValueError, match="Set mask_batch to 'rank'"):
+        quiet_trainer(tmp_path).fit(module, clip_loader(4, 2))
+    quiet_trainer(tmp_path).fit(tiny_module(mask_batch="rank"), clip_loader(4, 2))
+
+
+def test_masks_of_all_ranks_are_the_same_after_a_fit_that_was_broken_off(tmp_path):
+    module = tiny_module(mask_batch="all")
+    own, calls = list(module.objective.masks), []
+
+    def broken(*arguments) -> None:
+        calls.append(arguments)
+        raise KeyError("on purpose")
+
+    with pytest.raises(KeyError, match="on purpose"):
+        quiet_trainer(tmp_path, callbacks=[LambdaCallback(on_train_start=broken)]).fit(
+            module, clip_loader(4, 2)
+        )
+    assert calls and module.objective.masks != own
+    quiet_trainer(tmp_path).fit(module, clip_loader(4, 2))
+    assert module.objective.masks == own
 
 
 class TwoLengths(torch.utils.data.Dataset):

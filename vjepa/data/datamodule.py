@@ -148,6 +148,11 @@ class VideoDataModule(L.LightningDataModule):
             )
         return manifest
 
+    def paths_of(self, batch: ClipBatch) -> list[str]:
+        """The files of a training batch."""
+        manifest = (self.manifest("train"), *self._other_manifests)[batch.part]
+        return [manifest.rows[row].path for row in batch.index.tolist()]
+
     def clips(
         self,
         split: Split,

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable
 from typing import Literal, cast
 
+import torch
 from jaxtyping import Bool, Float
 from timm.layers import DropPath, Mlp, trunc_normal_
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vjepa.layers.attention import Attention
 from vjepa.layers.position import RotaryTables
@@ -30,7 +32,12 @@ class Block(nn.Module):
             many weights (V-JEPA 2's `wide_silu`); "swiglu_full" a gate and all of the hidden width.
         drop_path: Probability that a row skips a branch in training.
         norm_eps: Epsilon of the layer norms.
+
+    Attributes:
+        recompute: Whether the backward pass computes the block again and holds only what came in.
     """
+
+    recompute = False
 
     def __init__(
         self,
@@ -56,6 +63,11 @@ class Block(nn.Module):
         visible: Bool[Tensor, "n n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
         """Tokens (B, N, D) to tokens (B, N, D); `rotary` and `visible` as in `Attention`."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self._mix, tokens, rotary, visible, use_reentrant=False)
+        return self._mix(tokens, rotary, visible)
+
+    def _mix(self, tokens: Tensor, rotary: RotaryTables | None, visible: Tensor | None) -> Tensor:
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), rotary, visible))
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
 

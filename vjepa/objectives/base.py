@@ -100,14 +100,20 @@ def tokens_at(tokens: Float[Tensor, "b n d"], ids: Int[Tensor, "rows nt"]) -> Fl
 
 
 def summed_up(
-    losses: list[Float[Tensor, ""]], predictions: list[Tensor], targets: list[Tensor]
+    losses: list[Float[Tensor, ""]],
+    predictions: list[Tensor],
+    targets: list[Tensor],
+    pairs: list[MaskPair],
+    grid: TokenGrid,
 ) -> LossOutput:
-    """The mean over masks, the loss of each as `loss_mask<i>`, and all tokens for the run's health."""
+    """The mean over masks, the loss of each as `loss_mask<i>`, and all tokens and masks for the run's health."""
     return LossOutput(
         loss=torch.stack(losses).mean(),
         metrics={f"loss_mask{i}": loss.detach() for i, loss in enumerate(losses)},
         predictions=torch.cat([z.detach().flatten(0, 1) for z in predictions]),
         targets=torch.cat([h.detach().flatten(0, 1) for h in targets]),
+        masks=tuple(pairs),
+        grid=grid,
     )
 
 

@@ -97,7 +97,7 @@ class DensePrediction(Objective):
             for (_, z), h, pair in zip(predictions, seen, pairs, strict=True)
         ]
         losses = [a + self.weights[modality] * b for a, b in zip(at_hidden, at_context, strict=True)]
-        output = summed_up(losses, [z for z, _ in predictions], hidden)
+        output = summed_up(losses, [z for z, _ in predictions], hidden, pairs, grid)
         for name, parts in (("loss_hidden", at_hidden), ("loss_context", at_context)):
             output.metrics[name] = torch.stack(parts).mean().detach()
         return output

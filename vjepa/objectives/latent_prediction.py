@@ -82,7 +82,7 @@ class LatentPrediction(Objective):
             self.predict(batch.video, pair, grid, i) for pair, i in zip(pairs, tokens, strict=True)
         ]
         losses = [self.distance(z, h) for z, h in zip(predictions, hidden, strict=True)]
-        return summed_up(losses, predictions, hidden)
+        return summed_up(losses, predictions, hidden, pairs, grid)
 
     def mask_tokens(self, num_frames: int) -> list[int]:
         """Which mask token goes with each strategy in clips of `num_frames`."""

@@ -73,7 +73,7 @@ class PixelPrediction(Objective):
             for i, pair in enumerate(pairs)
         ]
         losses = [F.mse_loss(z.float(), h) for z, h in zip(predictions, hidden, strict=True)]
-        return summed_up(losses, predictions, hidden)
+        return summed_up(losses, predictions, hidden, pairs, grid)
 
     def targets(self, video: Float[Tensor, "b c t h w"], grid: TokenGrid) -> Float[Tensor, "b n pixels"]:
         """Pixels of all tubelets, as (frame, row, column, colour)."""

@@ -86,7 +86,7 @@ class RegularizedPrediction(Objective):
             for i, pair in enumerate(pairs)
         ]
         losses = [mean_distance(z, h, self.loss_exp) for z, h in zip(predictions, hidden, strict=True)]
-        output = summed_up(losses, predictions, hidden)
+        output = summed_up(losses, predictions, hidden, pairs, grid)
         with torch.autocast(batch.video.device.type, enabled=False):
             penalties = [penalty(self.samples(tokens), generator) for penalty in self.penalties]
         names = [f"penalty_{type(penalty).__name__.lower()}" for penalty in self.penalties]

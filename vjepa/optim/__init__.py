@@ -1,6 +1,6 @@
 """Schedules, parameter groups, moving averages."""
 
-from vjepa.optim.ema import EmaPair, ema_distance, ema_update
+from vjepa.optim.ema import EmaPair, ema_distance, ema_update, whole
 from vjepa.optim.param_groups import decay_groups
 from vjepa.optim.schedules import Constant, Cosine, Linear, Schedule, WarmupCosine, WarmupStableDecay
 
@@ -15,4 +15,5 @@ __all__ = [
     "decay_groups",
     "ema_distance",
     "ema_update",
+    "whole",
 ]

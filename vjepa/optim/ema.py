@@ -13,9 +13,13 @@ EmaPair = tuple[nn.Module, nn.Module]  # (average, source)
 
 @torch.no_grad()
 def ema_update(pairs: Sequence[EmaPair], momentum: float) -> None:
-    """Move each average towards its source: `average = momentum * average + (1 - momentum) * source`."""
-    for average, source in pairs:
-        torch._foreach_lerp_(list(average.parameters()), list(source.parameters()), 1.0 - momentum)
+    """Move each average towards its source: `average = momentum * average + (1 - momentum) * source`.
+
+    Sharded alike, they need no other rank: each moves its own part.
+    """
+    averages = [_own_part(p) for average, _ in pairs for p in average.parameters()]
+    sources = [_own_part(p) for _, source in pairs for p in source.parameters()]
+    torch._foreach_lerp_(averages, sources, 1.0 - momentum)
 
 
 @torch.no_grad()
@@ -24,6 +28,19 @@ def ema_distance(pairs: Sequence[EmaPair]) -> Float[Tensor, ""]:
     difference, norm = torch.zeros(()), torch.zeros(())
     for average, source in pairs:
         for a, s in zip(average.parameters(), source.parameters(), strict=True):
-            difference = difference.to(a.device) + (a - s).square().sum()
-            norm = norm.to(a.device) + s.square().sum()
+            difference = difference.to(a.device) + whole((a - s).square().sum())
+            norm = norm.to(a.device) + whole(s.square().sum())
     return (difference / norm.clamp(min=1e-12)).sqrt()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded tensor put together, which all ranks must ask for; any other as it is."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _own_part(tensor: Tensor) -> Tensor:
+    from torch.distributed.tensor import DTensor
+
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

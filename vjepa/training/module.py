@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning as L
 import numpy as np
@@ -12,10 +12,14 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from vjepa.layers import Block
+from vjepa.masks import MaskStrategy
+from vjepa.masks.rank_rows import RankRows
 from vjepa.models.files import describe
 from vjepa.objectives import Objective
 from vjepa.optim import Schedule, decay_groups, ema_update
-from vjepa.training.health import feature_health, network_health
+from vjepa.training.health import feature_health, input_health, mask_geometry, network_health
+from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
 from vjepa.types import ClipBatch
 
 log = logging.getLogger(__name__)
@@ -34,6 +38,11 @@ class PretrainModule(L.LightningModule):
         betas: Decay of AdamW's two averages.
         eps: AdamW's epsilon.
         seed: Seed of the masks, which depend on it, the rank, and the batch's epoch and number in it alone.
+        mask_batch: Masks are drawn for the clips of one "rank"; or for the batch of "all" ranks, which then
+            train as one rank with all of the batch does.
+        recompute_blocks: Compute each block again in the backward pass: a third more work, and of every block only
+            its input is held until then.
+        compile_blocks: Compile each block by `torch.compile`, for sequences of any length.
     """
 
     def __init__(
@@ -46,6 +55,9 @@ class PretrainModule(L.LightningModule):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         seed: int = 0,
+        mask_batch: Literal["rank", "all"] = "rank",
+        recompute_blocks: bool = False,
+        compile_blocks: bool = False,
     ) -> None:
         super().__init__()
         if bool(objective.ema_pairs()) != (momentum is not None):
@@ -58,6 +70,18 @@ class PretrainModule(L.LightningModule):
         self.objective = objective
         self.lr, self.weight_decay, self.momentum = lr, weight_decay, momentum
         self.betas, self.eps, self.seed = betas, eps, seed
+        self.mask_batch = mask_batch
+        for block in (module for module in objective.modules() if isinstance(module, Block)):
+            block.recompute = recompute_blocks
+            if compile_blocks:
+                block.compile(dynamic=True)
+
+    def configure_model(self) -> None:
+        """Shard the networks where the strategy is to (FSDP2); Lightning may call this more than once."""
+        from torch.distributed.fsdp import FSDPModule
+
+        if self.device_mesh is not None and not isinstance(self.objective, FSDPModule):
+            shard_objective(self.objective, sharding_mesh(self.device_mesh))
 
     def configure_optimizers(self) -> torch.optim.AdamW:
         """AdamW over the context encoder and the predictor; learning rate and decay are set at each step."""
@@ -73,6 +97,8 @@ class PretrainModule(L.LightningModule):
                 "Set --trainer.max_steps or --trainer.max_epochs."
             )
         self.total_steps = int(total)
+        if self.mask_batch == "all":
+            self._share_masks()
         networks = (self.objective.context_encoder, self.objective.predictor)
         sizes = [sum(p.numel() for p in network.parameters()) / 1e6 for network in networks]
         log.info("encoder %.2f M, predictor %.2f M parameters, %d steps", *sizes, self.total_steps)
@@ -84,7 +110,9 @@ class PretrainModule(L.LightningModule):
         output = self.objective(batch, self.mask_generator(*turn))
         logged = {"loss": output.loss.detach(), **output.metrics}
         if self._log_now():
-            logged |= feature_health(output)
+            logged |= feature_health(output) | input_health(batch)
+            if output.grid is not None:
+                logged |= mask_geometry(output.masks, output.grid)
         self.log_dict(self._named("train", logged), batch_size=len(batch))
         self.log("loss", output.loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return output.loss
@@ -120,12 +148,19 @@ class PretrainModule(L.LightningModule):
         for group in optimizer.param_groups:
             group["lr"], group["weight_decay"] = lr, decay if group["decay"] else 0.0
         optimizer.step(closure=optimizer_closure)
+        if self.device_mesh is not None:
+            complete_state(cast("Any", optimizer).optimizer)
         logged = {"lr": lr, "weight_decay": decay}
         if self.momentum is not None:
             logged["momentum"] = self.momentum.value(step, self.total_steps)
             ema_update(self.objective.ema_pairs(), logged["momentum"])
         if log_now:
             self.log_dict({f"train/{name}": value for name, value in logged.items()})
+
+    def on_fit_end(self) -> None:
+        """Hand the mask strategies back as they were."""
+        if self.mask_batch == "all":
+            self.objective.masks = self._own_masks()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `vjepa.load_encoder` needs to build the networks again."""
@@ -137,8 +172,21 @@ class PretrainModule(L.LightningModule):
         Batches are counted, not optimiser steps: under accumulation those repeat, and micro-batches
         would share masks.
         """
-        words = np.random.SeedSequence([self.seed, self.global_rank, epoch, batch_idx]).generate_state(2)
+        rank = 0 if self.mask_batch == "all" else self.global_rank
+        words = np.random.SeedSequence([self.seed, rank, epoch, batch_idx]).generate_state(2)
         return torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
+
+    def _share_masks(self) -> None:
+        masks = self._own_masks()
+        if not masks:
+            name = type(self.objective).__name__
+            raise ValueError(f"{name} draws no masks, mask_batch is 'all'. Set mask_batch to 'rank'.")
+        ranks = {"rank": self.global_rank, "world_size": self.trainer.world_size}
+        self.objective.masks = [RankRows(strategy=mask, **ranks) for mask in masks]
+
+    def _own_masks(self) -> list[MaskStrategy]:
+        """The objective's strategies without what an earlier fit, broken off, may have put around them."""
+        return [mask.strategy if isinstance(mask, RankRows) else mask for mask in self.objective.masks]
 
     def _log_now(self) -> bool:
         """Whether Lightning writes the figures of this step, the last of every n; or it is the first of all."""

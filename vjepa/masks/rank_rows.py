@@ -1,0 +1,53 @@
+"""Masks of the batch of all ranks together, of which each takes the rows of its own clips."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor
+
+from vjepa.masks.base import MaskStrategy
+from vjepa.types import MaskPair, TokenGrid
+
+
+class RankRows(MaskStrategy):
+    """Draws what `strategy` draws for all ranks and keeps one rank's rows, every `world_size`-th.
+
+    The generator must be in the same state on every rank. Then the ids of a clip, and how many there are, do not
+    depend on how many ranks share the batch; and no rank waits for one with longer sequences.
+
+    Args:
+        strategy: What is drawn.
+        rank: Which rank this is.
+        world_size: How many there are; each has as many clips.
+    """
+
+    def __init__(self, *, strategy: MaskStrategy, rank: int, world_size: int) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank is {rank} of {world_size}. Give one of 0..{world_size - 1}.")
+        self.strategy, self.rank, self.world_size = strategy, rank, world_size
+
+    @property
+    def uniform_in_time(self) -> bool:
+        """As the strategy that is drawn."""
+        return self.strategy.uniform_in_time
+
+    def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
+        """See `MaskStrategy.sample`."""
+        return self._own(self.strategy.sample(grid, batch_size * self.world_size, generator), batch_size)
+
+    def sample_apart(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
+        """See `MaskStrategy.sample_apart`."""
+        whole = self.strategy.sample_apart(grid, batch_size * self.world_size, generator)
+        return self._own(whole, batch_size)
+
+    def _own(self, whole: MaskPair, batch_size: int) -> MaskPair:
+        return MaskPair(
+            context=self._rows(whole.context, batch_size), target=self._rows(whole.target, batch_size)
+        )
+
+    def _rows(self, ids: Int[Tensor, "rows n"], batch_size: int) -> Int[Tensor, "mine n"]:
+        """This rank's rows; there may be several targets a clip, all clips for each."""
+        parts = rearrange(ids, "(m b r) n -> m b r n", b=batch_size, r=self.world_size)
+        return rearrange(parts[:, :, self.rank], "m b n -> (m b) n")

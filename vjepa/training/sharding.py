@@ -1,0 +1,67 @@
+"""FSDP2: each rank keeps a share of every weight, of its gradient, its AdamW state and its moving average."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import torch
+from torch import nn
+
+from vjepa.layers import Block
+from vjepa.objectives import Objective
+from vjepa.optim import whole
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def shard_objective(objective: Objective, mesh: DeviceMesh) -> None:
+    """Shard all networks in place, block by block; what is no block belongs to the objective as a whole.
+
+    The target encoder is sharded like the context encoder, so that the moving average needs no other rank.
+
+    Args:
+        objective: Its `forward` is the only way in: it gathers what is no block.
+        mesh: One axis to shard over, or two to replicate over the first and shard over the second.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    for module in list(objective.modules()):
+        if isinstance(module, Block):
+            fully_shard(module, mesh=mesh)
+    fully_shard(objective, mesh=mesh)
+
+
+def sharding_mesh(mesh: DeviceMesh) -> DeviceMesh:
+    """The mesh to shard over, from Lightning's two axes (nodes, devices of a node), or (all devices, 1)."""
+    data, devices = mesh.mesh_dim_names or ()
+    return mesh[data] if mesh[devices].size() == 1 else mesh
+
+
+def unsharded(network: Network) -> Network:
+    """A network that was sharded, as a copy with all of its weights, on the CPU; any other as it is.
+
+    All ranks must ask for it together.
+    """
+    from torch.distributed.tensor import DTensor
+
+    if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
+        return network
+    tensors = {name: whole(tensor).cpu() for name, tensor in network.state_dict().items()}
+    plain = type(network)(**cast("dict", network.config))
+    plain.load_state_dict(tensors)
+    return plain
+
+
+def complete_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give weights that had no gradient yet the state that AdamW would begin with.
+
+    A mask token beyond the mask strategies never has one, and a sharded run resumes from complete states only.
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if not optimizer.state[weight]:
+                averages = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[weight] = {"step": torch.tensor(0.0), **averages}
