@@ -16,12 +16,10 @@ from torch import Tensor
 from vjepa.data import VideoDataModule, read_manifest
 from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from vjepa.models import VideoEncoder
-from vjepa.objectives import LatentPrediction
 from vjepa.probes import Features, ProbeKind, extract_features, fit_probe, random_twin
 from vjepa.probes.features import Precision
 from vjepa.report import Report
 from vjepa.training import PretrainModule, run_folder
-from vjepa.types import MaskPair
 from vjepa.visualize import run_picture
 
 log = logging.getLogger(__name__)
@@ -132,11 +130,9 @@ def draw_run(trainer: L.Trainer, module: PretrainModule, data: VideoDataModule, 
     video = next(batch.video[:1] for batch in data.val_dataloader() if len(batch))
     objective = module.objective
     grid = objective.target_encoder.grid_of(video)
-    masks: dict[str, MaskPair] = {}
-    if isinstance(objective, LatentPrediction):
-        generator = module.mask_generator(0, 0)
-        drawn = ((type(m).__name__, m.sample(grid, 1, generator)) for m in objective.masks)
-        masks = {f"{name} {i + 1}": pair for i, (name, pair) in enumerate(drawn)}
+    generator = module.mask_generator(0, 0)
+    drawn = ((type(m).__name__, m.sample(grid, 1, generator)) for m in objective.masks)
+    masks = {f"{name} {i + 1}": pair for i, (name, pair) in enumerate(drawn)}
     with torch.no_grad():
         tokens = [network.cpu().eval()(video)[0] for network in (objective.target_encoder, twin)]
     return run_picture(

@@ -35,7 +35,14 @@ class RankRows(MaskStrategy):
 
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """See `MaskStrategy.sample`."""
-        pair = self.strategy.sample(grid, batch_size * self.world_size, generator)
+        return self._rows_of(self.strategy.sample(grid, batch_size * self.world_size, generator), batch_size)
+
+    def sample_apart(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
+        """See `MaskStrategy.sample_apart`."""
+        pair = self.strategy.sample_apart(grid, batch_size * self.world_size, generator)
+        return self._rows_of(pair, batch_size)
+
+    def _rows_of(self, pair: MaskPair, batch_size: int) -> MaskPair:
         return MaskPair(
             context=self._own(pair.context, batch_size), target=self._own(pair.target, batch_size)
         )

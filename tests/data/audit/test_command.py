@@ -169,8 +169,8 @@ def test_clips_of_the_recipe_decide_what_is_short(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_check_on_ray_finds_the_same(tmp_path):
-    pytest.importorskip("ray")
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of what it leaves open
+def test_a_check_on_ray_finds_the_same(tmp_path, ray_cluster):
     write_manifest(tmp_path, 3, num_frames=4, height=16, width=16)
     write_broken(tmp_path / "train")
     here = run(tmp_path / "train", tmp_path / "here")
