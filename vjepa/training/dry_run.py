@@ -12,10 +12,11 @@ import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,6 +27,7 @@ from vjepa.objectives import Objective
 from vjepa.optim import decay_groups, ema_update
 from vjepa.types import ClipBatch, MaskPair, TokenGrid
 
+ClipsShape = tuple[int, int, int, int]  # clips, frames, height, width
 Device = Literal["cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 PARTS = ("target_encoder", "context_encoder", "predictor")
@@ -43,24 +45,32 @@ class MaskLengths:
 
 
 @dataclass(frozen=True)
-class StepCost:
-    """Of one step on one device.
+class StepFlops:
+    """FLOPs of one step on one device, a product and a sum being two.
 
-    `state_bytes` are weights, gradients, AdamW's averages and the target encoder; `peak_bytes` is the most that was
-    held at once, states included. FLOPs count a product and a sum as two; `forward` is by network, `backward`
-    includes what is computed again there.
+    `parts` is the forward pass by network; `backward` includes what is computed again there.
     """
 
-    forward: dict[str, int]
-    forward_flops: int
-    backward_flops: int
-    state_bytes: int
-    peak_bytes: int
+    parts: dict[str, int]
+    forward: int
+    backward: int
 
     @property
-    def flops(self) -> int:
+    def total(self) -> int:
         """Forward and backward."""
-        return self.forward_flops + self.backward_flops
+        return self.forward + self.backward
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of one step on one device, with all weights on it.
+
+    `state` are weights, gradients, AdamW's averages and the target encoder; `peak` is the most that was held at
+    once, states included.
+    """
+
+    state: int
+    peak: int
 
 
 def drawn_lengths(
@@ -81,22 +91,24 @@ def drawn_lengths(
         drawn = [
             MaskLengths(p.context.shape[1], p.target.shape[1], len(p.context) // batch_size) for p in pairs
         ]
-        sums = (sum(each.context for each in drawn), sum(each.target for each in drawn))
-        mean.append(MaskLengths(*(round(total / DRAWS) for total in sums), targets=drawn[0].targets))
+        context, target = (
+            round(sum(n) / DRAWS) for n in zip(*((d.context, d.target) for d in drawn), strict=True)
+        )
+        mean.append(MaskLengths(context, target, drawn[0].targets))
         longest.append(max(drawn, key=lambda each: (each.context, each.target)))
     return mean, longest
 
 
-def dry_step(
+def dry_flops(
     objective: Objective,
-    clips: tuple[int, int, int, int],
+    clips: ClipsShape,
     lengths: Sequence[MaskLengths],
     *,
     precision: Precision = "32-true",
     device: Device = "cuda",
     recompute: bool | None = None,
-) -> StepCost:
-    """Cost of a training step, without the memory or the time for one.
+) -> StepFlops:
+    """FLOPs of a training step.
 
     Args:
         objective: With weights anywhere, the meta device too; it stays as it is.
@@ -106,28 +118,55 @@ def dry_step(
         device: A "cpu" has ways of its own for attention in bf16; others are taken to have fused attention.
         recompute: Compute blocks again in the backward pass; None as the objective's blocks say.
     """
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision {precision!r} is not known here. Give {', '.join(get_args(Precision))}.")
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    trial, live = copy.deepcopy(objective), LiveBytes()
-    trial.masks = [_Given(each) for each in lengths]
-    for block in (module for module in trial.modules() if isinstance(module, Block)):
-        block.recompute = block.recompute if recompute is None else recompute
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        with live:
-            trial.to_empty(device="cpu")
-            optimizer = _after_a_step(decay_groups(trial.context_encoder, trial.predictor))
-        state, live.peak = live.now, live.now
-        forward, backward = _step(trial, optimizer, clips, live, _autocast(precision, device))
+    trial, own = _trial(objective, lengths, recompute), dict(OWN_OPERATORS)
+    with FakeTensorMode(allow_non_fake_inputs=True), KnownNumbers():
+        trial.to_empty(device="cpu")
+        with FlopCounterMode(display=False, custom_mapping=own) as forward:
+            loss = _loss(trial, _batch(clips), precision, device)
+        with FlopCounterMode(display=False, custom_mapping=own) as backward:
+            loss.backward()
     counts, name = forward.get_flop_counts(), type(trial).__name__
-    return StepCost(
-        forward={part: sum(counts.get(f"{name}.{part}", {}).values()) for part in PARTS},
-        forward_flops=forward.get_total_flops(),
-        backward_flops=backward.get_total_flops(),
-        state_bytes=state,
-        peak_bytes=live.peak,
+    return StepFlops(
+        parts={part: _flops_of(counts, f"{name}.{part}") for part in PARTS},
+        forward=forward.get_total_flops(),
+        backward=backward.get_total_flops(),
     )
+
+
+def dry_memory(
+    objective: Objective,
+    clips: ClipsShape,
+    lengths: Sequence[MaskLengths],
+    *,
+    precision: Precision = "32-true",
+    device: Device = "cuda",
+    recompute: bool | None = None,
+) -> StepMemory:
+    """Memory of a training step; arguments as of `dry_flops`."""
+    trial, live = _trial(objective, lengths, recompute), LiveBytes()
+    with FakeTensorMode(allow_non_fake_inputs=True), KnownNumbers(), live:
+        trial.to_empty(device="cpu")
+        optimizer = _after_a_step(decay_groups(trial.context_encoder, trial.predictor))
+        state, live.peak = live.now, live.now
+        # Lightning lets the gradients of the step before go after the forward pass
+        batch = _batch(clips)
+        loss = _loss(trial, batch, precision, device)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if pairs := trial.ema_pairs():
+            ema_update(pairs, 0.5)
+    return StepMemory(state=state, peak=live.peak)
+
+
+class KnownNumbers(TorchDispatchMode):
+    """Answers where code asks a tensor without numbers for one: 1 will do for a token's id and for AdamW's steps."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Carry out an operation, or answer."""
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1
+        return func(*args, **(kwargs or {}))
 
 
 class LiveBytes(TorchDispatchMode):
@@ -140,8 +179,6 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Carry out an operation and count what it made."""
-        if func is torch.ops.aten._local_scalar_dense.default:
-            return 1  # nobody knows the number; 1 will do for the id of a token, and for AdamW's count of steps
         made = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(made):
             if isinstance(leaf, Tensor):
@@ -183,34 +220,33 @@ def _after_a_step(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     return optimizer
 
 
-def _step(
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    clips: tuple[int, int, int, int],
-    live: LiveBytes,
-    precision: AbstractContextManager[Any],
-) -> tuple[FlopCounterMode, FlopCounterMode]:
-    """A step in Lightning's order: the gradients of the step before are let go after the forward pass."""
-    operators = torch.ops.vjepa
-    blocks = {
-        operators.attend_in_blocks: _attention_flops,
-        operators.attend_in_blocks_backward: _attention_backward_flops,
-    }
-    forward, backward = (FlopCounterMode(display=False, custom_mapping=dict(blocks)) for _ in range(2))
+def _trial(objective: Objective, lengths: Sequence[MaskLengths], recompute: bool | None) -> Objective:
+    """A copy that draws no masks."""
+    trial = copy.deepcopy(objective).train()
+    trial.masks = [_Given(each) for each in lengths]
+    for block in (module for module in trial.modules() if isinstance(module, Block)):
+        block.recompute = block.recompute if recompute is None else recompute
+    return trial
+
+
+def _batch(clips: ClipsShape) -> ClipBatch:
     num_clips, num_frames, height, width = clips
-    with forward, live:
-        rows = torch.zeros(num_clips, dtype=torch.long)
-        video = torch.zeros(num_clips, CHANNELS, num_frames, height, width)
-        with precision:
-            loss = objective(ClipBatch(video=video, label=rows, index=rows), torch.Generator()).loss
-    with backward, live:
-        optimizer.zero_grad()
-        loss.backward()
-    with live:
-        optimizer.step()
-        if pairs := objective.ema_pairs():
-            ema_update(pairs, 0.5)
-    return forward, backward
+    rows = torch.zeros(num_clips, dtype=torch.long)
+    return ClipBatch(
+        video=torch.zeros(num_clips, CHANNELS, num_frames, height, width), label=rows, index=rows
+    )
+
+
+def _loss(objective: Objective, batch: ClipBatch, precision: Precision, device: Device) -> Tensor:
+    with _autocast(precision, device):
+        return objective(batch, torch.Generator()).loss
+
+
+def _flops_of(counts: dict[str, dict[Any, int]], network: str) -> int:
+    """Of a network; where a method of it other than `forward` was called, of the topmost parts that were."""
+    within = [name for name in counts if f"{name}.".startswith(f"{network}.")]
+    topmost = [name for name in within if not any(name.startswith(f"{other}.") for other in within)]
+    return sum(sum(counts[name].values()) for name in topmost)
 
 
 def _autocast(precision: Precision, device: Device) -> AbstractContextManager[Any]:
@@ -231,3 +267,10 @@ def _attention_backward_flops(gradient: Any, query: Any, key: Any, value: Any, o
     """Five products: the scores again, and the gradients of weights, queries, keys and values."""
     rows, heads, length, width = query
     return 10 * rows * heads * length * length * width
+
+
+# of a CPU in bf16; torch knows its own operators
+OWN_OPERATORS = {
+    torch.ops.vjepa.attend_in_blocks: _attention_flops,
+    torch.ops.vjepa.attend_in_blocks_backward: _attention_backward_flops,
+}
