@@ -93,10 +93,9 @@ def test_parts_of_a_mixture_are_shapes_of_clips():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["quickstart", "ijepa", "dense", "sigreg"])
-def test_recipes_of_every_objective_are_estimated(name, tmp_path, monkeypatch):
+def test_a_recipe_is_estimated_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = estimated(ROOT / "configs" / f"{name}.yaml", tmp_path / "out", "--gpus", "2", "--memory", "8")
+    found = estimated(ROOT / "configs" / "ijepa.yaml", tmp_path / "out", "--gpus", "2", "--memory", "8")
     assert [(plan["strategy"], plan["blocks"]) for plan in found["plans"]] == [
         (strategy, blocks) for strategy in ("ddp", "fsdp2") for blocks in ("kept", "recomputed")
     ]

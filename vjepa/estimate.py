@@ -233,13 +233,13 @@ def _fit(
     return {
         "strategy": strategy,
         "blocks": "recomputed" if cost.recompute else "kept",
-        "states_gb": round(states / GIGA, 3),
-        "activations_gb": round((peak - states) / GIGA, 3),
-        "peak_gb": round(peak / GIGA, 3),
+        "states_gb": _short(states / GIGA),
+        "activations_gb": _short((peak - states) / GIGA),
+        "peak_gb": _short(peak / GIGA),
         "batch_that_fits": most,
         "batch": math.ceil(share / accumulate) if accumulate else 0,
         "accumulate": accumulate,
-        "tflop_per_step": round(cost.flops * clips / TERA, 3),
+        "tflop_per_step": _short(cost.flops * clips / TERA),
     }
 
 
@@ -283,7 +283,7 @@ def _tokens(lengths: list[MaskLengths], objective: Objective, shape: ClipShape) 
 def _gigaflops(counted: StepFlops, shape: ClipShape) -> dict[str, float]:
     """Of one clip, by network, and of both passes."""
     parts = {**counted.parts, "forward": counted.forward, "backward": counted.backward}
-    return {f"{name}_gflop_per_clip": round(n / shape.batch_size / GIGA, 3) for name, n in parts.items()}
+    return {f"{name}_gflop_per_clip": _short(n / shape.batch_size / GIGA) for name, n in parts.items()}
 
 
 def _precision(given: Any) -> Precision:
@@ -305,8 +305,13 @@ def _clips_per_step(recipe: Any, batch_size: int, gpus: int) -> int:
 
 def _days(flops: float, steps: int, speed: float) -> float | None:
     """Of a run of `steps`; none where the recipe counts epochs."""
-    return float(f"{flops * steps / speed / SECONDS_PER_DAY:.3g}") if steps > 0 else None
+    return _short(flops * steps / speed / SECONDS_PER_DAY) if steps > 0 else None
 
 
 def _num_bytes(tensors: Iterable[torch.Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _short(number: float) -> float:
+    """With the digits that an estimate deserves."""
+    return float(f"{number:.4g}")
