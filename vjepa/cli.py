@@ -57,6 +57,12 @@ VERBS = {
         "vjepa validate --config configs/quickstart.yaml --ckpt_path last",
         forwards=True,
     ),
+    "estimate": Verb(
+        "parameters, FLOPs, memory, the batch that fits and the days that a recipe takes",
+        "vjepa.estimate:main",
+        "vjepa estimate --config configs/k400.yaml --gpus 8 --memory 80",
+        forwards=True,
+    ),
     "probe": Verb(
         "train and test probes on a frozen encoder",
         "vjepa.probes.commands:probe",

@@ -66,23 +66,35 @@ def main(verb: str, argv: Sequence[str]) -> Report:
     Returns:
         What was measured: of a fit, loss and health and, where the recipe asks for it, probes and a picture.
     """
+    return started(FitCLI, verb, argv, trainer_class=Trainer).outcome
+
+
+def started(kind: type[FitCLI], verb: str, argv: Sequence[str], *, trainer_class: type[Trainer]) -> FitCLI:
+    """Parse a recipe and do with it what the verb says.
+
+    Args:
+        kind: Whose verb it is.
+        verb: One of its subcommands, a method of `trainer_class`.
+        argv: Its flags, as typed.
+        trainer_class: Whose arguments are flags.
+    """
     for noise in QUIET:
         warnings.filterwarnings("ignore", message=noise)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(
             logging.WARNING
         )  # they set themselves to INFO when they are imported
-    cli = FitCLI(
+    return kind(
         PretrainModule,
         VideoDataModule,
+        trainer_class=trainer_class,
         seed_everything_default=0,
         auto_configure_optimizers=False,  # else every verb grows a second, dead --optimizer
         load_from_checkpoint_support=False,
-        parser_kwargs={key: {"allow_abbrev": False, "exit_on_error": False} for key in FitCLI.subcommands()}
+        parser_kwargs={key: {"allow_abbrev": False, "exit_on_error": False} for key in kind.subcommands()}
         | {"prog": "vjepa", "allow_abbrev": False, "exit_on_error": False},
         args=[verb, *argv],
     )
-    return cli.outcome
 
 
 class FitCLI(LightningCLI):
@@ -111,6 +123,10 @@ class FitCLI(LightningCLI):
         argv = cast("list[str]", args)
         with explained(parser, argv):
             self.config = parser.parse_args(argv)
+        self.find_checkpoint()
+
+    def find_checkpoint(self) -> None:
+        """See that the checkpoint to go on from is there; "last" becomes its name."""
         settings = self.config[self.config.subcommand]
         if settings.ckpt_path == "last":
             settings.ckpt_path = str(newest_checkpoint(run_root(settings)))
