@@ -73,6 +73,12 @@ VERBS = {
         "vjepa.extraction.commands:extract",
         "vjepa extract --encoder runs/quickstart/version_0/export --data data/val.csv --out runs/features",
     ),
+    "search": Verb(
+        "find the clips most like a video, by their features",
+        "vjepa.extraction.search:search",
+        "vjepa search clip.mp4 --features runs/features --top 5",
+        positional="query",
+    ),
     "data check": Verb(
         "decode every clip of a manifest once and list what is broken",
         "vjepa.data.audit:check_command",
