@@ -3,6 +3,8 @@
 import copy
 import json
 
+import av
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -133,3 +135,21 @@ def test_label_column(encoder, manifest, tmp_path):
     table.write_text("path,label,event\n" + "\n".join(f"{p},same,{p.stem}" for p in paths) + "\n")
     extract(encoder=encoder, data=str(table), out=tmp_path / "out", label="event")
     assert read(tmp_path / "out")[1]["label_names"] == ["clip_000", "clip_001"]
+
+
+def test_short_videos_and_files_without_a_picture_are_one_line_each(encoder, tmp_path, caplog):
+    write_video(tmp_path / "v" / "long.mp4", num_frames=24)
+    short = write_video(tmp_path / "v" / "short.mp4", num_frames=8)
+    sound = tmp_path / "v" / "sound.mp4"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    arguments = ["--encoder", encoder, "--data", str(tmp_path / "v"), "--out", str(tmp_path / "out")]
+    assert main(["extract", *arguments, "--window", "1.5", "--stride", "0.5"]) == 0
+    lines = [record.getMessage() for record in caplog.records if "cannot read" in record.getMessage()]
+    assert len(lines) == 2
+    assert f"cannot read {short}: 1.00 s of video, a window is 1.5 s. Lower --window." in lines
+    assert any(f"cannot read {sound}: holds no video" in line for line in lines)
+    assert [row.start for row in vjepa.features.open(tmp_path / "out").rows] == [0.0, 0.5, 1.0, 1.5]

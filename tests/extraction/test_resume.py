@@ -59,15 +59,12 @@ def test_a_stop_between_parts_leaves_no_gap(small, clips, tmp_path, monkeypatch,
     assert extract(out=tmp_path / "cut", **given).figures["num_made"] == 0
 
 
-def test_a_broken_tail_is_one_line_also_after_a_restart(
-    small, tmp_path, monkeypatch, tiny_parts, clips, caplog
-):
+def test_a_broken_tail_is_one_line_also_after_a_restart(small, tmp_path, monkeypatch, tiny_parts):
     video = write_video(tmp_path / "v" / "a.mp4", num_frames=160, height=32, width=32, gop=8)
-    body = bytearray(video.read_bytes())
-    at = body.rfind(b"mdat") if body.rfind(b"mdat") > 0 else 0
-    for i in range(at + (len(body) - at) // 2, at + (len(body) - at) // 2 + 3000):
-        body[i] ^= 0x5A
-    video.write_bytes(bytes(body))
+    content = bytearray(video.read_bytes())
+    first, last = content.find(b"mdat"), content.find(b"moov")
+    content[(first + last) // 2 : (first + last) // 2 + 400] = bytes(400)
+    video.write_bytes(bytes(content))
     write_video(tmp_path / "v" / "b.mp4", num_frames=16, height=32, width=32)
     given = {"encoder": small, "data": str(tmp_path / "v"), "window": 0.5, "batch_size": 3}
     report = extract(out=tmp_path / "whole", **given)
@@ -77,9 +74,8 @@ def test_a_broken_tail_is_one_line_also_after_a_restart(
             extract(out=tmp_path / f"cut{count}", **given)
         extract(out=tmp_path / f"cut{count}", **given)
         assert contents(tmp_path / f"cut{count}") == contents(tmp_path / "whole")
-    if report.figures["num_failures"]:  # ffmpeg may conceal the damage
-        assert report.figures["num_failures"] == 1 and "s on" in report.figures["failures"][0]
-        assert 4 < report.figures["num_clips"] < 44
+    assert report.figures["num_failures"] == 1 and "nothing is read from" in report.figures["failures"][0]
+    assert 4 < report.figures["num_clips"] < 44
 
 
 @pytest.mark.parametrize("window", [None, 0.5])
