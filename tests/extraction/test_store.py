@@ -102,8 +102,8 @@ def test_a_folder_without_features_is_refused(tmp_path):
 
 def test_attentive_pooling_is_that_of_the_probe(small, clips, tmp_path):
     from vjepa.probes import ProbeSettings
-    from vjepa.probes.files import load_probe
     from vjepa.probes.commands import probe
+    from vjepa.probes.files import load_probe
 
     quick = ProbeSettings(lr=(3e-3,), num_steps=20)
     probe(encoder=small, train=clips, val=clips, out=tmp_path / "probe", random_init=False, grid=quick)
