@@ -31,6 +31,7 @@ BATCH = 8
 
 
 def make_videos(folder: Path, count: int, num_frames: int, seed: int = 0) -> None:
+    """Short moving videos."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for i in range(count):
@@ -40,6 +41,7 @@ def make_videos(folder: Path, count: int, num_frames: int, seed: int = 0) -> Non
 
 
 def bare(encoder: torch.nn.Module, count: int) -> float:
+    """Windows a second of the encoder alone."""
     video = torch.randn(BATCH, 3, 16, SIZES["img_size"], SIZES["img_size"])
     began = time.perf_counter()
     with torch.no_grad():
@@ -49,6 +51,7 @@ def bare(encoder: torch.nn.Module, count: int) -> float:
 
 
 def ours(encoder: str, data: Path, num_workers: int) -> float:
+    """Windows a second of `vjepa extract`."""
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
         report = extract(
@@ -63,6 +66,7 @@ def ours(encoder: str, data: Path, num_workers: int) -> float:
 
 
 def theirs(data: Path, count: int) -> float | None:
+    """Windows a second of transformers' model; None where it is missing."""
     try:
         from transformers import VJEPA2Config, VJEPA2Model
     except ImportError:
@@ -86,6 +90,7 @@ def theirs(data: Path, count: int) -> float | None:
 
 
 def peak_mb() -> float:
+    """Most memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -126,6 +131,7 @@ def hour(folder: Path, minutes: int) -> None:
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--num_windows", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ import torch
 
 from vjepa.checkpoints import load_encoder
 from vjepa.data import Manifest, read_manifest
+from vjepa.extraction.about import describe, describe_encoder
 from vjepa.extraction.errors import ExtractionError
 from vjepa.extraction.features import ClipSource, extract_features
 from vjepa.extraction.parts import Parts, settings_of, unit_rows
@@ -26,11 +26,10 @@ from vjepa.extraction.pooling import (
     FeatureMaker,
     Pool,
     Precision,
-    describe_encoder,
     load_pooler,
 )
 from vjepa.extraction.preprocessing import eval_transform
-from vjepa.extraction.search import SEARCH, write_search
+from vjepa.extraction.search import SEARCH, check_searchable, write_search
 from vjepa.extraction.windows import Windows
 from vjepa.extraction.writers import WRITERS, Format, check_format, merge
 from vjepa.features import ABOUT, INDEX, file_of
@@ -39,7 +38,6 @@ from vjepa.report import Report
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 PARTS, PLAN, LOCK = "parts", "plan.json", ".lock"
 MADE = ("shape", "label_names", "failures")  # of `features.json`: what came out, not what was asked for
 
@@ -102,52 +100,57 @@ def extract(
         overwrite: Delete features in out that were made otherwise.
     """
     began = time.monotonic()
-    place, processes = _ranks(rank, world_size)
+    ranks = _ranks(rank, world_size)
     if batch_size < 1 or num_workers < 0:
         raise ExtractionError(
             f"got batch_size {batch_size}, num_workers {num_workers}: give 1 and 0, or more."
         )
     check_format(format, dtype)
     network = load_encoder(encoder, which=which).to(_device())
-    windows = Windows.of(
-        native_frames=network.config["num_frames"],
-        num_frames=num_frames,
-        fps=fps,
-        window=window,
-        stride=stride,
-    )
-    pooler = load_pooler(probe, network) if probe is not None else None
+    native = network.config["num_frames"]
+    cut = Windows.of(native_frames=native, num_frames=num_frames, fps=fps, window=window, stride=stride)
     maker = FeatureMaker(
-        network, layers=_layers(layers), pool=pool, pooler=pooler, precision=precision, dtype=dtype
+        network,
+        layers=_layers(layers),
+        pool=pool,
+        precision=precision,
+        dtype=dtype,
+        pooler=load_pooler(probe, network) if probe is not None else None,
     )
-    if index and (pool not in ("mean", "attentive") or len(maker.layers) > 1):
-        raise ExtractionError(
-            f"index of pool {pool}, layers {layers}: search compares vectors. Use --pool mean or attentive and "
-            "one layer."
-        )
+    if index:
+        check_searchable(maker)
     manifest = read_manifest(data, label_column=label)
-    source = ClipSource(manifest, windows, eval_transform(network), decoder, num_workers)
-    about = {
-        "format_version": FORMAT,
-        "encoder": describe_encoder(network, encoder, which),
-        "data": {"source": str(data), "num_rows": len(manifest), "digest": _digest(manifest)},
-        "preprocessing": _preprocessing(source),
-        **{"pool": pool, "layers": list(maker.layers), "probe": str(probe.resolve()) if probe else None},
-        **{"precision": precision, "dtype": dtype, "format": format, "decoder": decoder},
-        **{"batch_size": batch_size, "grid": _grid(network, windows)},
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    rows = unit_rows(len(manifest), batch_size=batch_size, one_clip=windows.is_one)
-    parts = Parts(out / PARTS, num_rows=len(manifest), rows=rows)
-    with _locked(out):
-        done = _prepare(out, about, overwrite=overwrite)
-    made = 0
-    if done is None:
-        made = extract_features(maker, source, parts, batch_size=batch_size, rank=place, world_size=processes)
-        done = _merged(out, parts, manifest, about)
+    source = ClipSource(manifest, cut, eval_transform(network), decoder, num_workers)
+    about = describe(source, maker) | {"precision": precision, "dtype": dtype, "format": format}
+    about |= {"batch_size": batch_size, "probe": str(probe.resolve()) if probe else None}
+    about |= {"encoder": describe_encoder(network, encoder, which)}
+    made, done = _carry_out(out, source, maker, about, ranks=ranks, overwrite=overwrite)
     if index and done is not None and not (out / SEARCH).exists():
         write_search(out)
     return _report(done, made, time.monotonic() - began)
+
+
+def _carry_out(
+    out: Path,
+    source: ClipSource,
+    maker: FeatureMaker,
+    about: dict[str, Any],
+    *,
+    ranks: tuple[int, int],
+    overwrite: bool,
+) -> tuple[int, dict[str, Any] | None]:
+    """How many windows were made, and `features.json` if all are."""
+    manifest, batch_size = source.manifest, about["batch_size"]
+    out.mkdir(parents=True, exist_ok=True)
+    rows = unit_rows(len(manifest), batch_size=batch_size, one_clip=source.windows.is_one)
+    parts = Parts(out / PARTS, num_rows=len(manifest), rows=rows)
+    with _locked(out):
+        done = _prepare(out, about, overwrite=overwrite)
+    if done is not None:
+        return 0, done
+    rank, world_size = ranks
+    made = extract_features(maker, source, parts, batch_size=batch_size, rank=rank, world_size=world_size)
+    return made, _merged(out, parts, manifest, about)
 
 
 def _merged(out: Path, parts: Parts, manifest: Manifest, about: dict[str, Any]) -> dict[str, Any] | None:
@@ -228,34 +231,6 @@ def _layers(text: str) -> tuple[int, ...]:
         raise ExtractionError(
             f"layers {text!r}: give numbers with commas between, such as -1 or 5,11."
         ) from error
-
-
-def _digest(manifest: Manifest) -> str:
-    """A hash of what the rows are."""
-    state = hashlib.blake2b(digest_size=16)
-    for row in manifest.rows:
-        state.update(repr((row.path, row.label, row.start, row.end)).encode())
-    state.update(repr(manifest.label_names).encode())
-    return state.hexdigest()
-
-
-def _preprocessing(source: ClipSource) -> dict[str, Any]:
-    windows, transform = source.windows, source.transform
-    return {
-        **{"num_frames": windows.num_frames, "fps": windows.fps},
-        **{"window": windows.window, "stride": windows.stride},
-        **{"size": transform.size, "short_side": transform.short_side},
-        **{"mean": transform.mean, "std": transform.std},
-    }
-
-
-def _grid(network: torch.nn.Module, windows: Windows) -> list[int]:
-    """Tokens of a window in time, height and width: what pool none and frame leave of it."""
-    config: dict[str, Any] = network.config  # type: ignore[assignment]
-    size = config["img_size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    patch, tubelet = config["patch_size"], min(config["tubelet_size"], config["num_frames"])
-    return [windows.num_frames // tubelet, height // patch, width // patch]
 
 
 def _report(done: dict[str, Any] | None, made: int, seconds: float) -> Report:

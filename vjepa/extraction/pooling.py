@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from einops import reduce
@@ -159,13 +159,3 @@ class FeatureMaker:
         if self.pool == "frame":
             return reduce(tokens, "b (t n) d -> b t d", "mean", t=grid.t)
         return tokens
-
-
-def describe_encoder(encoder: VideoEncoder, path: str, which: str) -> dict[str, Any]:
-    """What `features.json` says of the encoder."""
-    return {
-        "path": path if "://" in path else str(Path(path).resolve()),
-        "which": which,
-        "digest": digest(encoder),
-        "config": encoder.config,
-    }

@@ -77,6 +77,19 @@ class SearchIndex:
         return Neighbours(best.indices, best.values)
 
 
+def check_searchable(maker: FeatureMaker) -> None:
+    """See before the work that its features can be compared.
+
+    Raises:
+        ExtractionError: If they are no vectors.
+    """
+    if maker.pool not in ("mean", "attentive") or len(maker.layers) > 1:
+        raise ExtractionError(
+            f"index of pool {maker.pool}, layers {list(maker.layers)}: search compares vectors. "
+            "Use --pool mean or attentive and one layer."
+        )
+
+
 def write_search(folder: Path) -> None:
     """Write what `vjepa search` needs beside the features of a folder.
 
