@@ -75,15 +75,12 @@ def extract(
     Args:
         encoder: Folder written by vjepa fit or save_pretrained, or a .ckpt file.
         data: A manifest, a folder of videos, one video, or shards.
-        out: Folder for features.safetensors (or .npy, .parquet), index.csv (path, seconds and label of each row),
-            features.json (how they were made, failures) and result.json.
-        pool: mean over the tokens of a clip, over those of each of its tubelets (frame), the pooling of a trained
-            probe (attentive), or none to keep all tokens.
-        layers: Blocks whose tokens are taken, with commas between, negative from the end; of several, features
-            get an axis for them in front.
+        out: Folder for features.safetensors (or .npy, .parquet), index.csv, features.json and result.json.
+        pool: mean over a clip's tokens, over each tubelet's (frame), a trained probe's (attentive), none: all tokens.
+        layers: Blocks whose tokens are taken, such as -4,-1; of several, features get an axis for them in front.
         probe: Folder of a trained attentive probe, for pool attentive.
         num_frames: Frames of a clip (default: the encoder's).
-        fps: Frames of a clip a second of video (default: every frame; of a window, as many as num_frames give).
+        fps: Frames of a clip a second of video (default: every frame; of a window, num_frames).
         window: Seconds of a window; without, one clip from the middle of each video.
         stride: Seconds from one window to the next (default: window).
         format: What file features go to.
@@ -101,10 +98,7 @@ def extract(
     """
     began = time.monotonic()
     ranks = _ranks(rank, world_size)
-    if batch_size < 1 or num_workers < 0:
-        raise ExtractionError(
-            f"got batch_size {batch_size}, num_workers {num_workers}: give 1 and 0, or more."
-        )
+    _check_counts(batch_size, num_workers)
     check_format(format, dtype)
     network = load_encoder(encoder, which=which).to(_device())
     native = network.config["num_frames"]
@@ -117,15 +111,15 @@ def extract(
         dtype=dtype,
         pooler=load_pooler(probe, network) if probe is not None else None,
     )
-    if index:
-        check_searchable(maker)
     manifest = read_manifest(data, label_column=label)
     source = ClipSource(manifest, cut, eval_transform(network), decoder, num_workers)
     about = describe(source, maker) | {"precision": precision, "dtype": dtype, "format": format}
     about |= {"batch_size": batch_size, "probe": str(probe.resolve()) if probe else None}
     about |= {"encoder": describe_encoder(network, encoder, which)}
+    if index:
+        check_searchable(maker)
     made, done = _carry_out(out, source, maker, about, ranks=ranks, overwrite=overwrite)
-    if index and done is not None and not (out / SEARCH).exists():
+    if index and done is not None:
         write_search(out)
     return _report(done, made, time.monotonic() - began)
 
@@ -211,6 +205,13 @@ def _locked(out: Path) -> Iterator[None]:
     with (out / LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _check_counts(batch_size: int, num_workers: int) -> None:
+    if batch_size < 1 or num_workers < 0:
+        raise ExtractionError(
+            f"got batch_size {batch_size}, num_workers {num_workers}: give 1 and 0, or more."
+        )
 
 
 def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
