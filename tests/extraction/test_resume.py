@@ -86,6 +86,7 @@ def test_ranks_write_what_one_process_writes(small, clips, tmp_path, monkeypatch
     assert not first.figures["is_complete"] and not (tmp_path / "two" / "features.json").exists()
     monkeypatch.setenv("RANK", "0")  # as torchrun says it
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
     second = extract(out=tmp_path / "two", **given)
     assert second.figures["is_complete"] and 0 < second.figures["num_made"] < second.figures["num_clips"]
     assert contents(tmp_path / "two") == contents(tmp_path / "one")

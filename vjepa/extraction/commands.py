@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
 
 from vjepa.checkpoints import load_encoder
 from vjepa.data import Manifest, read_manifest
@@ -219,7 +219,8 @@ def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if (rank is None) != (world_size is None):
         raise ExtractionError(f"got rank {rank}, world_size {world_size}: give both or none of them.")
     if rank is None or world_size is None:
-        rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        torchrun = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else None
+        rank, world_size = (torchrun.global_rank(), torchrun.world_size()) if torchrun else (0, 1)
     if not 0 <= rank < world_size:
         raise ExtractionError(f"got rank {rank}, world_size {world_size}: ranks are 0 to world_size - 1.")
     return rank, world_size
@@ -253,4 +254,5 @@ def _device() -> torch.device:
         return torch.device("cpu")
     found = torch.accelerator.current_accelerator()
     assert found is not None
-    return torch.device(found.type, int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count())
+    local = TorchElasticEnvironment().local_rank() if TorchElasticEnvironment.detect() else 0
+    return torch.device(found.type, local % torch.accelerator.device_count())
