@@ -7,6 +7,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 log = logging.getLogger(__name__)
+
+NEGATIVE_NUMBERS = re.compile(r"^-\d[-\d.,eE+]*$")
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,12 @@ VERBS = {
         "write frozen features of videos",
         "vjepa.extraction.commands:extract",
         "vjepa extract --encoder runs/quickstart/version_0/export --data data/val.csv --out runs/features",
+    ),
+    "search": Verb(
+        "find the clips most like a video, by their features",
+        "vjepa.extraction.search:search",
+        "vjepa search clip.mp4 --features runs/features --top 5",
+        positional="query",
     ),
     "data check": Verb(
         "decode every clip of a manifest once and list what is broken",
@@ -222,6 +231,8 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
     parser = ArgumentParser(
         prog=f"vjepa {name}", description=doc.short_description, exit_on_error=False, allow_abbrev=False
     )
+    # argparse takes -1 for a value, but -1,5 for an unknown flag
+    parser._negative_number_matcher = NEGATIVE_NUMBERS
     parser.add_argument("--config", action="config", help="a YAML file with any of the settings below")
     helps = {param.arg_name: param.description for param in doc.params}
     skip: set[str | int] = set()

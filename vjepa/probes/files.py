@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from vjepa.models import VideoEncoder
-from vjepa.models.files import write_tensors, write_text
+from vjepa.models.files import digest, write_tensors, write_text
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
 from vjepa.probes.linear import LinearProbe
@@ -47,15 +46,6 @@ class ProbeCard:
     segments: int = 1
     views: int = 1
     format: int = field(default=FORMAT)
-
-
-def digest(network: nn.Module) -> str:
-    """A hash of all weights of a network, to recognise it by."""
-    state = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(network.state_dict().items()):
-        state.update(name.encode())
-        state.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-    return state.hexdigest()
 
 
 def card_of(
