@@ -1,4 +1,4 @@
-"""The verbs `vjepa probe` and `vjepa classify`."""
+"""The verb `vjepa probe`."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import logging
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from einops import rearrange
+from typing import Any
 
 from vjepa.checkpoints import load_encoder
-from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
+from vjepa.data.manifest import Manifest, read_manifest
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
-from vjepa.probes.clips import ClipPlan, eval_clips
+from vjepa.probes.clips import ClipPlan
+from vjepa.probes.devices import Device, device_of
 from vjepa.probes.features import Precision, extract_features, random_twin
-from vjepa.probes.files import card_of, check_encoder, load_probe, save_probe
+from vjepa.probes.files import card_of, save_probe
 from vjepa.probes.protocol import fit_probe
 from vjepa.probes.results import ProbeKind, ProbeResult
 from vjepa.probes.trials import ProbeSettings
-from vjepa.probes.views import ClipLayout, mean_probabilities
+from vjepa.probes.views import ClipLayout
 from vjepa.report import Report
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
 
-Device = Literal["auto", "cpu", "cuda"]
 DEFAULT_GRID = ProbeSettings()
 
 
@@ -82,7 +79,7 @@ def probe(
     """
     layout = ClipLayout(segments, views)
     plan = ClipPlan(num_frames, fps, decoder, layout, augment, seed)
-    model, where = load_encoder(encoder), _device(device)
+    model, where = load_encoder(encoder), device_of(device)
     manifests = _labelled(train, val, root=root, label=label)
     out.mkdir(parents=True, exist_ok=True)
     extraction = {"batch_size": batch_size, "num_workers": num_workers, "precision": precision}
@@ -103,78 +100,6 @@ def probe(
         baseline, more = _fitted(random_twin(model, seed=seed), manifests, **work)
         failures |= more
     return _report(result, baseline, names, sorted(failures, key=lambda failure: failure.path))
-
-
-def classify(
-    *,
-    probe: Path,
-    videos: list[str],
-    encoder: str | None = None,
-    top: int = 5,
-    batch_size: int = 16,
-    device: Device = "auto",
-    decoder: str = "auto",
-) -> Report:
-    """Label names and probabilities of videos.
-
-    A video that cannot be read gets a line with the reason and the others go on; if none can be read, that is
-    an error (exit code 2).
-
-    Args:
-        probe: Folder written by `vjepa probe`.
-        videos: Video files.
-        encoder: Folder or .ckpt of the probe's encoder (default: where it was when the probe was trained).
-        top: How many labels of each video to name.
-        batch_size: Videos the encoder takes at a time.
-        device: Where to compute; auto takes a GPU if there is one.
-        decoder: What reads the videos: auto, pyav, torchcodec, decord, frames, or a class path.
-    """
-    if top < 1:
-        raise ProbeError(f"top {top}: give at least 1.")
-    head, card = load_probe(probe)
-    path = encoder or card.encoder
-    if encoder is None and not Path(path).exists():
-        raise ProbeError(f"the encoder of this probe is no longer at {path}. Name its place with --encoder.")
-    model = load_encoder(path)
-    check_encoder(card, model, path)
-    manifest = Manifest(
-        rows=tuple(ManifestRow(video) for video in videos), label_names=(), kind="videos", source="the list"
-    )
-    layout = ClipLayout(card.segments, card.views)
-    clips = eval_clips(
-        manifest, model, num_frames=card.num_frames, fps=card.fps, decoder=decoder, layout=layout
-    )
-    features = extract_features(model.to(_device(device)), clips, layout=layout, batch_size=batch_size)
-    with torch.no_grad():
-        tokens = rearrange(features.tokens.float(), "b (v n) d -> b 1 v n d", v=layout.views)
-        shares = mean_probabilities(head, tokens)
-    found = {
-        videos[row]: [
-            {"label": card.label_names[i], "probability": float(share[i])}
-            for i in share.argsort(descending=True)[:top].tolist()
-        ]
-        for row, share in zip(features.index.tolist(), shares, strict=True)
-    }
-    reasons = {failure.path: failure.reason for failure in features.failures}
-    return Report(
-        title=f"{card.kind} probe of {len(card.label_names)} classes",
-        rows=[_line(video, found.get(video, []), reasons.get(video, "")) for video in videos],
-        figures={
-            "predictions": found,
-            "failures": [asdict(failure) for failure in features.failures],
-        },
-    )
-
-
-def _line(video: str, labels: list[dict[str, Any]], reason: str) -> dict[str, str]:
-    named = {f"{i}": f"{x['label']} {x['probability']:.3f}" for i, x in enumerate(labels, start=1)}
-    return {"video": video} | (named or {"1": f"cannot be read: {reason}"})
-
-
-def _device(device: Device) -> torch.device:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ProbeError("device cuda: this machine offers none to torch. Give --device cpu or auto.")
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 
 def _labelled(train: str, val: str, *, root: str | None, label: str) -> tuple[Manifest, Manifest]:
