@@ -32,7 +32,7 @@ def place(tmp_path_factory):
     save_meta(folder / "ssv2-vitl-4x2x3.pt", probe=deep)
     save_meta(folder / "ssv2-probe.pth.tar", probe=shallow)
     save_meta(folder / "whole.pt", encoder=encoder, probe=deep)
-    heads = {"encoder_num_heads": HEADS["encoder"], "probe_num_heads": 2, "img_size": 32}
+    heads = {"num_heads": HEADS["encoder"], "probe_num_heads": 2, "img_size": 32}
     for to in ("native", "hf"):
         convert(src=str(folder / "whole.pt"), dst=folder / to, to=to, **heads)
     config = json.loads((folder / "hf" / "config.json").read_text())
@@ -140,7 +140,17 @@ def test_windows_cover_the_video(duration, stride):
 
 def test_windows_are_named_one_by_one(place, tmp_path, capsys):
     clip = str(place / "0.mp4")  # 4 frames at 8 fps
-    arguments = ["classify", "--probe", str(place / "hf"), "--window", "0.25", "--out", str(tmp_path), "--top", "2"]
+    arguments = [
+        "classify",
+        "--probe",
+        str(place / "hf"),
+        "--window",
+        "0.25",
+        "--out",
+        str(tmp_path),
+        "--top",
+        "2",
+    ]
     assert main([*arguments, clip, str(tmp_path / "missing.mp4")]) == 2
     result = json.loads((tmp_path / "result.json").read_text())
     windows = result["windows"][clip]
@@ -157,7 +167,10 @@ def test_windows_are_named_one_by_one(place, tmp_path, capsys):
     for found in whole["predictions"][clip]:
         mean = sum(w[found["label"]] for w in by_window) / 2
         assert found["probability"] == pytest.approx(mean, abs=1e-6)
-    assert len(classify(probe=place / "hf", videos=[clip], window=0.25, stride=0.125).figures["windows"][clip]) == 3
+    assert (
+        len(classify(probe=place / "hf", videos=[clip], window=0.25, stride=0.125).figures["windows"][clip])
+        == 3
+    )
     assert main([*arguments[:3], clip]) == 0
 
 

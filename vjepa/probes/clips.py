@@ -76,8 +76,8 @@ class ClipPlan:
     """How the clips of a probe are cut from its videos.
 
     `num_frames`, `fps` and `frame_step` as in `eval_clips`; `layout` of a test, of which training has the
-    segments and one view; `augment` random views of each training video, drawn by `seed`, from anywhere in the video (in its part, of
-    several segments), with the published augmentation of probes.
+    segments and one view; `augment` random views of each training video, drawn by `seed`, from anywhere in the
+    video (in its part, of several segments), with the published augmentation of probes.
     """
 
     num_frames: int | None = None

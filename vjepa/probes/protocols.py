@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from vjepa.probes.base import ProbeError
 from vjepa.probes.trials import ProbeSettings
 from vjepa.usage import nearest
 
+LEAST_STEPS = 4  # a probe is looked at after a half, three quarters and all of them
 FIVE_RATES, FOUR_DECAYS = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4), (0.01, 0.1, 0.4, 0.8)
 # blocks whose tokens the probes of Diving48 and Jester read, by the depth of the encoder
 TAPPED = {24: (17, 19, 21, 23), 32: (25, 27, 29, 31), 40: (24, 29, 34, 39)}
@@ -76,15 +76,11 @@ class Protocol:
             depth=self.depth,
             num_heads=self.num_heads,
             batch_size=self.batch_size,
-            num_steps=max(1, math.ceil(self.epochs * num_videos / self.batch_size)),
+            num_steps=max(LEAST_STEPS, math.ceil(self.epochs * num_videos / self.batch_size)),
         )
         default = asdict(ProbeSettings())
         changed = {k: v for k, v in asdict(given).items() if v != default[k]}
         return replace(published, **changed)
-
-    def resolved(self, **used: Any) -> dict[str, Any]:
-        """The recipe as it was used: the published values, and `used` in their place."""
-        return {**asdict(self), **used}
 
 
 def _image(classes: int) -> Protocol:
