@@ -67,7 +67,7 @@ VERBS = {
     ),
     "classify": Verb(
         "label videos with a trained probe",
-        "vjepa.probes.commands:classify",
+        "vjepa.probes.classify:classify",
         "vjepa classify --probe runs/probe clip.mp4 other.mp4",
         positional="videos",
     ),
@@ -274,10 +274,10 @@ def _run(argv: list[str]) -> int:
     if "-h" in rest or "--help" in rest:
         say(f"example: {verb.example}\n")
     if verb.forwards:
-        show(as_report(function(name, rest)))
-    else:
-        _carry_out(name, function, rest)
-    return 0
+        report = as_report(function(name, rest))
+        show(report)
+        return report.exit_code
+    return _carry_out(name, function, rest)
 
 
 def check_writable(out: Path) -> None:
@@ -297,8 +297,11 @@ def check_writable(out: Path) -> None:
         ) from error
 
 
-def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> None:
-    """Parses `argv` for a verb's function, runs it, shows its report and writes it where `--out` says."""
+def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
+    """Parses `argv` for a verb's function, runs it, shows its report and writes it where `--out` says.
+
+    Returns the exit code of the report.
+    """
     from vjepa.parsing import explained
 
     parser = verb_parser(name, function)
@@ -317,3 +320,4 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> None
         )
         log.info("results in %s", path)
     show(report)
+    return report.exit_code

@@ -1,51 +1,55 @@
-"""The verbs `vjepa probe` and `vjepa classify`."""
+"""The verb `vjepa probe`."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from einops import rearrange
+from typing import Any
 
 from vjepa.checkpoints import load_encoder
-from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
+from vjepa.data.manifest import Manifest
 from vjepa.models import VideoEncoder
-from vjepa.probes.base import ProbeError
-from vjepa.probes.clips import ClipPlan, eval_clips
+from vjepa.probes.clips import ClipPlan
+from vjepa.probes.devices import Device, device_of
 from vjepa.probes.features import Precision, extract_features, random_twin
-from vjepa.probes.files import card_of, check_encoder, load_probe, save_probe
+from vjepa.probes.files import card_of, save_probe
+from vjepa.probes.folder import labelled_manifests
+from vjepa.probes.namer import open_namer
+from vjepa.probes.page import write_page
 from vjepa.probes.protocol import fit_probe
+from vjepa.probes.recipe import ClipChoice, resolve_recipe
 from vjepa.probes.results import ProbeKind, ProbeResult
 from vjepa.probes.trials import ProbeSettings
-from vjepa.probes.views import ClipLayout, mean_probabilities
 from vjepa.report import Report
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
 
-Device = Literal["auto", "cpu", "cuda"]
 DEFAULT_GRID = ProbeSettings()
+PAGE = "report.html"
 
 
 def probe(
     *,
     encoder: str,
-    train: str,
-    val: str,
     out: Path,
+    train: str | None = None,
+    val: str | None = None,
+    folder: str | None = None,
+    val_share: float = 0.25,
+    protocol: str | None = None,
     probe: ProbeKind = "attentive",
     label: str = "label",
     root: str | None = None,
     num_frames: int | None = None,
     fps: float | None = None,
-    segments: int = 1,
-    views: int = 1,
+    segments: int | None = None,
+    views: int | None = None,
     augment: int = 0,
     random_init: bool = True,
+    report: bool = False,
     num_per_class: int | None = None,
     grid: ProbeSettings = DEFAULT_GRID,
     seed: int = 0,
@@ -59,17 +63,24 @@ def probe(
 
     Args:
         encoder: Folder or .ckpt of the encoder.
+        out: Folder for the probe (which `vjepa classify` opens) and result.json.
         train: Manifest or folder of labelled videos to train on.
         val: Manifest or folder of labelled videos to test on; never used to choose anything.
-        out: Folder for the probe (which `vjepa classify` opens) and result.json.
+        folder: In place of train and val: one folder of class folders, or one manifest, to be split in two by class,
+            with each group of its column `group` on one side.
+        val_share: Share of each class of the folder to test on.
+        protocol: A published protocol by name, like ssv2; what else is given stays as given.
         probe: Kind of probe.
         label: Column of the manifests that holds the label.
         root: Folder that relative paths in the manifests start from (default: the manifest's own).
         num_frames: Frames of a clip (default: the encoder's).
         fps: Frames of the clip a second of video (default: every frame). Give the rate of pre-training.
-        segments: Clips of a video, from equal parts of it, whose tokens the probe sees together; in training too.
-        views: Squares along the longer side in the test, whose probabilities are averaged; 3 as published.
+        segments: Clips of a video, from equal parts of it, whose tokens the probe sees together; in training too
+            (default: the protocol's, or 1).
+        views: Squares along the longer side in the test, whose probabilities are averaged; 3 as published (default:
+            the protocol's, or 1).
         augment: Random views of each training video, beside the plain one: RandAugment, crops and erased boxes.
+        report: Also write report.html: confusion, classes, the worst clips, and where the probe looked.
         random_init: Also probe the same architecture with random weights, to compare.
         num_per_class: Train with this many clips of each class (default: all).
         grid: How the probe is trained; a held-out fifth of the training clips chooses from the grids.
@@ -80,112 +91,58 @@ def probe(
         device: Where to compute; auto takes a GPU if there is one.
         decoder: What reads the videos: auto, pyav, torchcodec, decord, frames, or a class path.
     """
-    layout = ClipLayout(segments, views)
-    plan = ClipPlan(num_frames, fps, decoder, layout, augment, seed)
-    model, where = load_encoder(encoder), _device(device)
-    manifests = _labelled(train, val, root=root, label=label)
-    out.mkdir(parents=True, exist_ok=True)
+    manifests = labelled_manifests(
+        train=train, val=val, folder=folder, val_share=val_share, root=root, label=label, seed=seed
+    )
+    choice = ClipChoice(num_frames, fps, segments, views)
     extraction = {"batch_size": batch_size, "num_workers": num_workers, "precision": precision}
-    options = {"num_per_class": num_per_class, "settings": grid, "seed": seed, "device": where}
-    work: dict[str, Any] = {
+    options = {"num_per_class": num_per_class, "seed": seed, "device": device_of(device)}
+    chances = {"decoder": decoder, "augment": augment, "seed": seed}
+    work = {
         "kind": probe,
-        "plan": plan,
         "out": out,
         "extraction": extraction,
         "options": options,
+        "random_init": random_init,
     }
+    return _run(encoder, manifests, (protocol, choice, grid), chances=chances, page=report, work=work)
+
+
+def _run(
+    path: str,
+    manifests: tuple[Manifest, Manifest],
+    asked: tuple[str | None, ClipChoice, ProbeSettings],
+    *,
+    chances: dict[str, Any],
+    page: bool,
+    work: dict[str, Any],
+) -> Report:
+    """The verb, with its arguments by what they are for: recipe, reading of clips, page, and work."""
+    model, names, out = load_encoder(path), manifests[0].label_names, work["out"]
+    num_videos = sum(row.label >= 0 for row in manifests[0].rows)
+    recipe = resolve_recipe(
+        asked[0], model, asked[1], asked[2], num_classes=len(names), num_videos=num_videos
+    )
+    rate: dict[str, Any] = {"fps": recipe.fps, "frame_step": recipe.frame_step}
+    work = work | {"plan": ClipPlan(num_frames=recipe.num_frames, layout=recipe.layout, **rate, **chances)}
+    work["options"] = work["options"] | {"settings": recipe.settings}
+    where, random_init = work["options"]["device"], work.pop("random_init")
+    out.mkdir(parents=True, exist_ok=True)
     result, failures = _fitted(model.to(where), manifests, **work)
-    names, frames = manifests[0].label_names, num_frames or model.config["num_frames"]
-    card = card_of(result, names, model, encoder, num_frames=frames, fps=fps, layout=layout)
+    card = card_of(result, names, model, path, num_frames=recipe.num_frames, layout=recipe.layout, **rate)
     save_probe(out, result.probe, card)
+    if page:
+        reading = {k: work["extraction"][k] for k in ("batch_size", "num_workers")}
+        namer = open_namer(out, encoder=path, device=where)
+        title = f"{result.kind} probe"
+        write_page(out / PAGE, namer, manifests[1], title=title, decoder=chances["decoder"], **reading)
+        log.info("page in %s", out / PAGE)
     baseline = None
     if random_init:
-        baseline, more = _fitted(random_twin(model, seed=seed), manifests, **work)
+        baseline, more = _fitted(random_twin(model, seed=chances["seed"]), manifests, **work)
         failures |= more
-    return _report(result, baseline, names, sorted(failures, key=lambda failure: failure.path))
-
-
-def classify(
-    *,
-    probe: Path,
-    videos: list[str],
-    encoder: str | None = None,
-    top: int = 5,
-    batch_size: int = 16,
-    device: Device = "auto",
-    decoder: str = "auto",
-) -> Report:
-    """Label names and probabilities of videos.
-
-    A video that cannot be read gets a line with the reason and the others go on; if none can be read, that is
-    an error (exit code 2).
-
-    Args:
-        probe: Folder written by `vjepa probe`.
-        videos: Video files.
-        encoder: Folder or .ckpt of the probe's encoder (default: where it was when the probe was trained).
-        top: How many labels of each video to name.
-        batch_size: Videos the encoder takes at a time.
-        device: Where to compute; auto takes a GPU if there is one.
-        decoder: What reads the videos: auto, pyav, torchcodec, decord, frames, or a class path.
-    """
-    if top < 1:
-        raise ProbeError(f"top {top}: give at least 1.")
-    head, card = load_probe(probe)
-    path = encoder or card.encoder
-    if encoder is None and not Path(path).exists():
-        raise ProbeError(f"the encoder of this probe is no longer at {path}. Name its place with --encoder.")
-    model = load_encoder(path)
-    check_encoder(card, model, path)
-    manifest = Manifest(
-        rows=tuple(ManifestRow(video) for video in videos), label_names=(), kind="videos", source="the list"
-    )
-    layout = ClipLayout(card.segments, card.views)
-    clips = eval_clips(
-        manifest, model, num_frames=card.num_frames, fps=card.fps, decoder=decoder, layout=layout
-    )
-    features = extract_features(model.to(_device(device)), clips, layout=layout, batch_size=batch_size)
-    with torch.no_grad():
-        tokens = rearrange(features.tokens.float(), "b (v n) d -> b 1 v n d", v=layout.views)
-        shares = mean_probabilities(head, tokens)
-    found = {
-        videos[row]: [
-            {"label": card.label_names[i], "probability": float(share[i])}
-            for i in share.argsort(descending=True)[:top].tolist()
-        ]
-        for row, share in zip(features.index.tolist(), shares, strict=True)
-    }
-    reasons = {failure.path: failure.reason for failure in features.failures}
-    return Report(
-        title=f"{card.kind} probe of {len(card.label_names)} classes",
-        rows=[_line(video, found.get(video, []), reasons.get(video, "")) for video in videos],
-        figures={
-            "predictions": found,
-            "failures": [asdict(failure) for failure in features.failures],
-        },
-    )
-
-
-def _line(video: str, labels: list[dict[str, Any]], reason: str) -> dict[str, str]:
-    named = {f"{i}": f"{x['label']} {x['probability']:.3f}" for i, x in enumerate(labels, start=1)}
-    return {"video": video} | (named or {"1": f"cannot be read: {reason}"})
-
-
-def _device(device: Device) -> torch.device:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ProbeError("device cuda: this machine offers none to torch. Give --device cpu or auto.")
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-
-
-def _labelled(train: str, val: str, *, root: str | None, label: str) -> tuple[Manifest, Manifest]:
-    """Both manifests, with the class ids of the first."""
-    first = read_manifest(train, root=root, label_column=label)
-    if not first.label_names:
-        raise ProbeError(
-            f"{train}: {first.describe()}. A probe needs labels: name their column with --label, or give a "
-            "folder of class folders."
-        )
-    return first, read_manifest(val, root=root, label_column=label, label_names=first.label_names)
+    found = _report(result, baseline, names, sorted(failures, key=lambda failure: failure.path))
+    return replace(found, figures=found.figures | {"recipe": recipe.stored})
 
 
 def _fitted(

@@ -30,7 +30,8 @@ class ProbeCard:
 
     `segments` and `views` of a video are those of the test: the probe sees the segments together.
     `label_names` in the order of the class ids; `encoder` the path of the encoder, `encoder_digest` a hash of
-    its weights; `num_frames` and `fps` of the clips it was trained on (`fps` None: every frame).
+    its weights; `num_frames` and `fps` of the clips it was trained on (`fps` and `frame_step`
+    None: every frame); `levels` the encoder's blocks it reads (None: the last).
     """
 
     kind: ProbeKind
@@ -45,6 +46,8 @@ class ProbeCard:
     fps: float | None
     segments: int = 1
     views: int = 1
+    frame_step: int | None = None
+    levels: tuple[int, ...] | None = None
     format: int = field(default=FORMAT)
 
 
@@ -57,6 +60,7 @@ def card_of(
     num_frames: int,
     fps: float | None,
     layout: ClipLayout,
+    frame_step: int | None = None,
 ) -> ProbeCard:
     """The card of a trained probe.
 
@@ -68,6 +72,7 @@ def card_of(
         num_frames: Frames of a clip.
         fps: Frames of the clip a second of video; None: every frame.
         layout: Clips of a video in the test.
+        frame_step: Frames from one of a clip to the next, instead of a rate.
     """
     return ProbeCard(
         kind=result.kind,
@@ -82,6 +87,8 @@ def card_of(
         fps=fps,
         segments=layout.segments,
         views=layout.views,
+        frame_step=frame_step,
+        levels=layout.levels,
     )
 
 
@@ -100,7 +107,13 @@ def load_probe(folder: Path) -> tuple[StandardizedProbe, ProbeCard]:
     """
     try:
         stored = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        card = ProbeCard(**{**stored, "label_names": tuple(stored["label_names"])})
+        card = ProbeCard(
+            **{
+                **stored,
+                "label_names": tuple(stored["label_names"]),
+                "levels": None if stored.get("levels") is None else tuple(stored["levels"]),
+            }
+        )
         tensors = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
         raise ProbeError(

@@ -18,12 +18,15 @@ from vjepa.probes.base import Probe, ProbeError
 class ClipLayout:
     """The clips of one video: `segments` that follow in time, `views` that lie side by side.
 
+    `levels` are blocks whose tokens stand one after the other within a clip; None: the last block's alone.
+
     >>> ClipLayout(segments=8, views=3).clips
     24
     """
 
     segments: int = 1
     views: int = 1
+    levels: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if min(self.segments, self.views) < 1:
@@ -41,10 +44,12 @@ class ClipLayout:
             encoder: The frozen encoder, in eval mode.
             video: The clips in a row, (view, segment, frame), as a `SegmentSampler` and a `ViewsTransform` leave them.
         """
-        if self.clips == 1:
+        if self.clips == 1 and self.levels is None:
             return encoder(video)
         clips = rearrange(video, "b c (v s t) h w -> b s v c t h w", s=self.segments, v=self.views)
-        return rearrange(join_segments(view_tokens(encoder, clips)), "b v m d -> b (v m) d")
+        return rearrange(
+            join_segments(view_tokens(encoder, clips, levels=self.levels)), "b v m d -> b (v m) d"
+        )
 
 
 ONE_CLIP = ClipLayout()
