@@ -7,14 +7,13 @@ import math
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from vjepa.optim import Cosine
-from vjepa.probes.attentive import AttentiveProbe, logits_together
-from vjepa.probes.base import StandardizedProbe
-from vjepa.probes.results import logits_of
+from vjepa.probes.attentive import AttentiveProbe
+from vjepa.probes.base import StandardizedProbe, clips_at_once
+from vjepa.probes.grid import ProbeGrid
 from vjepa.probes.trials import MARKS, Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
 
 HEAD_DIM = 64  # channels a head in all published encoders of which probes are known, but the largest
@@ -46,27 +45,28 @@ def fit_attentive(
         for lr, decay in itertools.product(settings.lr, settings.weight_decay)
     ]
     heads = [_new_probe(data, settings, seed) for _ in points]
-    probes = [StandardizedProbe(data.standardize, head) for head in heads]
+    grid = ProbeGrid(heads)
     groups = [{"params": list(head.parameters()), **point} for head, point in zip(heads, points, strict=True)]
     optimizer = torch.optim.AdamW(groups, fused=data.device.type in ("cpu", "cuda"))
     cosine = Cosine(start=1.0, end=0.0)
     generator = torch.Generator().manual_seed(seed)
-    marks: list[list[Mark]] = [[] for _ in points]
+    marks: list[list[Mark]] = []
     marked = {math.ceil(share * num_steps) for share in MARKS}
     batches = _minibatches(rows, settings.batch_size, generator)
     for step, batch in enumerate(itertools.islice(batches, num_steps)):
         for group, point in zip(optimizer.param_groups, points, strict=True):
             group["lr"] = point["lr"] * cosine.value(step - 1, num_steps)
         tokens = data.standardize(data.tokens[batch].to(data.device))  # once for all probes
-        labels = data.labels[batch].to(data.device)
-        loss = torch.stack([F.cross_entropy(x, labels) for x in logits_together(heads, tokens)]).sum()
         optimizer.zero_grad()
-        loss.backward()
+        _losses(grid(tokens), data.labels[batch].to(data.device)).sum().backward()
+        grid.hand_out_gradients()
         optimizer.step()
         if step + 1 in marked:
-            for probe, found in zip(probes, marks, strict=True):
-                found.append(_mark(data, probe, rows[:LOOKED_AT], held, step + 1))
-    return [Trial(point, p, tuple(m)) for point, p, m in zip(points, probes, marks, strict=True)]
+            marks.append(_mark(data, grid, rows[:LOOKED_AT], held, step + 1))
+    return [
+        Trial(point, StandardizedProbe(data.standardize, head), found)
+        for point, head, found in zip(points, heads, zip(*marks, strict=True), strict=True)
+    ]
 
 
 def steps_for(settings: ProbeSettings, num_clips: int) -> int:
@@ -105,14 +105,24 @@ def _minibatches(
         yield from (b for b in order.split(batch_size) if len(b) == min(batch_size, len(rows)))
 
 
+def _losses(
+    logits: Float[Tensor, "heads b classes"], labels: Int[Tensor, "b"]
+) -> Float[Tensor, "heads"]:
+    """Cross-entropy of each head."""
+    shares = logits.log_softmax(dim=-1)
+    return -shares[:, torch.arange(len(labels), device=labels.device), labels].mean(dim=1)
+
+
+@torch.no_grad()
 def _mark(
-    data: ProbeData,
-    probe: StandardizedProbe,
-    rows: Int[Tensor, "rows"],
-    held: Int[Tensor, "held"],
-    step: int,
-) -> Mark:
-    logits = logits_of(probe, data.tokens, torch.cat([rows, held]), data.device)
-    train_loss, train_accuracy = loss_and_accuracy(logits[: len(rows)], data.labels[rows])
-    held_loss, held_accuracy = loss_and_accuracy(logits[len(rows) :], data.labels[held])
-    return Mark(step, train_loss, train_accuracy, held_loss, held_accuracy)
+    data: ProbeData, grid: ProbeGrid, rows: Int[Tensor, "rows"], held: Int[Tensor, "held"], step: int
+) -> list[Mark]:
+    """Where each head stands, from one reading of the tokens."""
+    chunks = torch.cat([rows, held]).split(clips_at_once(data.tokens))
+    scored = [grid(data.standardize(data.tokens[chunk].to(data.device))).cpu() for chunk in chunks]
+    marks = []
+    for logits in torch.cat(scored, dim=1):
+        train_loss, train_accuracy = loss_and_accuracy(logits[: len(rows)], data.labels[rows])
+        held_loss, held_accuracy = loss_and_accuracy(logits[len(rows) :], data.labels[held])
+        marks.append(Mark(step, train_loss, train_accuracy, held_loss, held_accuracy))
+    return marks
