@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
@@ -111,6 +111,13 @@ class ClipPlan:
     def test(self, manifest: Manifest, encoder: VideoEncoder) -> VideoClips:
         """The clips to test on, for this encoder."""
         return self._plain(manifest, encoder, self.layout)
+
+    def preprocessing(self, *, training: bool) -> dict[str, Any]:
+        """What tokens of these clips depend on, beside videos and encoder: the key of cached ones."""
+        layout = self.train_layout if training else self.layout
+        drawn = {"augment": self.augment, "seed": self.seed} if self.augment and training else {}
+        cut = {"num_frames": self.num_frames, "fps": self.fps, "decoder": self.decoder}
+        return {**cut, "segments": layout.segments, "views": layout.views, **drawn}
 
     def _plain(self, manifest: Manifest, encoder: VideoEncoder, layout: ClipLayout) -> VideoClips:
         return eval_clips(

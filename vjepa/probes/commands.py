@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +16,9 @@ from vjepa.checkpoints import load_encoder
 from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
+from vjepa.probes.cache import Shard, TokenFile, cache_folder
 from vjepa.probes.clips import ClipPlan, eval_clips
-from vjepa.probes.features import Precision, extract_features, random_twin
+from vjepa.probes.features import Features, Precision, extract_features, random_twin
 from vjepa.probes.files import card_of, check_encoder, load_probe, save_probe
 from vjepa.probes.protocol import fit_probe
 from vjepa.probes.results import ProbeKind, ProbeResult
@@ -44,7 +46,9 @@ def probe(
     fps: float | None = None,
     segments: int = 1,
     views: int = 1,
+    layers: tuple[int, ...] | None = None,
     augment: int = 0,
+    cache: Path | None = None,
     random_init: bool = True,
     num_per_class: int | None = None,
     grid: ProbeSettings = DEFAULT_GRID,
@@ -69,10 +73,14 @@ def probe(
         fps: Frames of the clip a second of video (default: every frame). Give the rate of pre-training.
         segments: Clips of a video, from equal parts of it, whose tokens the probe sees together; in training too.
         views: Squares along the longer side in the test, whose probabilities are averaged; 3 as published.
+        layers: Blocks whose tokens the probe sees together, from 0 or -1 on (default: the last); 4 as V-JEPA 2's.
         augment: Random views of each training video, beside the plain one: RandAugment, crops and erased boxes.
+        cache: Folder that keeps the tokens, so that another sweep need not decode or encode. With RANK and
+            WORLD_SIZE set (torchrun does it), each process computes its share and the first trains the probe.
         random_init: Also probe the same architecture with random weights, to compare.
         num_per_class: Train with this many clips of each class (default: all).
-        grid: How the probe is trained; a held-out fifth of the training clips chooses from the grids.
+        grid: How the probe is trained; a held-out fifth of the training clips chooses from the grids. `--lr 1e-3
+            3e-4` is short for `--grid.lr '[1e-3, 3e-4]'`; so is `--weight_decay`.
         seed: Of everything drawn by chance.
         batch_size: Clips the encoder takes at a time.
         num_workers: Processes that decode videos.
@@ -85,22 +93,28 @@ def probe(
     model, where = load_encoder(encoder), _device(device)
     manifests = _labelled(train, val, root=root, label=label)
     out.mkdir(parents=True, exist_ok=True)
+    shard = _shard(cache)
     extraction = {"batch_size": batch_size, "num_workers": num_workers, "precision": precision}
     options = {"num_per_class": num_per_class, "settings": grid, "seed": seed, "device": where}
     work: dict[str, Any] = {
         "kind": probe,
         "plan": plan,
         "out": out,
+        "layers": layers,
+        "cache": None if cache is None else (cache, shard),
         "extraction": extraction,
         "options": options,
     }
-    result, failures = _fitted(model.to(where), manifests, **work)
+    networks = [model.to(where)] + ([random_twin(model, seed=seed)] if random_init else [])
+    if shard.rank:
+        return _compute_share(networks, manifests, **work)
+    result, failures = _fitted(networks[0], manifests, **work)
     names, frames = manifests[0].label_names, num_frames or model.config["num_frames"]
-    card = card_of(result, names, model, encoder, num_frames=frames, fps=fps, layout=layout)
+    card = card_of(result, names, model, encoder, num_frames=frames, fps=fps, layout=layout, layers=layers)
     save_probe(out, result.probe, card)
     baseline = None
     if random_init:
-        baseline, more = _fitted(random_twin(model, seed=seed), manifests, **work)
+        baseline, more = _fitted(networks[1], manifests, **work)
         failures |= more
     return _report(result, baseline, names, sorted(failures, key=lambda failure: failure.path))
 
@@ -144,7 +158,9 @@ def classify(
     clips = eval_clips(
         manifest, model, num_frames=card.num_frames, fps=card.fps, decoder=decoder, layout=layout
     )
-    features = extract_features(model.to(_device(device)), clips, layout=layout, batch_size=batch_size)
+    features = extract_features(
+        model.to(_device(device)), clips, layers=card.layers, layout=layout, batch_size=batch_size
+    )
     with torch.no_grad():
         tokens = rearrange(features.tokens.float(), "b (v n) d -> b 1 v n d", v=layout.views)
         shares = mean_probabilities(head, tokens)
@@ -195,15 +211,16 @@ def _fitted(
     kind: ProbeKind,
     plan: ClipPlan,
     out: Path,
+    layers: tuple[int, ...] | None,
+    cache: tuple[Path, Shard] | None,
     extraction: dict[str, Any],
     options: dict[str, Any],
 ) -> tuple[ProbeResult, set[ClipFailure]]:
     """A probe of one network, and the clips that could not be read."""
     train, val = manifests
     with tempfile.TemporaryDirectory(dir=out, ignore_cleanup_errors=True) as scratch:
-        extraction = extraction | {"scratch": Path(scratch)}
-        known = extract_features(network, plan.train(train, network), layout=plan.train_layout, **extraction)
-        unseen = extract_features(network, plan.test(val, network), layout=plan.layout, **extraction)
+        extraction = extraction | {"scratch": Path(scratch), "layers": layers}
+        known, unseen = _tokens(network, manifests, plan, cache, extraction)
         result = fit_probe(
             kind,
             known.tokens,
@@ -217,6 +234,46 @@ def _fitted(
             **options,
         )
     return result, set(known.failures + unseen.failures)
+
+
+def _tokens(
+    network: VideoEncoder,
+    manifests: tuple[Manifest, Manifest],
+    plan: ClipPlan,
+    cache: tuple[Path, Shard] | None,
+    extraction: dict[str, Any],
+) -> tuple[Features, Features]:
+    """Tokens of the training and of the validation clips; those in the cache are not computed again."""
+    found = []
+    for manifest, training in zip(manifests, (True, False), strict=True):
+        clips = plan.train(manifest, network) if training else plan.test(manifest, network)
+        cached = None
+        if cache is not None:
+            layers = extraction["layers"]
+            arithmetic = {"precision": extraction["precision"], "layers": layers}
+            key = plan.preprocessing(training=training) | arithmetic
+            cached = TokenFile(cache_folder(cache[0], network, manifest, key), len(clips), cache[1])
+        layout = plan.train_layout if training else plan.layout
+        found.append(extract_features(network, clips, layout=layout, cached=cached, **extraction))
+    return found[0], found[1]
+
+
+def _compute_share(networks: list[VideoEncoder], manifests: tuple[Manifest, Manifest], **work: Any) -> Report:
+    """What a process does that is not the first: its share of the tokens."""
+    extraction = work["extraction"] | {"layers": work["layers"]}
+    for network in networks:
+        _tokens(network, manifests, work["plan"], work["cache"], extraction)
+    shard = work["cache"][1]
+    return Report(title="features", figures={"rank": shard.rank, "world_size": shard.world_size})
+
+
+def _shard(cache: Path | None) -> Shard:
+    """Which process this is, by what torchrun says; one alone without a cache that several could share."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return Shard()
+    if cache is None and os.environ["WORLD_SIZE"] != "1":
+        raise ProbeError("several processes share their work in a folder: give one with --cache.")
+    return Shard(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
 
 def _report(
@@ -235,6 +292,7 @@ def _report(
         rows=rows,
         figures={
             "top1": result.top1,
+            "interval": result.interval,
             "top5": result.top5,
             "random_init_top1": None if baseline is None else baseline.top1,
             "chance": result.chance,

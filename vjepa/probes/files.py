@@ -17,6 +17,7 @@ from vjepa.models import VideoEncoder
 from vjepa.models.files import write_tensors, write_text
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
+from vjepa.probes.knn import KnnProbe
 from vjepa.probes.linear import LinearProbe
 from vjepa.probes.results import ProbeKind, ProbeResult
 from vjepa.probes.views import ClipLayout
@@ -30,6 +31,7 @@ class ProbeCard:
     """What must be known beside the weights of a probe.
 
     `segments` and `views` of a video are those of the test: the probe sees the segments together.
+    `layers` whose tokens the probe takes (None: the last); `options` of the class of a k-NN probe.
     `label_names` in the order of the class ids; `encoder` the path of the encoder, `encoder_digest` a hash of
     its weights; `num_frames` and `fps` of the clips it was trained on (`fps` None: every frame).
     """
@@ -46,6 +48,8 @@ class ProbeCard:
     fps: float | None
     segments: int = 1
     views: int = 1
+    layers: tuple[int, ...] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     format: int = field(default=FORMAT)
 
 
@@ -67,6 +71,7 @@ def card_of(
     num_frames: int,
     fps: float | None,
     layout: ClipLayout,
+    layers: tuple[int, ...] | None = None,
 ) -> ProbeCard:
     """The card of a trained probe.
 
@@ -78,7 +83,9 @@ def card_of(
         num_frames: Frames of a clip.
         fps: Frames of the clip a second of video; None: every frame.
         layout: Clips of a video in the test.
+        layers: Blocks whose tokens it takes; None: the last.
     """
+    options = ("num_clips", "k", "temperature") if result.kind == "knn" else ()
     return ProbeCard(
         kind=result.kind,
         label_names=label_names,
@@ -92,6 +99,8 @@ def card_of(
         fps=fps,
         segments=layout.segments,
         views=layout.views,
+        layers=layers,
+        options={name: result.settings[name] for name in options},
     )
 
 
@@ -110,6 +119,8 @@ def load_probe(folder: Path) -> tuple[StandardizedProbe, ProbeCard]:
     """
     try:
         stored = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        layers = stored.get("layers")
+        stored |= {"layers": None if layers is None else tuple(layers)}
         card = ProbeCard(**{**stored, "label_names": tuple(stored["label_names"])})
         tensors = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
@@ -142,6 +153,8 @@ def _build(card: ProbeCard) -> StandardizedProbe:
     probe: Probe
     if card.kind == "linear":
         probe = LinearProbe(embed_dim=card.embed_dim, num_classes=classes)
+    elif card.kind == "knn":
+        probe = KnnProbe(embed_dim=card.embed_dim, num_classes=classes, **card.options)
     else:
         assert card.num_heads is not None and card.depth is not None
         probe = AttentiveProbe(

@@ -105,9 +105,7 @@ def _minibatches(
         yield from (b for b in order.split(batch_size) if len(b) == min(batch_size, len(rows)))
 
 
-def _losses(
-    logits: Float[Tensor, "heads b classes"], labels: Int[Tensor, "b"]
-) -> Float[Tensor, "heads"]:
+def _losses(logits: Float[Tensor, "heads b classes"], labels: Int[Tensor, "b"]) -> Float[Tensor, "heads"]:
     """Cross-entropy of each head."""
     shares = logits.log_softmax(dim=-1)
     return -shares[:, torch.arange(len(labels), device=labels.device), labels].mean(dim=1)

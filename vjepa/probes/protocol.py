@@ -14,6 +14,7 @@ from torch import Tensor
 from vjepa.probes.base import ProbeError, Standardize
 from vjepa.probes.fit_attentive import fit_attentive, heads_for, steps_for
 from vjepa.probes.fit_linear import fit_linear
+from vjepa.probes.knn import fit_knn
 from vjepa.probes.results import ProbeKind, ProbeResult, Progress, has_converged, logits_of, scores
 from vjepa.probes.splits import held_out_videos, labelled_clips
 from vjepa.probes.trials import ProbeData, ProbeSettings, Trial
@@ -44,7 +45,7 @@ def fit_probe(
     measured, once, on the validation clips. Clips labelled -1 are left out.
 
     Args:
-        kind: "linear" or "attentive".
+        kind: "linear", "attentive" or "knn".
         train_tokens: Tokens (clips, N, D) to train on, of any float type; a file mapped to memory will do.
         train_labels: Their class ids.
         val_tokens: Tokens to measure on.
@@ -115,6 +116,8 @@ def _trials(
 ) -> list[Trial]:
     if kind == "linear":
         return fit_linear(data, rows, held, settings=settings)
+    if kind == "knn":
+        return fit_knn(data, rows, held, settings=settings)
     num_steps = steps_for(settings, data.num_videos)
     return fit_attentive(data, rows, held, settings=settings, num_steps=num_steps, seed=seed)
 
@@ -128,6 +131,8 @@ def _fixed(kind: ProbeKind, settings: ProbeSettings, data: ProbeData) -> dict[st
     """What does not vary in the grid, as it was used."""
     if kind == "linear":
         return {"max_iterations": settings.max_iterations}
+    if kind == "knn":
+        return {"num_clips": len(data.labels)}
     return {
         "num_steps": steps_for(settings, data.num_videos),
         "batch_size": settings.batch_size,

@@ -34,17 +34,22 @@ class ClipLayout:
         """How many clips there are of a video."""
         return self.segments * self.views
 
-    def tokens(self, encoder: VideoEncoder, video: Float[Tensor, "b c vst h w"]) -> Float[Tensor, "b vsn d"]:
+    def tokens(
+        self,
+        encoder: VideoEncoder,
+        video: Float[Tensor, "b c vst h w"],
+        *,
+        levels: Sequence[int] | None = None,
+    ) -> Float[Tensor, "b vsn d"]:
         """Tokens of all clips, (view, segment, token) on one axis.
 
         Args:
             encoder: The frozen encoder, in eval mode.
             video: The clips in a row, (view, segment, frame), as a `SegmentSampler` and a `ViewsTransform` leave them.
+            levels: Blocks whose tokens are taken, see `view_tokens`.
         """
-        if self.clips == 1:
-            return encoder(video)
         clips = rearrange(video, "b c (v s t) h w -> b s v c t h w", s=self.segments, v=self.views)
-        return rearrange(join_segments(view_tokens(encoder, clips)), "b v m d -> b (v m) d")
+        return rearrange(join_segments(view_tokens(encoder, clips, levels=levels)), "b v m d -> b (v m) d")
 
 
 ONE_CLIP = ClipLayout()
