@@ -15,14 +15,16 @@ from einops import rearrange
 from vjepa.checkpoints import load_encoder
 from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
 from vjepa.models import VideoEncoder
-from vjepa.probes.base import ProbeError
+from vjepa.probes.base import ProbeError, StandardizedProbe
 from vjepa.probes.cache import Shard, TokenFile, cache_folder
 from vjepa.probes.clips import ClipPlan, eval_clips
 from vjepa.probes.features import Features, Precision, extract_features, random_twin
 from vjepa.probes.files import card_of, check_encoder, load_probe, save_probe
+from vjepa.probes.finetune import FinetunedProbe
 from vjepa.probes.protocol import fit_probe
 from vjepa.probes.results import ProbeKind, ProbeResult
 from vjepa.probes.trials import ProbeSettings
+from vjepa.probes.trunk import Trunk
 from vjepa.probes.views import ClipLayout, mean_probabilities
 from vjepa.report import Report
 from vjepa.types import ClipFailure
@@ -66,7 +68,8 @@ def probe(
         train: Manifest or folder of labelled videos to train on.
         val: Manifest or folder of labelled videos to test on; never used to choose anything.
         out: Folder for the probe (which `vjepa classify` opens) and result.json.
-        probe: Kind of probe.
+        probe: Kind of probe; finetune trains the encoder's last blocks (`--grid.num_blocks`), too, and writes the
+            tuned encoder to the folder `encoder` in `out`.
         label: Column of the manifests that holds the label.
         root: Folder that relative paths in the manifests start from (default: the manifest's own).
         num_frames: Frames of a clip (default: the encoder's).
@@ -93,6 +96,8 @@ def probe(
     model, where = load_encoder(encoder), _device(device)
     manifests = _labelled(train, val, root=root, label=label)
     out.mkdir(parents=True, exist_ok=True)
+    if layers is not None and probe == "finetune":
+        raise ProbeError("layers with probe finetune, which trains the last block: drop --layers.")
     shard = _shard(cache)
     extraction = {"batch_size": batch_size, "num_workers": num_workers, "precision": precision}
     options = {"num_per_class": num_per_class, "settings": grid, "seed": seed, "device": where}
@@ -110,8 +115,14 @@ def probe(
         return _compute_share(networks, manifests, **work)
     result, failures = _fitted(networks[0], manifests, **work)
     names, frames = manifests[0].label_names, num_frames or model.config["num_frames"]
+    head = result.probe
+    if isinstance(head, FinetunedProbe):
+        encoder, model = str(out / "encoder"), head.tail.back_in(model)
+        model.save_pretrained(encoder)
+        head = head.head
     card = card_of(result, names, model, encoder, num_frames=frames, fps=fps, layout=layout, layers=layers)
-    save_probe(out, result.probe, card)
+    assert isinstance(head, StandardizedProbe)
+    save_probe(out, head, card)
     baseline = None
     if random_init:
         baseline, more = _fitted(networks[1], manifests, **work)
@@ -220,7 +231,10 @@ def _fitted(
     train, val = manifests
     with tempfile.TemporaryDirectory(dir=out, ignore_cleanup_errors=True) as scratch:
         extraction = extraction | {"scratch": Path(scratch), "layers": layers}
-        known, unseen = _tokens(network, manifests, plan, cache, extraction)
+        frozen = _frozen(network, kind, options)
+        frames = plan.num_frames or network.config["num_frames"]
+        tail = frozen.tail(num_frames=frames) if isinstance(frozen, Trunk) else None
+        known, unseen = _tokens(network, frozen, manifests, plan, cache, extraction)
         result = fit_probe(
             kind,
             known.tokens,
@@ -231,13 +245,20 @@ def _fitted(
             groups=known.groups(train),
             train_videos=known.index,
             num_views=plan.layout.views,
+            tail=tail,
             **options,
         )
     return result, set(known.failures + unseen.failures)
 
 
+def _frozen(network: VideoEncoder, kind: ProbeKind, options: dict[str, Any]) -> VideoEncoder | Trunk:
+    """The part of a network that is not trained."""
+    return Trunk(network, num_blocks=options["settings"].num_blocks) if kind == "finetune" else network
+
+
 def _tokens(
     network: VideoEncoder,
+    frozen: VideoEncoder | Trunk,
     manifests: tuple[Manifest, Manifest],
     plan: ClipPlan,
     cache: tuple[Path, Shard] | None,
@@ -252,9 +273,9 @@ def _tokens(
             layers = extraction["layers"]
             arithmetic = {"precision": extraction["precision"], "layers": layers}
             key = plan.preprocessing(training=training) | arithmetic
-            cached = TokenFile(cache_folder(cache[0], network, manifest, key), len(clips), cache[1])
+            cached = TokenFile(cache_folder(cache[0], frozen, manifest, key), len(clips), cache[1])
         layout = plan.train_layout if training else plan.layout
-        found.append(extract_features(network, clips, layout=layout, cached=cached, **extraction))
+        found.append(extract_features(frozen, clips, layout=layout, cached=cached, **extraction))
     return found[0], found[1]
 
 
@@ -262,7 +283,14 @@ def _compute_share(networks: list[VideoEncoder], manifests: tuple[Manifest, Mani
     """What a process does that is not the first: its share of the tokens."""
     extraction = work["extraction"] | {"layers": work["layers"]}
     for network in networks:
-        _tokens(network, manifests, work["plan"], work["cache"], extraction)
+        _tokens(
+            network,
+            _frozen(network, work["kind"], work["options"]),
+            manifests,
+            work["plan"],
+            work["cache"],
+            extraction,
+        )
     shard = work["cache"][1]
     return Report(title="features", figures={"rank": shard.rank, "world_size": shard.world_size})
 

@@ -20,6 +20,7 @@ from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
 from vjepa.probes.cache import TokenFile
 from vjepa.probes.clips import AugmentedClips
+from vjepa.probes.trunk import Trunk
 from vjepa.probes.views import ONE_CLIP, ClipLayout
 from vjepa.types import ClipBatch, ClipFailure
 
@@ -81,7 +82,7 @@ def random_twin(encoder: VideoEncoder, *, seed: int) -> VideoEncoder:
 
 @torch.no_grad()
 def extract_features(
-    encoder: VideoEncoder,
+    encoder: VideoEncoder | Trunk,
     clips: VideoClips | AugmentedClips,
     *,
     layers: Sequence[int] | None = None,

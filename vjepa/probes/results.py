@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
-from vjepa.probes.base import Probe, StandardizedProbe, clips_at_once
+from vjepa.probes.base import Probe, clips_at_once
 from vjepa.probes.views import mean_probabilities
 
-ProbeKind = Literal["linear", "attentive", "knn"]
+ProbeKind = Literal["linear", "attentive", "knn", "finetune"]
 RESAMPLES, CONFIDENCE = 10_000, 0.95
 SETTLED_LOSS_CHANGE = 0.05  # share of the training loss that the last quarter of the steps may still take off
 SOLVED_ACCURACY = 0.99  # of the training clips: little is left to learn
@@ -56,7 +56,7 @@ class ProbeResult:
     settings: dict[str, Any]
     num_train: int
     num_val: int
-    probe: StandardizedProbe
+    probe: Probe
 
     def __repr__(self) -> str:
         state = "converged" if self.converged else "not converged"
