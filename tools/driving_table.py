@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 from pathlib import Path
-from typing import get_args
 
 from pixel_baselines import accuracy, frame_differences, one_frame, random_convolutions, read
 
@@ -20,6 +19,7 @@ from vjepa.probes import ProbeKind, ProbeSettings
 from vjepa.probes.commands import probe
 from vjepa.report import write_result
 
+KINDS: tuple[ProbeKind, ...] = ("attentive", "linear", "knn")
 GRID = ProbeSettings(lr=(5e-3, 3e-3, 1e-3, 3e-4, 1e-4), weight_decay=(0.01, 0.1, 0.4, 0.8))
 
 
@@ -27,7 +27,7 @@ def probed(given: argparse.Namespace) -> dict[str, list[float]]:
     """Top-1 by row, one a seed."""
     rows: dict[str, list[float]] = {}
     for seed in range(given.seeds):
-        for kind in get_args(ProbeKind):
+        for kind in KINDS:
             figures = probe(
                 encoder=given.encoder,
                 train=given.train,

@@ -100,7 +100,7 @@ def test_shards_fill_one_file_and_a_cut_journal_costs_one_batch(tmp_path):
 def test_missing_processes_are_waited_for_and_then_named(tmp_path, monkeypatch):
     monkeypatch.setattr("vjepa.probes.cache.PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr("vjepa.probes.cache.POLL_SECONDS", 0.02)
-    with pytest.raises(ProbeError, match="1 of 2 clips are missing .* one alone, without RANK"):
+    with pytest.raises(ProbeError, match="1 of 2 clips are missing .* one alone, with --world_size 1"):
         file = TokenFile(tmp_path, 2, Shard(0, 2))
         file.add([0], torch.zeros(1, 2, 3).half(), {})
         file.wait()
@@ -112,17 +112,13 @@ def test_missing_processes_are_waited_for_and_then_named(tmp_path, monkeypatch):
 def test_ranks_and_their_cache(place, tmp_path, monkeypatch):
     with pytest.raises(ProbeError, match="ranks go from 0 to 1"):
         Shard(2, 2)
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ProbeError, match="give one with --cache"):
-        run(place, out=tmp_path)
-    monkeypatch.setattr(TokenFile, "wait", lambda self: None)
-    assert run(place, out=tmp_path, cache=tmp_path / "c") == {"rank": 1, "world_size": 2}
-    monkeypatch.undo()
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    together = run(place, out=tmp_path / "a", cache=tmp_path / "c")
-    monkeypatch.undo()
+        run(place, out=tmp_path, rank=1, world_size=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenFile, "wait", lambda self: None)
+        share = run(place, out=tmp_path, cache=tmp_path / "c", rank=1, world_size=2)
+    assert share == {"rank": 1, "world_size": 2}
+    together = run(place, out=tmp_path / "a", cache=tmp_path / "c", world_size=2)
     alone = run(place, out=tmp_path / "a", cache=tmp_path / "d")
     assert together["top1"] == alone["top1"] and together["num_train"] == alone["num_train"]
 

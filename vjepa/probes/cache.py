@@ -154,7 +154,7 @@ class TokenFile:
             if time.monotonic() - since > PATIENCE_SECONDS:
                 raise ProbeError(
                     f"{self.num_clips - found} of {self.num_clips} clips are missing in {self.folder}, and no process "
-                    "adds any. Start those that stopped again, or one alone, without RANK and WORLD_SIZE."
+                    "adds any. Start those that stopped again, or one alone, with --world_size 1."
                 )
             time.sleep(POLL_SECONDS)
 

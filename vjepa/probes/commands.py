@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -51,6 +50,8 @@ def probe(
     layers: tuple[int, ...] | None = None,
     augment: int = 0,
     cache: Path | None = None,
+    rank: int = 0,
+    world_size: int = 1,
     random_init: bool = True,
     num_per_class: int | None = None,
     grid: ProbeSettings = DEFAULT_GRID,
@@ -78,8 +79,9 @@ def probe(
         views: Squares along the longer side in the test, whose probabilities are averaged; 3 as published.
         layers: Blocks whose tokens the probe sees together, from 0 or -1 on (default: the last); 4 as V-JEPA 2's.
         augment: Random views of each training video, beside the plain one: RandAugment, crops and erased boxes.
-        cache: Folder that keeps the tokens, so that another sweep need not decode or encode. With RANK and
-            WORLD_SIZE set (torchrun does it), each process computes its share and the first trains the probe.
+        cache: Folder that keeps the tokens, so that another sweep need not decode or encode.
+        rank: Which of several processes this is; each computes its share of the cache, 0 trains the probe.
+        world_size: How many processes there are.
         random_init: Also probe the same architecture with random weights, to compare.
         num_per_class: Train with this many clips of each class (default: all).
         grid: How the probe is trained; a held-out fifth of the training clips chooses from the grids. `--lr 1e-3
@@ -96,33 +98,18 @@ def probe(
     model, where = load_encoder(encoder), _device(device)
     manifests = _labelled(train, val, root=root, label=label)
     out.mkdir(parents=True, exist_ok=True)
-    if layers is not None and probe == "finetune":
-        raise ProbeError("layers with probe finetune, which trains the last block: drop --layers.")
-    shard = _shard(cache)
+    shard = _checked(probe, layers, cache, Shard(rank, world_size))
     extraction = {"batch_size": batch_size, "num_workers": num_workers, "precision": precision}
     options = {"num_per_class": num_per_class, "settings": grid, "seed": seed, "device": where}
-    work: dict[str, Any] = {
-        "kind": probe,
-        "plan": plan,
-        "out": out,
-        "layers": layers,
-        "cache": None if cache is None else (cache, shard),
-        "extraction": extraction,
-        "options": options,
-    }
+    shared = None if cache is None else (cache, shard)
+    work: dict[str, Any] = {"kind": probe, "plan": plan, "out": out, "layers": layers, "cache": shared}
+    work |= {"extraction": extraction, "options": options}
     networks = [model.to(where)] + ([random_twin(model, seed=seed)] if random_init else [])
     if shard.rank:
         return _compute_share(networks, manifests, **work)
     result, failures = _fitted(networks[0], manifests, **work)
     names, frames = manifests[0].label_names, num_frames or model.config["num_frames"]
-    head = result.probe
-    if isinstance(head, FinetunedProbe):
-        encoder, model = str(out / "encoder"), head.tail.back_in(model)
-        model.save_pretrained(encoder)
-        head = head.head
-    card = card_of(result, names, model, encoder, num_frames=frames, fps=fps, layout=layout, layers=layers)
-    assert isinstance(head, StandardizedProbe)
-    save_probe(out, head, card)
+    _save(out, result, names, model, encoder, num_frames=frames, fps=fps, layout=layout, layers=layers)
     baseline = None
     if random_init:
         baseline, more = _fitted(networks[1], manifests, **work)
@@ -196,6 +183,27 @@ def classify(
 def _line(video: str, labels: list[dict[str, Any]], reason: str) -> dict[str, str]:
     named = {f"{i}": f"{x['label']} {x['probability']:.3f}" for i, x in enumerate(labels, start=1)}
     return {"video": video} | (named or {"1": f"cannot be read: {reason}"})
+
+
+def _checked(kind: ProbeKind, layers: tuple[int, ...] | None, cache: Path | None, shard: Shard) -> Shard:
+    if layers is not None and kind == "finetune":
+        raise ProbeError("layers with probe finetune, which trains the last block: drop --layers.")
+    if cache is None and shard.world_size > 1:
+        raise ProbeError("several processes share their work in a folder: give one with --cache.")
+    return shard
+
+
+def _save(
+    out: Path, result: ProbeResult, names: tuple[str, ...], model: VideoEncoder, encoder: str, **clips: Any
+) -> None:
+    """Write the probe, and of a fine-tuned one its encoder, too."""
+    head = result.probe
+    if isinstance(head, FinetunedProbe):
+        encoder, model = str(out / "encoder"), head.tail.back_in(model)
+        model.save_pretrained(encoder)
+        head = head.head
+    assert isinstance(head, StandardizedProbe)
+    save_probe(out, head, card_of(result, names, model, encoder, **clips))
 
 
 def _device(device: Device) -> torch.device:
@@ -293,15 +301,6 @@ def _compute_share(networks: list[VideoEncoder], manifests: tuple[Manifest, Mani
         )
     shard = work["cache"][1]
     return Report(title="features", figures={"rank": shard.rank, "world_size": shard.world_size})
-
-
-def _shard(cache: Path | None) -> Shard:
-    """Which process this is, by what torchrun says; one alone without a cache that several could share."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return Shard()
-    if cache is None and os.environ["WORLD_SIZE"] != "1":
-        raise ProbeError("several processes share their work in a folder: give one with --cache.")
-    return Shard(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
 
 def _report(

@@ -94,12 +94,11 @@ def fit_probe(
         used = replace(used, num_steps=2 * steps_for(settings, num_videos))
         (twin,) = _trials(kind, data, rows, held, used, seed, tail)
         final = _on_everything(kind, data, used, seed, tail)
+    logits = logits_of(final.probe, val_tokens, val_rows, device, num_views=num_views)
     history = _merged(final, twin)
     return ProbeResult(
         kind=kind,
-        **scores(
-            logits_of(final.probe, val_tokens, val_rows, device, num_views=num_views), val_labels[val_rows]
-        ),
+        **scores(logits, val_labels[val_rows]),
         converged=has_converged(history),
         history=history,
         settings={**final.setting, **_fixed(kind, used, data)},
