@@ -93,8 +93,7 @@ def probe(
         device: Where to compute; auto takes a GPU if there is one.
         decoder: What reads the videos: auto, pyav, torchcodec, decord, frames, or a class path.
     """
-    layout = ClipLayout(segments, views)
-    plan = ClipPlan(num_frames, fps, decoder, layout, augment, seed)
+    plan = ClipPlan(num_frames, fps, decoder, ClipLayout(segments, views), augment, seed)
     model, where = load_encoder(encoder), _device(device)
     manifests = _labelled(train, val, root=root, label=label)
     out.mkdir(parents=True, exist_ok=True)
@@ -109,7 +108,7 @@ def probe(
         return _compute_share(networks, manifests, **work)
     result, failures = _fitted(networks[0], manifests, **work)
     names, frames = manifests[0].label_names, num_frames or model.config["num_frames"]
-    _save(out, result, names, model, encoder, num_frames=frames, fps=fps, layout=layout, layers=layers)
+    _save(out, result, names, model, encoder, num_frames=frames, fps=fps, layout=plan.layout, layers=layers)
     baseline = None
     if random_init:
         baseline, more = _fitted(networks[1], manifests, **work)

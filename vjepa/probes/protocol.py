@@ -75,10 +75,9 @@ def fit_probe(
     if len(kept) < len(train_labels):
         train_tokens, train_labels, videos = train_tokens[kept], train_labels[kept], videos[kept]
         groups = [groups[i] for i in kept.tolist()] if groups else ()
-    standardize = Standardize(embed_dim=train_tokens.shape[-1])
+    standardize, device = Standardize(embed_dim=train_tokens.shape[-1]), torch.device(device)
     if tail is None:
         standardize.measure(train_tokens)
-    device = torch.device(device)
     num_videos = len(videos.unique())
     data = ProbeData(train_tokens, train_labels, standardize.to(device), num_classes, device, num_videos)
     rows, held = held_out_videos(train_labels, groups, videos, generator)
@@ -99,11 +98,9 @@ def fit_probe(
     return ProbeResult(
         kind=kind,
         **scores(logits, val_labels[val_rows]),
-        converged=has_converged(history),
-        history=history,
+        **{"converged": has_converged(history), "history": history},
         settings={**final.setting, **_fixed(kind, used, data)},
-        num_train=num_videos,
-        num_val=len(val_rows),
+        **{"num_train": num_videos, "num_val": len(val_rows)},
         probe=final.probe.cpu().eval(),
     )
 
