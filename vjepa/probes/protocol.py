@@ -66,8 +66,7 @@ def fit_probe(
     Raises:
         ProbeError: If the labels do not make a task.
     """
-    settings = settings or ProbeSettings()
-    generator = torch.Generator().manual_seed(seed)
+    settings, generator = settings or ProbeSettings(), torch.Generator().manual_seed(seed)
     videos = torch.arange(len(train_labels)) if train_videos is None else train_videos
     kept = labelled_clips(train_labels, videos, num_per_class, generator)
     val_rows = (val_labels >= 0).nonzero()[:, 0]
@@ -93,16 +92,28 @@ def fit_probe(
         used = replace(used, num_steps=2 * steps_for(settings, num_videos))
         (twin,) = _trials(kind, data, rows, held, used, seed, tail)
         final = _on_everything(kind, data, used, seed, tail)
-    logits = logits_of(final.probe, val_tokens, val_rows, device, num_views=num_views)
     history = _merged(final, twin)
     return ProbeResult(
         kind=kind,
-        **scores(logits, val_labels[val_rows]),
-        **{"converged": has_converged(history), "history": history},
+        **_tested(final, val_tokens, val_labels, val_rows, num_views, device),
+        converged=has_converged(history),
+        history=history,
         settings={**final.setting, **_fixed(kind, used, data)},
-        **{"num_train": num_videos, "num_val": len(val_rows)},
+        num_train=num_videos,
+        num_val=len(val_rows),
         probe=final.probe.cpu().eval(),
     )
+
+
+def _tested(
+    final: Trial,
+    tokens: Float[Tensor, "val m d"],
+    labels: Int[Tensor, "val"],
+    rows: Int[Tensor, "rows"],
+    num_views: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    return scores(logits_of(final.probe, tokens, rows, device, num_views=num_views), labels[rows])
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
