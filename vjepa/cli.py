@@ -12,7 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
@@ -22,7 +22,7 @@ from vjepa.report import as_report, write_result
 from vjepa.usage import UsageError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from jsonargparse import ArgumentParser
 
@@ -37,7 +37,7 @@ class Verb:
 
     `positional` names the parameters given without a flag, with spaces between. A `forwards` function gets
     `(verb, argv)` as they are and parses them itself (LightningCLI does); any other is turned into a parser by
-    its signature.
+    its signature. `numbers` are flags that take numbers with spaces between, and the settings they are for.
     """
 
     summary: str
@@ -45,6 +45,7 @@ class Verb:
     example: str
     positional: str | None = None
     forwards: bool = False
+    numbers: dict[str, str] = field(default_factory=dict)
 
 
 VERBS = {
@@ -64,6 +65,7 @@ VERBS = {
         "train and test probes on a frozen encoder",
         "vjepa.probes.commands:probe",
         "vjepa probe --encoder runs/quickstart/version_0/export --train data/train.csv --val data/val.csv --out probe",
+        numbers={"lr": "grid.lr", "weight_decay": "grid.weight_decay", "layers": "layers"},
     ),
     "classify": Verb(
         "label videos with a trained probe",
@@ -247,6 +249,32 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
     return parser
 
 
+def gather_numbers(argv: Sequence[str], numbers: Mapping[str, str]) -> list[str]:
+    """Arguments in which the flags of `numbers` are the settings they stand for, with one list each.
+
+    >>> gather_numbers(["--lr", "1e-3", "3e-4", "--out", "x"], {"lr": "grid.lr"})
+    ['--grid.lr=[1e-3, 3e-4]', '--out', 'x']
+
+    Args:
+        argv: Arguments without the verb.
+        numbers: The settings by flag.
+    """
+    gathered: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word.removeprefix("--") not in numbers or not word.startswith("--"):
+            gathered.append(word)
+            continue
+        values = []
+        while rest and (not rest[0].startswith("-") or rest[0][1:2].isdigit()):
+            values.append(rest.pop(0))
+        given = ", ".join(values)
+        whole = given if given.startswith("[") else f"[{given}]"
+        gathered.append(f"--{numbers[word.removeprefix('--')]}={whole}")
+    return gathered
+
+
 def _add_positional(parser: ArgumentParser, name: str, function: Callable[..., Any], *, help: str) -> None:
     hint = get_type_hints(function)[name]
     many = get_origin(hint) in (list, tuple)
@@ -304,7 +332,7 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
     """
     from vjepa.parsing import explained
 
-    parser = verb_parser(name, function)
+    parser, argv = verb_parser(name, function), gather_numbers(argv, VERBS[name].numbers)
     with explained(parser, argv):
         parsed = parser.parse_args(argv)
         settings = json.loads(parser.dump(parsed, format="json"))

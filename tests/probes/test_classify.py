@@ -83,7 +83,7 @@ def test_the_name_of_a_released_file_tells_how_clips_are_cut(place):
 def test_probes_of_several_levels(place, tmp_path):
     file = save_meta(tmp_path / "diving48-vitl-4x1x1.pt", probe=tiny_probe(num_heads=2))
     encoder = str(place / "encoder")
-    with pytest.raises(ProbeError, match=r"Say which with --levels, for example --levels \[1,1\]"):
+    with pytest.raises(ProbeError, match=r"Say which with --layers, for example --layers \[1,1\]"):
         open_namer(file, encoder=encoder)
     namer = open_namer(file, encoder=encoder, levels=[0, 1])
     assert namer.layout.levels == (0, 1)

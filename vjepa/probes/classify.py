@@ -38,7 +38,7 @@ def classify(
     encoder: str | None = None,
     labels: str | None = None,
     protocol: str | None = None,
-    levels: tuple[int, ...] | None = None,
+    layers: tuple[int, ...] | None = None,
     window: float | None = None,
     stride: float | None = None,
     top: int = 5,
@@ -59,7 +59,7 @@ def classify(
         encoder: The probe's encoder (default: where it was when the probe was trained, or in the probe's folder).
         labels: Names of the classes: a CSV or JSON file, or a set by name, like k400 (default: the probe's own).
         protocol: How clips are cut for a released probe, like ssv2 (default: as its name tells).
-        levels: Blocks of the encoder that a released probe reads (default: as the protocol says).
+        layers: Blocks of the encoder that a released probe reads (default: as the protocol says).
         window: Name each part of this many seconds by itself, and their mean (default: the video as a whole).
         stride: Seconds from one window to the next (default: as long as a window).
         top: How many labels to name.
@@ -73,7 +73,7 @@ def classify(
     if stride is not None and window is None:
         raise ProbeError(f"stride {stride:g} without a window. Give its length with --window.")
     namer = open_namer(
-        probe, encoder=encoder, labels=labels, protocol_name=protocol, levels=levels, device=device_of(device)
+        probe, encoder=encoder, labels=labels, protocol_name=protocol, levels=layers, device=device_of(device)
     )
     rows = [ManifestRow(video) for video in videos]
     closed: list[ClipFailure] = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
@@ -116,6 +116,13 @@ class ClipPlan:
     def test(self, manifest: Manifest, encoder: VideoEncoder) -> VideoClips:
         """The clips to test on, for this encoder."""
         return self._plain(manifest, encoder, self.layout)
+
+    def preprocessing(self, *, training: bool) -> dict[str, Any]:
+        """What tokens of these clips depend on, beside videos and encoder: the key of cached ones."""
+        layout = self.train_layout if training else self.layout
+        drawn = {"augment": self.augment, "seed": self.seed} if self.augment and training else {}
+        rate = {"fps": self.fps, "frame_step": self.frame_step}
+        return {"num_frames": self.num_frames, **rate, "decoder": self.decoder, **asdict(layout), **drawn}
 
     def _plain(self, manifest: Manifest, encoder: VideoEncoder, layout: ClipLayout) -> VideoClips:
         return eval_clips(

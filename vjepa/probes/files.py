@@ -16,6 +16,7 @@ from vjepa.models import VideoEncoder
 from vjepa.models.files import digest, write_tensors, write_text
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
+from vjepa.probes.knn import KnnProbe
 from vjepa.probes.linear import LinearProbe
 from vjepa.probes.results import ProbeKind, ProbeResult
 from vjepa.probes.views import ClipLayout
@@ -31,7 +32,8 @@ class ProbeCard:
     `segments` and `views` of a video are those of the test: the probe sees the segments together.
     `label_names` in the order of the class ids; `encoder` the path of the encoder, `encoder_digest` a hash of
     its weights; `num_frames` and `fps` of the clips it was trained on (`fps` and `frame_step`
-    None: every frame); `levels` the encoder's blocks it reads (None: the last).
+    None: every frame); `levels` the encoder's blocks it reads (None: the last); `options` of the class of a k-NN
+    probe.
     """
 
     kind: ProbeKind
@@ -48,6 +50,7 @@ class ProbeCard:
     views: int = 1
     frame_step: int | None = None
     levels: tuple[int, ...] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     format: int = field(default=FORMAT)
 
 
@@ -74,6 +77,7 @@ def card_of(
         layout: Clips of a video in the test.
         frame_step: Frames from one of a clip to the next, instead of a rate.
     """
+    options = ("num_clips", "k", "temperature") if result.kind == "knn" else ()
     return ProbeCard(
         kind=result.kind,
         label_names=label_names,
@@ -89,6 +93,7 @@ def card_of(
         views=layout.views,
         frame_step=frame_step,
         levels=layout.levels,
+        options={name: result.settings[name] for name in options},
     )
 
 
@@ -107,13 +112,9 @@ def load_probe(folder: Path) -> tuple[StandardizedProbe, ProbeCard]:
     """
     try:
         stored = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        card = ProbeCard(
-            **{
-                **stored,
-                "label_names": tuple(stored["label_names"]),
-                "levels": None if stored.get("levels") is None else tuple(stored["levels"]),
-            }
-        )
+        levels = stored.get("levels")
+        stored |= {"levels": None if levels is None else tuple(levels)}
+        card = ProbeCard(**{**stored, "label_names": tuple(stored["label_names"])})
         tensors = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
         raise ProbeError(
@@ -145,6 +146,8 @@ def _build(card: ProbeCard) -> StandardizedProbe:
     probe: Probe
     if card.kind == "linear":
         probe = LinearProbe(embed_dim=card.embed_dim, num_classes=classes)
+    elif card.kind == "knn":
+        probe = KnnProbe(embed_dim=card.embed_dim, num_classes=classes, **card.options)
     else:
         assert card.num_heads is not None and card.depth is not None
         probe = AttentiveProbe(

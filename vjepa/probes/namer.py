@@ -115,7 +115,7 @@ def open_namer(
     if (probe / CARD).is_file():
         if protocol_name is not None or levels is not None:
             raise ProbeError(
-                f"{probe} was written by `vjepa probe` and says all itself: drop --protocol and --levels."
+                f"{probe} was written by `vjepa probe` and says all itself: drop --protocol and --layers."
             )
         namer = _trained_here(probe, encoder, labels)
     else:

@@ -59,7 +59,7 @@ class Protocol:
         if depth not in TAPPED:
             raise ProbeError(
                 f"the protocol reads four blocks of the encoder, published for depths {sorted(TAPPED)}; this one has "
-                f"{depth}. Say which with --levels, for example --levels [{depth // 2},{depth - 1}]."
+                f"{depth}. Say which with --layers, for example --layers [{depth // 2},{depth - 1}]."
             )
         return TAPPED[depth]
 

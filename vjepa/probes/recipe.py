@@ -20,6 +20,7 @@ class ClipChoice:
     fps: float | None = None
     segments: int | None = None
     views: int | None = None
+    levels: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def resolve_recipe(
     layout = ClipLayout(
         default.segments if choice.segments is None else choice.segments,
         default.views if choice.views is None else choice.views,
-        default.levels(encoder.config["depth"]),
+        default.levels(encoder.config["depth"]) if choice.levels is None else choice.levels,
     )
     settings = grid if plan is None else plan.settings(grid, num_videos)
     frames = choice.num_frames or default.num_frames

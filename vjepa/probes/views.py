@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import Probe, ProbeError
+from vjepa.probes.trunk import Trunk
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class ClipLayout:
         """How many clips there are of a video."""
         return self.segments * self.views
 
-    def tokens(self, encoder: VideoEncoder, video: Float[Tensor, "b c vst h w"]) -> Float[Tensor, "b vsn d"]:
+    def tokens(
+        self, encoder: VideoEncoder | Trunk, video: Float[Tensor, "b c vst h w"]
+    ) -> Float[Tensor, "b vsn d"]:
         """Tokens of all clips, (view, segment, token) on one axis.
 
         Args:
@@ -56,7 +59,7 @@ ONE_CLIP = ClipLayout()
 
 
 def view_tokens(
-    encoder: VideoEncoder,
+    encoder: VideoEncoder | Trunk,
     clips: Float[Tensor, "b segments views c t h w"],
     *,
     levels: Sequence[int] | None = None,
@@ -71,7 +74,11 @@ def view_tokens(
     """
     _, segments, views = clips.shape[:3]
     flat = rearrange(clips, "b s v c t h w -> (b s v) c t h w")
-    tapped = [encoder(flat)] if levels is None else encoder.forward_intermediates(flat, levels)
+    if levels is None:
+        tapped = [encoder(flat)]
+    else:
+        assert isinstance(encoder, VideoEncoder)
+        tapped = encoder.forward_intermediates(flat, levels)
     return rearrange(torch.cat(tapped, dim=1), "(b s v) n d -> b s v n d", s=segments, v=views)
 
 
