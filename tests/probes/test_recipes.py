@@ -172,3 +172,20 @@ def test_many_classes_become_pairs():
     confusion[3, 4], confusion[7, 7] = 9, 5
     text = "".join(_confusion(confusion, [f"c{i}" for i in range(50)]))
     assert "c3" in text and "c4" in text and "c7" not in text
+
+
+def test_unlabelled_test_videos_are_named_before_any_work(tmp_path):
+    train, bare = tmp_path / "train.csv", tmp_path / "bare.csv"
+    for video in ("a.mp4", "b.mp4"):
+        (tmp_path / video).touch()
+    train.write_text("path,kind\na.mp4,x\n")
+    bare.write_text("path,kind\nb.mp4,\n")
+    given = {"folder": None, "val_share": 0.25, "root": None, "label": "kind", "seed": 0}
+    with pytest.raises(ProbeError, match="no validation clip has a label"):
+        labelled_manifests(train=str(train), val=str(bare), **given)
+    assert labelled_manifests(train=str(train), val=str(train), **given)[1].rows[0].label == 0
+
+
+def test_a_probe_that_is_not_there(tmp_path):
+    with pytest.raises(ProbeError, match="no such probe. Give a folder of"):
+        open_namer(tmp_path / "nope")

@@ -108,13 +108,12 @@ def probe(
     manifests = labelled_manifests(
         train=train, val=val, folder=folder, val_share=val_share, root=root, label=label, seed=seed
     )
-    choice = ClipChoice(num_frames, fps, segments, views, layers)
     extraction = {"batch_size": batch_size, "num_workers": num_workers, "precision": precision}
     options = {"num_per_class": num_per_class, "seed": seed, "device": device_of(device)}
     chances = {"decoder": decoder, "augment": augment, "seed": seed}
     shared = _shared(cache, Shard(rank, world_size))
     work = {"kind": probe, "out": out, "cache": shared, "extraction": extraction, "options": options}
-    asked = (protocol, choice, grid)
+    asked = (protocol, ClipChoice(num_frames, fps, segments, views, layers), grid)
     return _run(encoder, manifests, asked, chances=chances, random_init=random_init, page=report, work=work)
 
 

@@ -51,7 +51,13 @@ def labelled_manifests(
         )
     if folder is None:
         assert val is not None
-        return first, read_manifest(val, root=root, label_column=label, label_names=first.label_names)
+        second = read_manifest(val, root=root, label_column=label, label_names=first.label_names)
+        if all(row.label < 0 for row in second.rows):
+            raise ProbeError(
+                f"{val}: no validation clip has a label ({second.describe()}). Name the column of both manifests with "
+                "--label, or give a folder of class folders."
+            )
+        return first, second
     labels = [row.label for row in first.rows]
     groups = [row.group for row in first.rows]
     known, tested = split_rows(labels, groups, val_share=val_share, seed=seed)

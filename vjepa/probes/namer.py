@@ -148,6 +148,10 @@ def _trained_here(probe: Path, encoder: str | None, labels: str | None) -> Namer
 def _released(
     probe: Path, encoder: str | None, labels: str | None, name: str | None, levels: Sequence[int] | None
 ) -> Namer:
+    if not probe.exists():
+        raise ProbeError(
+            f"{probe}: no such probe. Give a folder of `vjepa probe --out`, or a released probe."
+        )
     source = open_checkpoint(probe)
     if "probe" not in source.parts:
         raise ProbeError(
