@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vjepa.cli import VERBS, Verb, main, split_verb, verb_parser
+from vjepa.cli import VERBS, Verb, gather_numbers, main, split_verb, verb_parser
 from vjepa.report import Report
 from vjepa.types import TokenGrid
 from vjepa.usage import UsageError
@@ -205,3 +205,17 @@ def test_out_is_looked_at_before_the_work(tmp_path, told):
     assert main([*command, "/proc/absent/out"]) == 2
     assert "Give another folder" in told()
     assert main([*command, str(tmp_path / "new" / "folder")]) == 0
+
+
+def test_numbers_may_stand_apart():
+    numbers = VERBS["probe"].numbers
+    words = ["--lr", "1e-3", "3e-4", "--layers", "-4", "-1", "--weight_decay", "[0.1]", "--out", "x"]
+    assert gather_numbers(words, numbers) == [
+        "--grid.lr=[1e-3, 3e-4]", "--layers=[-4, -1]", "--grid.weight_decay=[0.1]", "--out", "x"
+    ]  # fmt: skip
+    from vjepa.probes.commands import probe
+
+    given = ["--encoder=e", "--train=t", "--val=v", *words]
+    parsed = verb_parser("probe", probe).parse_args(gather_numbers(given, numbers))
+    assert parsed.grid.lr == (1e-3, 3e-4) and parsed.layers == (-4, -1)
+    assert parsed.grid.weight_decay == (0.1,)

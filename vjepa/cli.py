@@ -7,11 +7,12 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
@@ -21,11 +22,13 @@ from vjepa.report import as_report, write_result
 from vjepa.usage import StoppedBySignal, UsageError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from jsonargparse import ArgumentParser
 
 log = logging.getLogger(__name__)
+
+NEGATIVE_NUMBERS = re.compile(r"^-\d[-\d.,eE+]*$")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Verb:
 
     `positional` names the parameters given without a flag, with spaces between. A `forwards` function gets
     `(verb, argv)` as they are and parses them itself (LightningCLI does); any other is turned into a parser by
-    its signature.
+    its signature. `numbers` are flags that take numbers with spaces between, and the settings they are for.
     """
 
     summary: str
@@ -42,6 +45,7 @@ class Verb:
     example: str
     positional: str | None = None
     forwards: bool = False
+    numbers: dict[str, str] = field(default_factory=dict)
 
 
 VERBS = {
@@ -67,10 +71,11 @@ VERBS = {
         "train and test probes on a frozen encoder",
         "vjepa.probes.commands:probe",
         "vjepa probe --encoder runs/quickstart/version_0/export --train data/train.csv --val data/val.csv --out probe",
+        numbers={"lr": "grid.lr", "weight_decay": "grid.weight_decay", "layers": "layers"},
     ),
     "classify": Verb(
         "label videos with a trained probe",
-        "vjepa.probes.commands:classify",
+        "vjepa.probes.classify:classify",
         "vjepa classify --probe runs/probe clip.mp4 other.mp4",
         positional="videos",
     ),
@@ -78,6 +83,12 @@ VERBS = {
         "write frozen features of videos",
         "vjepa.extraction.commands:extract",
         "vjepa extract --encoder runs/quickstart/version_0/export --data data/val.csv --out runs/features",
+    ),
+    "search": Verb(
+        "find the clips most like a video, by their features",
+        "vjepa.extraction.search:search",
+        "vjepa search clip.mp4 --features runs/features --top 5",
+        positional="query",
     ),
     "data check": Verb(
         "decode every clip of a manifest once and list what is broken",
@@ -238,6 +249,8 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
     parser = ArgumentParser(
         prog=f"vjepa {name}", description=doc.short_description, exit_on_error=False, allow_abbrev=False
     )
+    # argparse takes -1 for a value, but -1,5 for an unknown flag
+    parser._negative_number_matcher = NEGATIVE_NUMBERS
     parser.add_argument("--config", action="config", help="a YAML file with any of the settings below")
     helps = {param.arg_name: param.description for param in doc.params}
     skip: set[str | int] = set()
@@ -250,6 +263,32 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
         if hints.get(action.dest) is bool:
             action.nargs, action.const = "?", True  # `--resume` alone is `--resume true`
     return parser
+
+
+def gather_numbers(argv: Sequence[str], numbers: Mapping[str, str]) -> list[str]:
+    """Arguments in which the flags of `numbers` are the settings they stand for, with one list each.
+
+    >>> gather_numbers(["--lr", "1e-3", "3e-4", "--out", "x"], {"lr": "grid.lr"})
+    ['--grid.lr=[1e-3, 3e-4]', '--out', 'x']
+
+    Args:
+        argv: Arguments without the verb.
+        numbers: The settings by flag.
+    """
+    gathered: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word.removeprefix("--") not in numbers or not word.startswith("--"):
+            gathered.append(word)
+            continue
+        values = []
+        while rest and (not rest[0].startswith("-") or rest[0][1:2].isdigit()):
+            values.append(rest.pop(0))
+        given = ", ".join(values)
+        whole = given if given.startswith("[") else f"[{given}]"
+        gathered.append(f"--{numbers[word.removeprefix('--')]}={whole}")
+    return gathered
 
 
 def _add_positional(parser: ArgumentParser, name: str, function: Callable[..., Any], *, help: str) -> None:
@@ -279,10 +318,10 @@ def _run(argv: list[str]) -> int:
     if "-h" in rest or "--help" in rest:
         say(f"example: {verb.example}\n")
     if verb.forwards:
-        show(as_report(function(name, rest)))
-    else:
-        _carry_out(name, function, rest)
-    return 0
+        report = as_report(function(name, rest))
+        show(report)
+        return report.exit_code
+    return _carry_out(name, function, rest)
 
 
 def check_writable(out: Path) -> None:
@@ -302,11 +341,14 @@ def check_writable(out: Path) -> None:
         ) from error
 
 
-def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> None:
-    """Parses `argv` for a verb's function, runs it, shows its report and writes it where `--out` says."""
+def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
+    """Parses `argv` for a verb's function, runs it, shows its report and writes it where `--out` says.
+
+    Returns the exit code of the report.
+    """
     from vjepa.parsing import explained
 
-    parser = verb_parser(name, function)
+    parser, argv = verb_parser(name, function), gather_numbers(argv, VERBS[name].numbers)
     with explained(parser, argv):
         parsed = parser.parse_args(argv)
         settings = json.loads(parser.dump(parsed, format="json"))
@@ -322,3 +364,4 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> None
         )
         log.info("results in %s", path)
     show(report)
+    return report.exit_code

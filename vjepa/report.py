@@ -17,11 +17,15 @@ VERSIONED = ("vjepa-toolkit", "torch", "lightning", "av", "numpy")
 
 @dataclass(frozen=True)
 class Report:
-    """Outcome of a command: `rows` of one table, and named `figures`, the top-level keys of `result.json`."""
+    """Outcome of a command: `rows` of one table, and named `figures`, the top-level keys of `result.json`.
+
+    `exit_code` is 0, or 2 where some of what was given could not be used and the rest is done.
+    """
 
     title: str = ""
     rows: list[dict[str, Any]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    exit_code: int = 0
 
 
 def as_report(outcome: object) -> Report:
