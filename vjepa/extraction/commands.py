@@ -56,7 +56,7 @@ def extract(
     stride: float | None = None,
     format: Format = "safetensors",
     dtype: DType = "fp32",
-    index: bool = False,
+    index: bool | Literal["faiss"] = False,
     batch_size: int = 16,
     num_workers: int = 0,
     which: Literal["target", "context"] = "target",
@@ -85,7 +85,7 @@ def extract(
         stride: Seconds from one window to the next (default: window).
         format: What file features go to.
         dtype: What features are kept in.
-        index: Also write what vjepa search needs.
+        index: Also write what vjepa search needs; faiss: and a graph, for an approximate search.
         batch_size: Clips of one forward.
         num_workers: Processes that decode; 0 decodes in the main one.
         which: Which encoder of a run: its moving average (target), or the one that was trained (context).
@@ -117,10 +117,10 @@ def extract(
     about |= {"batch_size": batch_size, "probe": str(probe.resolve()) if probe else None}
     about |= {"encoder": describe_encoder(network, encoder, which)}
     if index:
-        check_searchable(maker)
+        check_searchable(maker, graph=index == "faiss")
     made, done = _carry_out(out, source, maker, about, ranks=ranks, overwrite=overwrite)
     if index and done is not None:
-        write_search(out)
+        write_search(out, graph=index == "faiss")
     return _report(done, made, time.monotonic() - began)
 
 

@@ -1,13 +1,12 @@
-"""Nearest neighbours of clips by their features: the verb `vjepa search`, exact."""
+"""Nearest neighbours of clips by their features: the verb `vjepa search`."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -16,6 +15,8 @@ from vjepa.checkpoints import load_encoder
 from vjepa.data import EvalTransform, read_manifest
 from vjepa.extraction.clips import WindowClips
 from vjepa.extraction.errors import ExtractionError
+from vjepa.extraction.graph import faiss_library, nearest_by_graph, write_graph
+from vjepa.extraction.neighbours import SearchIndex
 from vjepa.extraction.pooling import FeatureMaker, load_pooler
 from vjepa.extraction.windows import Windows
 from vjepa.features import FeatureStore
@@ -24,65 +25,17 @@ from vjepa.report import Report
 
 log = logging.getLogger(__name__)
 
-SEARCH = "search.safetensors"
-CHUNK_ROWS = 16_384  # compared in one go: features may lie in a file larger than memory
-FLOOR = 1e-12  # of a norm: a feature that is the mean of all is like nothing
+SEARCH, GRAPH = "search.safetensors", "search.faiss"
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """The rows most like each query: `index` (Q, K), the best first, and their cosines `score` (Q, K)."""
-
-    index: Int[Tensor, "q k"]
-    score: Float[Tensor, "q k"]
-
-
-@dataclass(frozen=True)
-class SearchIndex:
-    """What exact search needs beside the features: their `mean` (D,), and the `norm` (rows,) of each less it.
-
-    Features of a pre-trained encoder share a large constant component: with it every cosine is near 1.
-    """
-
-    mean: Float[Tensor, "d"]
-    norm: Float[Tensor, "rows"]
-
-    @classmethod
-    def of(cls, rows: Float[Tensor, "rows d"]) -> SearchIndex:
-        """Measured once, in chunks."""
-        total = sum((part.double().sum(dim=0) for part in rows.split(CHUNK_ROWS)), torch.zeros(rows.shape[1]))
-        # the only row is not compared with itself
-        mean = (total / len(rows)).float() if len(rows) > 1 else torch.zeros(rows.shape[1])
-        return cls(mean, torch.cat([(part.float() - mean).norm(dim=1) for part in rows.split(CHUNK_ROWS)]))
-
-    def nearest(
-        self, queries: Float[Tensor, "q d"], rows: Float[Tensor, "rows d"], *, count: int
-    ) -> Neighbours:
-        """The rows with the largest cosine to each query, both less the mean.
-
-        Args:
-            queries: Features (Q, D).
-            rows: The features that were indexed.
-            count: How many; fewer where there are fewer.
-        """
-        asked = torch.nn.functional.normalize(queries.float() - self.mean, dim=1, eps=FLOOR)
-        scores = torch.cat(
-            [
-                asked @ ((part.float() - self.mean) / norm.clamp(min=FLOOR)[:, None]).T
-                for part, norm in zip(rows.split(CHUNK_ROWS), self.norm.split(CHUNK_ROWS), strict=True)
-            ],
-            dim=1,
-        )
-        best = scores.topk(min(count, len(rows)), dim=1)
-        return Neighbours(best.indices, best.values)
-
-
-def check_searchable(maker: FeatureMaker) -> None:
+def check_searchable(maker: FeatureMaker, *, graph: bool) -> None:
     """See before the work that its features can be compared.
 
     Raises:
-        ExtractionError: If they are no vectors.
+        ExtractionError: If they are no vectors, or a graph is wanted and faiss is not there.
     """
+    if graph:
+        faiss_library()
     if maker.pool not in ("mean", "attentive") or len(maker.layers) > 1:
         raise ExtractionError(
             f"index of pool {maker.pool}, layers {list(maker.layers)}: search compares vectors. "
@@ -90,18 +43,28 @@ def check_searchable(maker: FeatureMaker) -> None:
         )
 
 
-def write_search(folder: Path) -> None:
+def write_search(folder: Path, *, graph: bool = False) -> None:
     """Write what `vjepa search` needs beside the features of a folder.
 
     Args:
         folder: Features of one vector a row.
+        graph: Also link them for an approximate search.
     """
-    found = SearchIndex.of(_vectors(features.open(folder)))
+    rows = _vectors(features.open(folder))
+    found = SearchIndex.of(rows)
     write_tensors({"mean": found.mean, "norm": found.norm}, folder / SEARCH)
+    if graph:
+        write_graph(rows, found, folder / GRAPH)
 
 
 def search(
-    *, query: str, features: Path, top: int = 5, encoder: str | None = None, out: Path | None = None
+    *,
+    query: str,
+    features: Path,
+    top: int = 5,
+    approximate: bool = False,
+    encoder: str | None = None,
+    out: Path | None = None,
 ) -> Report:
     """Find the clips most like a video, by the cosine of their features less the mean of all.
 
@@ -109,6 +72,7 @@ def search(
         query: The video; of a folder made with windows its windows are each looked for, and the best are shown.
         features: Folder written by vjepa extract with --index.
         top: How many clips.
+        approximate: Ask the graph of --index faiss instead of comparing with every clip.
         encoder: The encoder that made the features, if it is no longer where it was.
         out: Folder for result.json.
     """
@@ -122,7 +86,10 @@ def search(
     asked, starts = query_features(store, query, encoder)
     stored = load_file(features / SEARCH)
     index = SearchIndex(stored["mean"], stored["norm"])
-    found = index.nearest(asked, _vectors(store), count=top)
+    if approximate:
+        found = nearest_by_graph(features / GRAPH, index, asked, count=top)
+    else:
+        found = index.nearest(asked, _vectors(store), count=top)
     hits: dict[int, tuple[float, float]] = {}  # each clip once, with the window of the query it is most like
     for window, start in enumerate(starts):
         for row, score in zip(found.index[window].tolist(), found.score[window].tolist(), strict=True):
