@@ -20,6 +20,7 @@ def ray_cluster(monkeypatch):
     monkeypatch.setenv(
         "RAY_AUTH_MODE", "disabled"
     )  # else it wants the token of the home, which tests exchange
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else its workers wait for whatever else runs here
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield ray
     ray.shutdown()
