@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import warnings
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # and in the processes that tests start
 
 
 @pytest.fixture

@@ -140,8 +140,7 @@ def test_a_run_that_was_stopped_ends_bit_equal(tmp_path):
     assert main(["fit", "--config", str(whole), *more]) == 0
     stopped = tiny_recipe(tmp_path, manifest, root=tmp_path / "stopped")
     command = [sys.executable, "-m", "vjepa", "fit", "--config", str(stopped), *more]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=one_thread) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         next(line for line in process.stderr if line.startswith("step "))
         process.send_signal(signal.SIGUSR1)
@@ -190,10 +189,7 @@ def test_a_run_killed_on_shards_resumes_to_the_same_weights(tmp_path, streamed):
 def kill_in_mid_epoch(command: list[str], run: Path, *, step: int) -> None:
     """Start a run, and kill it as soon as its last checkpoint is of `step` or later: 6 steps make an epoch."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    one_thread = os.environ | {
-        "OMP_NUM_THREADS": "1"
-    }  # as in this process: sums depend on the number of threads
-    process = subprocess.Popen(command, start_new_session=True, env=one_thread, **quiet)
+    process = subprocess.Popen(command, start_new_session=True, **quiet)
     last, deadline = run / "checkpoints" / "last.ckpt", time.monotonic() + 120
     while time.monotonic() < deadline:
         if last.is_file():

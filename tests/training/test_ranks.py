@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +26,6 @@ def run(strategy: str, ranks: int, epochs: int, folder: Path, *checkpoint: str) 
     command = [sys.executable, "-m", "tests.training.ranks", strategy, str(ranks), str(epochs), str(folder)]
     done = subprocess.run(
         [*command, *checkpoint],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=180,
@@ -85,7 +83,6 @@ def test_a_fit_on_two_sharded_ranks_leaves_whole_networks_and_goes_on(tmp_path):
     for steps, version, more in ((3, 0, []), (5, 1, ["--ckpt_path", "last"])):
         done = subprocess.run(
             [*command, "--trainer.max_steps", str(steps), *more],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             timeout=180,
