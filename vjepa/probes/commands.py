@@ -11,6 +11,8 @@ from typing import Any
 from vjepa.checkpoints import load_encoder
 from vjepa.data.manifest import Manifest
 from vjepa.models import VideoEncoder
+from vjepa.probes.anticipation_command import NAME as EK100
+from vjepa.probes.anticipation_command import AnticipationChoice, AnticipationWork, probe_anticipation
 from vjepa.probes.base import ProbeError, StandardizedProbe
 from vjepa.probes.cache import Shard, TokenFile, cache_folder
 from vjepa.probes.clips import ClipPlan
@@ -32,6 +34,7 @@ from vjepa.types import ClipFailure
 log = logging.getLogger(__name__)
 
 DEFAULT_GRID = ProbeSettings()
+DEFAULT_ANTICIPATION = AnticipationChoice()
 PAGE = "report.html"
 
 
@@ -66,6 +69,7 @@ def probe(
     precision: Precision = "fp32",
     device: Device = "auto",
     decoder: str = "auto",
+    anticipation: AnticipationChoice = DEFAULT_ANTICIPATION,
 ) -> Report:
     """Train a probe on a frozen encoder and test it once on videos it has not seen.
 
@@ -104,7 +108,34 @@ def probe(
         precision: Arithmetic of the encoder.
         device: Where to compute; auto takes a GPU if there is one.
         decoder: What reads the videos: auto, pyav, torchcodec, decord, frames, or a class path.
+        anticipation: What protocol ek100 alone needs. Its train and val are the official EPIC_100_train.csv and
+            EPIC_100_validation.csv, root the folder of the videos; val then chooses the head, as published.
     """
+    if protocol == EK100:
+        unused = {
+            "folder": folder is not None,
+            "probe": probe != "attentive",
+            "label": label != "label",
+            "segments": segments is not None,
+            "views": views is not None,
+            "layers": layers is not None,
+            "augment": augment != 0,
+            "cache": cache is not None,
+            "world_size": world_size != 1,
+            "report": report,
+            "num_per_class": num_per_class is not None,
+        }
+        if given := [f"--{name}" for name, was_given in unused.items() if was_given]:
+            raise ProbeError(f"protocol {EK100} has no use for {', '.join(given)}. Leave it out.")
+        work = AnticipationWork(
+            encoder, out, train, val, root, num_frames, fps, random_init, grid, seed, batch_size, num_workers,
+            precision == "bf16", device_of(device), decoder,
+        )  # fmt: skip
+        return probe_anticipation(work, anticipation)
+    if anticipation != DEFAULT_ANTICIPATION:
+        raise ProbeError(
+            f"--anticipation.* without protocol {EK100}. Give --protocol {EK100}, or leave it out."
+        )
     manifests = labelled_manifests(
         train=train, val=val, folder=folder, val_share=val_share, root=root, label=label, seed=seed
     )
@@ -112,9 +143,9 @@ def probe(
     options = {"num_per_class": num_per_class, "seed": seed, "device": device_of(device)}
     chances = {"decoder": decoder, "augment": augment, "seed": seed}
     shared = _shared(cache, Shard(rank, world_size))
-    work = {"kind": probe, "out": out, "cache": shared, "extraction": extraction, "options": options}
+    job = {"kind": probe, "out": out, "cache": shared, "extraction": extraction, "options": options}
     asked = (protocol, ClipChoice(num_frames, fps, segments, views, layers), grid)
-    return _run(encoder, manifests, asked, chances=chances, random_init=random_init, page=report, work=work)
+    return _run(encoder, manifests, asked, chances=chances, random_init=random_init, page=report, work=job)
 
 
 def _run(
