@@ -247,7 +247,7 @@ def _loader(
 ) -> DataLoader[ForetellingBatch]:
     return DataLoader(
         clips,  # type: ignore[arg-type]  # gives samples, which are collated into batches
-        batch_sampler=keys,  # type: ignore[arg-type]  # keys of this package, not numbers
+        batch_sampler=keys,
         num_workers=reading.num_workers,
         collate_fn=collate_foretelling,
         generator=torch.Generator(),  # else the loader draws from the random state of the process
