@@ -5,9 +5,11 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.checkpoints.given import HEADS, WIDTH, random_, tiny_encoder, tiny_probe
 from tests.probes.test_commands import write_clip
+from tests.videos import moving_frames, write_broken, write_video
 from vjepa.checkpoints import save_meta
 from vjepa.cli import main
 from vjepa.convert import convert

@@ -127,8 +127,18 @@ def test_names_fall_back_to_numbers(tree, tmp_path):
 
 
 def test_wrong_use_says_what_to_do(tree, tmp_path, capsys):
-    assert command(tree, tmp_path, "--layers", "0") == 2
-    assert "no use for --layers" in capsys.readouterr().err
+    given = [
+        ("layers", "0"),
+        ("augment", "1"),
+        ("report", "true"),
+        ("probe", "knn"),
+        ("cache", "x"),
+        ("folder", "x"),
+    ]
+    given += [("label", "x"), ("segments", "2"), ("views", "1"), ("num_per_class", "1"), ("world_size", "2")]
+    for name, value in given:
+        assert command(tree, tmp_path, f"--{name}", value) == 2
+        assert f"no use for --{name}. Leave" in capsys.readouterr().err
     words = f"probe --encoder {tree}/model --folder {tree} --out {tmp_path} --anticipation.seconds 2"
     assert main(words.split()) == 2 and "Give --protocol ek100" in capsys.readouterr().err
     words = f"probe --protocol ek100 --encoder {tree}/model --train x --out {tmp_path}"

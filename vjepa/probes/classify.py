@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vjepa.data.decoders.frames import is_frames
 from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
+from vjepa.data.manifest_folders import listing
 from vjepa.probes.base import ProbeError
 from vjepa.probes.devices import Device, device_of
 from vjepa.probes.namer import Namer, open_namer
@@ -96,7 +96,7 @@ def _files(videos: list[str]) -> list[str]:
     """The videos themselves, with those of a folder in its place."""
     found: list[str] = []
     for video in videos:
-        holds_videos = Path(video).is_dir() and not is_frames(video)
+        holds_videos = Path(video).is_dir() and listing(Path(video)).content != "images"
         found += [row.path for row in read_manifest(video).rows] if holds_videos else [video]
     return found
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ log = logging.getLogger(__name__)
 DEFAULT_GRID = ProbeSettings()
 DEFAULT_ANTICIPATION = AnticipationChoice()
 PAGE = "report.html"
+UNUSED_BY_EK100 = (
+    *("folder", "segments", "views", "layers", "cache", "num_per_class"),
+    *("probe", "label", "augment", "world_size", "report"),
+)
 
 
 def probe(
@@ -111,27 +116,9 @@ def probe(
         anticipation: What protocol ek100 alone needs. Its train and val are the official EPIC_100_train.csv and
             EPIC_100_validation.csv, root the folder of the videos; val then chooses the head, as published.
     """
+    given = dict(locals())
     if protocol == EK100:
-        unused = {
-            "folder": folder is not None,
-            "probe": probe != "attentive",
-            "label": label != "label",
-            "segments": segments is not None,
-            "views": views is not None,
-            "layers": layers is not None,
-            "augment": augment != 0,
-            "cache": cache is not None,
-            "world_size": world_size != 1,
-            "report": report,
-            "num_per_class": num_per_class is not None,
-        }
-        if given := [f"--{name}" for name, was_given in unused.items() if was_given]:
-            raise ProbeError(f"protocol {EK100} has no use for {', '.join(given)}. Leave it out.")
-        work = AnticipationWork(
-            encoder, out, train, val, root, num_frames, fps, random_init, grid, seed, batch_size, num_workers,
-            precision == "bf16", device_of(device), decoder,
-        )  # fmt: skip
-        return probe_anticipation(work, anticipation)
+        return _probe_ek100(given)
     if anticipation != DEFAULT_ANTICIPATION:
         raise ProbeError(
             f"--anticipation.* without protocol {EK100}. Give --protocol {EK100}, or leave it out."
@@ -146,6 +133,21 @@ def probe(
     job = {"kind": probe, "out": out, "cache": shared, "extraction": extraction, "options": options}
     asked = (protocol, ClipChoice(num_frames, fps, segments, views, layers), grid)
     return _run(encoder, manifests, asked, chances=chances, random_init=random_init, page=report, work=job)
+
+
+def _probe_ek100(given: dict[str, Any]) -> Report:
+    """The protocol that is not of single labels.
+
+    Args:
+        given: The arguments of `probe`.
+    """
+    defaults = inspect.signature(probe).parameters
+    changed = [f"--{name}" for name in UNUSED_BY_EK100 if given[name] != defaults[name].default]
+    if changed:
+        raise ProbeError(f"protocol {EK100} has no use for {', '.join(changed)}. Leave it out.")
+    taken = {field.name: given[field.name] for field in fields(AnticipationWork) if field.name in given}
+    work = taken | {"device": device_of(given["device"]), "bf16": given["precision"] == "bf16"}
+    return probe_anticipation(AnticipationWork(**work), given["anticipation"])
 
 
 def _run(
