@@ -117,22 +117,39 @@ def probe(
             EPIC_100_validation.csv, root the folder of the videos; val then chooses the head, as published.
     """
     given = dict(locals())
-    if protocol == EK100:
-        return _probe_ek100(given)
-    if anticipation != DEFAULT_ANTICIPATION:
+    return _probe_ek100(given) if protocol == EK100 else _probe_labels(given)
+
+
+def _probe_labels(given: dict[str, Any]) -> Report:
+    """The protocols of one label a video, and none.
+
+    Args:
+        given: The arguments of `probe`.
+    """
+    if given["anticipation"] != DEFAULT_ANTICIPATION:
         raise ProbeError(
             f"--anticipation.* without protocol {EK100}. Give --protocol {EK100}, or leave it out."
         )
-    manifests = labelled_manifests(
-        train=train, val=val, folder=folder, val_share=val_share, root=root, label=label, seed=seed
+    sources = ("train", "val", "folder", "val_share", "root", "label", "seed")
+    manifests = labelled_manifests(**{name: given[name] for name in sources})
+    work = {
+        "kind": given["probe"],
+        "out": given["out"],
+        "cache": _shared(given["cache"], Shard(given["rank"], given["world_size"])),
+        "extraction": {name: given[name] for name in ("batch_size", "num_workers", "precision")},
+        "options": {name: given[name] for name in ("num_per_class", "seed")}
+        | {"device": device_of(given["device"])},
+    }
+    choice = ClipChoice(*(given[name] for name in ("num_frames", "fps", "segments", "views", "layers")))
+    return _run(
+        given["encoder"],
+        manifests,
+        (given["protocol"], choice, given["grid"]),
+        chances={name: given[name] for name in ("decoder", "augment", "seed")},
+        random_init=given["random_init"],
+        page=given["report"],
+        work=work,
     )
-    extraction = {"batch_size": batch_size, "num_workers": num_workers, "precision": precision}
-    options = {"num_per_class": num_per_class, "seed": seed, "device": device_of(device)}
-    chances = {"decoder": decoder, "augment": augment, "seed": seed}
-    shared = _shared(cache, Shard(rank, world_size))
-    job = {"kind": probe, "out": out, "cache": shared, "extraction": extraction, "options": options}
-    asked = (protocol, ClipChoice(num_frames, fps, segments, views, layers), grid)
-    return _run(encoder, manifests, asked, chances=chances, random_init=random_init, page=report, work=job)
 
 
 def _probe_ek100(given: dict[str, Any]) -> Report:
