@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import av
 import numpy as np
@@ -96,6 +97,7 @@ def test_broken_videos_are_listed_and_the_rest_is_done(encoder, tmp_path, networ
     failed = {failure["path"] for failure in about["failures"]}
     rows = vjepa.features.open(tmp_path / "out").rows
     assert len(tensors["features"]) == len(rows) == report.figures["num_clips"]
+    assert report.exit_code == 2
     assert {str(path) for path in broken[:2]} <= failed and all(f["reason"] for f in about["failures"])
     assert report.figures["num_clips"] + report.figures["num_failures"] == 6
     assert "label" not in tensors
@@ -147,9 +149,18 @@ def test_short_videos_and_files_without_a_picture_are_one_line_each(encoder, tmp
         frame.sample_rate = 16000
         container.mux([*stream.encode(frame), *stream.encode(None)])
     arguments = ["--encoder", encoder, "--data", str(tmp_path / "v"), "--out", str(tmp_path / "out")]
-    assert main(["extract", *arguments, "--window", "1.5", "--stride", "0.5"]) == 0
+    assert (
+        main(["extract", *arguments, "--window", "1.5", "--stride", "0.5"]) == 2
+    )  # some failed, the rest is done
     lines = [record.getMessage() for record in caplog.records if "cannot read" in record.getMessage()]
     assert len(lines) == 2
     assert f"cannot read {short}: 1.00 s of video, a window is 1.5 s. Lower --window." in lines
     assert any(f"cannot read {sound}: holds no video" in line for line in lines)
     assert [row.start for row in vjepa.features.open(tmp_path / "out").rows] == [0.0, 0.5, 1.0, 1.5]
+    broken = [str(tmp_path / "v" / name) for name in ("short.mp4", "sound.mp4")]
+    assert (
+        main(["extract", *arguments, "--window", "1.5", "--stride", "0.5"]) == 2
+    )  # nothing to do, the same code
+    assert [Path(path).unlink() for path in broken] == [None, None]
+    whole = [*arguments[:-1], str(tmp_path / "whole"), "--window", "1.5"]
+    assert main(["extract", *whole]) == 0

@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 
+import av
 import pytest
+import torch
 
 import vjepa.features
 from tests.videos import write_video
@@ -17,6 +19,18 @@ KEPT = ("features.safetensors", "index.csv", "features.json")
 
 def contents(out):
     return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name in KEPT}
+
+
+def index_in_front(video, path):
+    """The same packets in a file whose index comes first, as on the web: cut off, it still opens."""
+    path.parent.mkdir()
+    with av.open(str(video)) as source, av.open(str(path), "w", options={"movflags": "+faststart"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return path
 
 
 def names(out):
@@ -75,6 +89,41 @@ def test_a_broken_tail_is_one_line_also_after_a_restart(small, tmp_path, monkeyp
         assert contents(tmp_path / f"cut{count}") == contents(tmp_path / "whole")
     assert report.figures["num_failures"] == 1 and "nothing is read from" in report.figures["failures"][0]
     assert 4 < report.figures["num_clips"] < 44
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_missing_tail_costs_only_what_lies_in_it(small, tmp_path, monkeypatch, tiny_parts, suffix):
+    settings = {"num_frames": 160, "height": 32, "width": 32, "gop": 8}
+    whole = write_video(tmp_path / "whole" / f"a{suffix}", **settings)
+    if suffix == ".mp4":
+        whole = index_in_front(whole, tmp_path / "front" / "a.mp4")
+    cut = tmp_path / "cut" / whole.name
+    cut.parent.mkdir()
+    cut.write_bytes(whole.read_bytes()[: int(0.6 * whole.stat().st_size)])
+    write_video(tmp_path / "cut" / "b.mp4", num_frames=16, height=32, width=32)
+    given = {"encoder": small, "window": 0.5, "batch_size": 3}
+    extract(data=str(whole), out=tmp_path / "all", **given)
+    report = extract(data=str(cut.parent), out=tmp_path / "some", **given)
+    assert report.exit_code == 2 and report.figures["num_failures"] == 1
+    (line,) = report.figures["failures"]
+    assert "truncated: " in line and "; nothing is read from " in line
+    every, some = (vjepa.features.open(tmp_path / name) for name in ("all", "some"))
+    kept = sum(row.path == str(cut) for row in some.rows)
+    assert 10 < kept < 32 and len(some.rows) == kept + 4
+    assert torch.equal(some.features[:kept], every.features[:kept])
+    assert float(line.split("nothing is read from ")[1].split(" s")[0]) - some.rows[kept - 1].start < 1.1
+    for count in (2, kept // 3):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            stopped_after(patch, count)
+            extract(data=str(cut.parent), out=tmp_path / f"cut{count}", **given)
+        extract(data=str(cut.parent), out=tmp_path / f"cut{count}", **given)
+        assert contents(tmp_path / f"cut{count}") == contents(tmp_path / "some")
+    extract(data=str(cut.parent), out=tmp_path / "workers", num_workers=2, **given)
+    assert contents(tmp_path / "workers") == contents(tmp_path / "some")
+    with pytest.raises(ExtractionError, match="promised seconds|promised frames"):
+        extract(encoder=small, data=str(cut), out=tmp_path / "middle")  # of which nobody knows the middle
+    with pytest.raises(ExtractionError, match="are there; .* Lower --window"):
+        extract(encoder=small, data=str(cut), out=tmp_path / "long", window=19.0)
 
 
 @pytest.mark.parametrize("window", [None, 0.5])

@@ -5,9 +5,11 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.checkpoints.given import HEADS, WIDTH, random_, tiny_encoder, tiny_probe
 from tests.probes.test_commands import write_clip
+from tests.videos import moving_frames, write_broken, write_video
 from vjepa.checkpoints import save_meta
 from vjepa.cli import main
 from vjepa.convert import convert
@@ -181,3 +183,19 @@ def test_windows_that_cannot_be(place):
         classify(probe=place / "hf", videos=[str(place / "0.mp4")], stride=1.0)
     with pytest.raises(ProbeError, match="none of the 1 clips"):
         classify(probe=place / "hf", videos=[str(place / "gone.mp4")], window=1.0)
+
+
+def test_a_folder_is_all_of_its_videos(place, tmp_path):
+    paths = [write_video(tmp_path / "v" / kind / f"{kind}.mp4", seed=i) for i, kind in enumerate("ab")]
+    images = tmp_path / "frames"
+    images.mkdir()
+    for i, image in enumerate(moving_frames(16)):
+        Image.fromarray(image).save(images / f"{i:03d}.png")
+    given = [str(tmp_path / "v"), str(images)]
+    report = classify(probe=place / "hf", videos=given, device="cpu")
+    assert list(report.figures["predictions"]) == [*map(str, paths), given[1]] and report.exit_code == 0
+    single = classify(probe=place / "hf", videos=[str(paths[0])], device="cpu").figures["predictions"]
+    assert report.figures["predictions"][str(paths[0])][0]["label"] == single[str(paths[0])][0]["label"]
+    write_broken(tmp_path / "v" / "b")
+    report = classify(probe=place / "hf", videos=[str(tmp_path / "v")], device="cpu")
+    assert report.exit_code == 2 and list(report.figures["predictions"])[:2] == list(map(str, paths))

@@ -16,6 +16,7 @@ from vjepa.data.decoders.base import DecodeError
 from vjepa.data.h264 import StreamHeader, begins_anew, read_header
 
 # a file that holds less than this share of what its header promises was cut off
+MAX_REORDER = 16  # of H.264 (A.3.1); ffmpeg aborts the process beyond it
 TRUNCATED_SHARE = 0.9
 # Headers are parsed and nothing is decoded: ffmpeg decodes up to 20 frames to learn what the decoder finds out anyway.
 UNDECODED = {"skip_frame": "all", "analyzeduration": "1"}
@@ -111,13 +112,20 @@ def _best_stream(path: str, container: InputContainer) -> VideoStream:
     return stream
 
 
-def index_packets(path: str, video: OpenVideo) -> PacketIndex:
-    """Read all packets of the stream, in decoding order; raises `DecodeError` where they are not all there."""
+def index_packets(path: str, video: OpenVideo, *, is_cut_off: bool = False) -> PacketIndex:
+    """Read all packets of the stream, in decoding order; raises `DecodeError` where they are not all there.
+
+    Args:
+        path: Of the video.
+        video: The video.
+        is_cut_off: The file is known to lack its end: take what is before it. The last packet may be half a one, so
+            only frames that are shown before its turn to be decoded count; no frame before them is missing.
+    """
     pts: list[int] = []
     keyframes: list[int] = []
     beginnings: list[int] = []
     earliest: list[int] = []
-    num_packets, timed = 0, True
+    num_packets, timed, last_turn = 0, True, None
     try:
         for packet in video.container.demux(video.stream):
             shown, decoded, size = packet.pts, packet.dts, packet.size
@@ -133,6 +141,7 @@ def index_packets(path: str, video: OpenVideo) -> PacketIndex:
                 )
             timed = timed and shown is not None
             pts.append(when)
+            last_turn = decoded
             if decoded is not None and len(pts) == 1:
                 earliest.append(decoded)
             if packet.is_keyframe:
@@ -140,13 +149,18 @@ def index_packets(path: str, video: OpenVideo) -> PacketIndex:
                 if video.header is not None and begins_anew(bytes(packet), video.header.length_bytes):
                     beginnings.append(when)
     except av.error.FFmpegError as e:
-        raise DecodeError(path, f"cut off or broken after {len(pts)} frames ({e.strerror})") from e
+        if not is_cut_off:
+            raise DecodeError(path, f"cut off or broken after {len(pts)} frames ({e.strerror})") from e
+    if is_cut_off:
+        pts = _before_the_cut(pts, last_turn)
+        keyframes, beginnings = ([k for k in found if k in set(pts)] for found in (keyframes, beginnings))
     if not pts or not keyframes:
         raise DecodeError(path, f"{len(pts)} frames and {len(keyframes)} keyframes: nothing can be decoded")
     in_order = np.array(pts, np.int64)
     order = np.argsort(in_order, kind="stable")
     shown_at = in_order[order]
-    _check_complete(path, video, num_packets, int(shown_at[-1] - shown_at[0]))
+    if not is_cut_off:
+        _check_complete(path, video, num_packets, int(shown_at[-1] - shown_at[0]))
     # the frame that waits longest for its turn waits for all that were decoded before it and are shown after it
     reorder = int((order - np.arange(len(order))).max())
     exact = (
@@ -161,6 +175,18 @@ def index_packets(path: str, video: OpenVideo) -> PacketIndex:
         reorder,
         exact,
     )
+
+
+def _before_the_cut(pts: list[int], last_turn: int | None) -> list[int]:
+    """Frames before the end of a file that is cut off, in decoding order.
+
+    Args:
+        pts: When each frame is shown.
+        last_turn: When the last packet is decoded; no frame that is missing is shown before that. None where the
+            container does not say: then as many frames are left out as H.264 may hold back.
+    """
+    stop = last_turn if last_turn is not None else sorted(pts)[-MAX_REORDER:][0] if pts else 0
+    return [when for when in pts[:-1] if when < stop]
 
 
 def _check_complete(path: str, video: OpenVideo, num_packets: int, span_pts: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,10 +14,18 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from vjepa.data import DecodeError, Decoder, EvalTransform, Manifest, ManifestRow, ShortVideoError, open_video
+from vjepa.data.decoders.base import Opener
 from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
 from vjepa.extraction.windows import Windows, blocks
 from vjepa.types import ClipFailure
 
+CUT_OFF = "vjepa.data.decoders.cut_off.CutOffDecoder"
+WHOLE_FILES = (
+    "auto",
+    "pyav",
+    "torchcodec",
+    "decord",
+)  # decoders whose frames are those of CUT_OFF, to the bit
 REQUEST_BYTES = 64e6  # of decoded frames that lie in memory at once, or one window if that is more
 
 
@@ -60,6 +69,9 @@ class WindowClips(IterableDataset[WindowBlock]):
     ) -> None:
         self.manifest, self.windows, self.transform, self.todo = manifest, windows, transform, todo
         self._opener = opener(decoder, DEFAULT_SECONDS)
+        # a window of a broken video is where it was in the whole one; the clip from its middle would be another
+        reads_parts = decoder in WHOLE_FILES and not windows.is_one
+        self._cut_off = opener(CUT_OFF, DEFAULT_SECONDS) if reads_parts else None
         self._bytes_a_window = 0  # as decoded, of the last one
 
     def __iter__(self) -> Iterator[WindowBlock]:
@@ -81,28 +93,58 @@ class WindowClips(IterableDataset[WindowBlock]):
         """The blocks of a row; None in place of one that is another worker's."""
         row = self.manifest.rows[index]
         try:
-            with open_video(self._opener, row.path) as video:
+            with ExitStack() as stack:
+                video, open_again, cut = self._open(row.path, stack)
                 shown = video.timestamps
-                frames = self.windows.frames(shown, row.start, row.end)
+                frames = self._frames(row, shown, cut)
                 wanted = list(blocks(frames, first)) or [range(first, first)]
                 for turn, block in enumerate(wanted, start=number):
                     mine = turn % of == place
-                    yield self._read(index, row, video, shown, frames, block) if mine else None
+                    failure = cut if block is wanted[-1] else None
+                    made = self._read(index, row, video, open_again, frames, block) if mine else None
+                    yield made if made is None or made.failure else replace(made, failure=failure)
         except (DecodeError, ShortVideoError) as error:
             reason = error.reason if isinstance(error, DecodeError) else str(error)
             yield self._nothing(index, first, ClipFailure(row.path, reason)) if number % of == place else None
+
+    def _open(self, path: str, stack: ExitStack) -> tuple[Decoder, Opener, ClipFailure | None]:
+        """A video, what opens it again, and what is said of one that lacks its end."""
+        try:
+            return stack.enter_context(open_video(self._opener, path)), self._opener, None
+        except DecodeError as error:
+            if self._cut_off is None:
+                raise
+            try:
+                video = stack.enter_context(open_video(self._cut_off, path))
+            except DecodeError:
+                raise error from None
+            shown = video.timestamps
+            stop = float(shown[-1]) + (float(np.median(np.diff(shown))) if len(shown) > 1 else 0.0)
+            failure = ClipFailure(path, f"{error.reason}; nothing is read from {stop:.2f} s on")
+            return video, self._cut_off, failure
+
+    def _frames(
+        self, row: ManifestRow, shown: Float64[ndarray, "n"], cut: ClipFailure | None
+    ) -> Int64[ndarray, "w t"]:
+        try:
+            return self.windows.frames(shown, row.start, row.end)
+        except ShortVideoError as error:
+            if cut is None:
+                raise
+            raise DecodeError(row.path, f"{cut.reason}; {error}") from error
 
     def _read(
         self,
         index: int,
         row: ManifestRow,
         video: Decoder,
-        shown: Float64[ndarray, "n"],
+        open_again: Opener,
         frames: Int64[ndarray, "w t"],
         block: range,
     ) -> WindowBlock:
         """One block, up to the first of its windows that cannot be read."""
         clips: list[Tensor] = []
+        shown = video.timestamps
         failure, at_once = None, 1  # then as many as fit
         while failure is None and len(clips) < len(block):
             begin = block[len(clips)]
@@ -110,7 +152,7 @@ class WindowClips(IterableDataset[WindowBlock]):
             try:
                 clips += self._decode(video, chosen)
             except DecodeError:
-                readable, failure = self._one_by_one(row.path, chosen)
+                readable, failure = self._one_by_one(open_again, row.path, chosen)
                 clips += readable
             at_once = max(1, int(REQUEST_BYTES / max(1, self._bytes_a_window)))
         if failure is not None and (bad := block.start + len(clips)):
@@ -131,13 +173,13 @@ class WindowClips(IterableDataset[WindowBlock]):
         return [ready[:, torch.from_numpy(one)] for one in place.reshape(frames.shape)]
 
     def _one_by_one(
-        self, path: str, frames: Int64[ndarray, "w t"]
+        self, open_again: Opener, path: str, frames: Int64[ndarray, "w t"]
     ) -> tuple[list[Tensor], ClipFailure | None]:
         """The windows before the first that cannot be read alone; what is read does not depend on the block."""
         clips: list[Tensor] = []
         for one in frames:
             try:
-                with open_video(self._opener, path) as again:  # a decoder that hung is gone
+                with open_video(open_again, path) as again:  # a decoder that hung is gone
                     clips += self._decode(again, one[None])
             except DecodeError as error:
                 return clips, ClipFailure(path, error.reason)

@@ -70,7 +70,7 @@ def extract(
     """Write frozen features of videos: of the clip in the middle of each, or of windows from start to end.
 
     What was stopped at any moment goes on with the same command, to the same files. Videos that cannot be read, or
-    not to their end, are one line each and listed in features.json; the exit code is 0 if any could be read, else 2.
+    not to their end, are one line each and listed in features.json; the exit code is then 2, and 0 if all was read.
 
     Args:
         encoder: Folder written by vjepa fit or save_pretrained, or a .ckpt file.
@@ -245,7 +245,9 @@ def _report(done: dict[str, Any] | None, made: int, seconds: float) -> Report:
             "shape": done["shape"],
         }
     figures |= {"seconds": round(seconds, 2), "clips_per_second": round(made / seconds, 2)}
-    return Report(title="features", figures=figures)
+    return Report(
+        title="features", figures=figures, exit_code=2 if done is not None and done["failures"] else 0
+    )
 
 
 def _device() -> torch.device:

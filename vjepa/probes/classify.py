@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vjepa.data.manifest import Manifest, ManifestRow
+from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
+from vjepa.data.manifest_folders import listing
 from vjepa.probes.base import ProbeError
 from vjepa.probes.devices import Device, device_of
 from vjepa.probes.namer import Namer, open_namer
@@ -55,7 +56,7 @@ def classify(
     Args:
         probe: Folder written by `vjepa probe`, or a released probe: a file of Meta's, a folder of transformers' or of
             `vjepa convert`.
-        videos: Video files.
+        videos: Video files, or folders of them, of class folders too; a folder of images is one video.
         encoder: The probe's encoder (default: where it was when the probe was trained, or in the probe's folder).
         labels: Names of the classes: a CSV or JSON file, or a set by name, like k400 (default: the probe's own).
         protocol: How clips are cut for a released probe, like ssv2 (default: as its name tells).
@@ -75,6 +76,7 @@ def classify(
     namer = open_namer(
         probe, encoder=encoder, labels=labels, protocol_name=protocol, levels=layers, device=device_of(device)
     )
+    videos = _files(videos)
     rows = [ManifestRow(video) for video in videos]
     closed: list[ClipFailure] = []
     if window is not None:
@@ -88,6 +90,15 @@ def classify(
     if out is not None:
         _write_table(out / TABLE, report.figures)
     return report
+
+
+def _files(videos: list[str]) -> list[str]:
+    """The videos themselves, with those of a folder in its place."""
+    found: list[str] = []
+    for video in videos:
+        holds_videos = Path(video).is_dir() and listing(Path(video)).content != "images"
+        found += [row.path for row in read_manifest(video).rows] if holds_videos else [video]
+    return found
 
 
 def _name(namer: Namer, rows: list[ManifestRow], *, batch_size: int, decoder: str) -> Named:

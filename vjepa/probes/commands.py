@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from vjepa.checkpoints import load_encoder
 from vjepa.data.manifest import Manifest
 from vjepa.models import VideoEncoder
+from vjepa.probes.anticipation_command import NAME as EK100
+from vjepa.probes.anticipation_command import AnticipationChoice, AnticipationWork, probe_anticipation
 from vjepa.probes.base import ProbeError, StandardizedProbe
 from vjepa.probes.cache import Shard, TokenFile, cache_folder
 from vjepa.probes.clips import ClipPlan
@@ -32,7 +35,12 @@ from vjepa.types import ClipFailure
 log = logging.getLogger(__name__)
 
 DEFAULT_GRID = ProbeSettings()
+DEFAULT_ANTICIPATION = AnticipationChoice()
 PAGE = "report.html"
+UNUSED_BY_EK100 = (
+    *("folder", "segments", "views", "layers", "cache", "num_per_class"),
+    *("probe", "label", "augment", "world_size", "report"),
+)
 
 
 def probe(
@@ -66,6 +74,7 @@ def probe(
     precision: Precision = "fp32",
     device: Device = "auto",
     decoder: str = "auto",
+    anticipation: AnticipationChoice = DEFAULT_ANTICIPATION,
 ) -> Report:
     """Train a probe on a frozen encoder and test it once on videos it has not seen.
 
@@ -104,17 +113,58 @@ def probe(
         precision: Arithmetic of the encoder.
         device: Where to compute; auto takes a GPU if there is one.
         decoder: What reads the videos: auto, pyav, torchcodec, decord, frames, or a class path.
+        anticipation: What protocol ek100 alone needs. Its train and val are the official EPIC_100_train.csv and
+            EPIC_100_validation.csv, root the folder of the videos; val then chooses the head, as published.
     """
-    manifests = labelled_manifests(
-        train=train, val=val, folder=folder, val_share=val_share, root=root, label=label, seed=seed
+    given = dict(locals())
+    return _probe_ek100(given) if protocol == EK100 else _probe_labels(given)
+
+
+def _probe_labels(given: dict[str, Any]) -> Report:
+    """The protocols of one label a video, and none.
+
+    Args:
+        given: The arguments of `probe`.
+    """
+    if given["anticipation"] != DEFAULT_ANTICIPATION:
+        raise ProbeError(
+            f"--anticipation.* without protocol {EK100}. Give --protocol {EK100}, or leave it out."
+        )
+    sources = ("train", "val", "folder", "val_share", "root", "label", "seed")
+    manifests = labelled_manifests(**{name: given[name] for name in sources})
+    work = {
+        "kind": given["probe"],
+        "out": given["out"],
+        "cache": _shared(given["cache"], Shard(given["rank"], given["world_size"])),
+        "extraction": {name: given[name] for name in ("batch_size", "num_workers", "precision")},
+        "options": {name: given[name] for name in ("num_per_class", "seed")}
+        | {"device": device_of(given["device"])},
+    }
+    choice = ClipChoice(*(given[name] for name in ("num_frames", "fps", "segments", "views", "layers")))
+    return _run(
+        given["encoder"],
+        manifests,
+        (given["protocol"], choice, given["grid"]),
+        chances={name: given[name] for name in ("decoder", "augment", "seed")},
+        random_init=given["random_init"],
+        page=given["report"],
+        work=work,
     )
-    extraction = {"batch_size": batch_size, "num_workers": num_workers, "precision": precision}
-    options = {"num_per_class": num_per_class, "seed": seed, "device": device_of(device)}
-    chances = {"decoder": decoder, "augment": augment, "seed": seed}
-    shared = _shared(cache, Shard(rank, world_size))
-    work = {"kind": probe, "out": out, "cache": shared, "extraction": extraction, "options": options}
-    asked = (protocol, ClipChoice(num_frames, fps, segments, views, layers), grid)
-    return _run(encoder, manifests, asked, chances=chances, random_init=random_init, page=report, work=work)
+
+
+def _probe_ek100(given: dict[str, Any]) -> Report:
+    """The protocol that is not of single labels.
+
+    Args:
+        given: The arguments of `probe`.
+    """
+    defaults = inspect.signature(probe).parameters
+    changed = [f"--{name}" for name in UNUSED_BY_EK100 if given[name] != defaults[name].default]
+    if changed:
+        raise ProbeError(f"protocol {EK100} has no use for {', '.join(changed)}. Leave it out.")
+    taken = {field.name: given[field.name] for field in fields(AnticipationWork) if field.name in given}
+    work = taken | {"device": device_of(given["device"]), "bf16": given["precision"] == "bf16"}
+    return probe_anticipation(AnticipationWork(**work), given["anticipation"])
 
 
 def _run(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vjepa.models import VideoEncoder
 from vjepa.models.files import digest, write_tensors, write_text
+from vjepa.probes.anticipation_files import CARD, WEIGHTS, is_anticipation
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
 from vjepa.probes.knn import KnnProbe
@@ -22,7 +23,6 @@ from vjepa.probes.results import ProbeKind, ProbeResult
 from vjepa.probes.views import ClipLayout
 
 FORMAT = 1
-WEIGHTS, CARD = "probe.safetensors", "probe.json"
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,11 @@ def load_probe(folder: Path) -> tuple[StandardizedProbe, ProbeCard]:
     Raises:
         ProbeError: If the folder holds no such probe, or one that is damaged.
     """
+    if is_anticipation(folder):
+        raise ProbeError(
+            f"{folder} anticipates verbs and nouns, and needs a predictor. Use `vjepa.load_probe` and "
+            "`vjepa.probes.anticipate`."
+        )
     try:
         stored = json.loads((folder / CARD).read_text(encoding="utf-8"))
         levels = stored.get("levels")

@@ -122,6 +122,10 @@ PROTOCOLS = {
         weight_decay=(8e-3, 4e-3, 2e-3, 1e-3, 5e-4),
         departures=(*COMMON, "no warm-up; published: 5 epochs from 2e-4, and a 21st head of wd falling to 0"),
     ),
+    "ek100": Protocol(
+        None, 1, 1, num_frames=32, frame_step=None, batch_size=128, weight_decay=(1e-4, 1e-3, 1e-2, 1e-1),
+        departures=("without --precision bf16 the work is in fp32; published: bf16 autocast",),
+    ),
     "k400-v1": Protocol(400, 8, 3, lr=(1e-3,), weight_decay=(0.01,), depth=1, departures=V1),
     "ssv2-v1": Protocol(174, 2, 3, lr=(1e-3,), weight_decay=(0.01,), depth=1, departures=V1),
     "in1k-v1": _image(1000),

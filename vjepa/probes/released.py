@@ -11,6 +11,7 @@ from vjepa.checkpoints.source import Source
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.probes import files
 from vjepa.probes.anticipation import AnticipationProbe
+from vjepa.probes.anticipation_files import is_anticipation, load_anticipation
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe
 
@@ -43,6 +44,8 @@ def load_probe(
             raise CheckpointError(
                 f"{path} was written by `vjepa probe` and says all itself: drop {given[0]}."
             )
+        if is_anticipation(Path(path)):
+            return load_anticipation(Path(path))[0]
         return files.load_probe(Path(path))[0]
     source = open_checkpoint(path, index=index)
     model_class: Callable[..., Probe | AnticipationProbe] = probe_class(source, overrides)

@@ -15,9 +15,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from vjepa.data.decoders.base import DecodeError, Decoder, check_indices
-from vjepa.data.packets import OpenVideo, PacketIndex, index_packets, open_video_file
+from vjepa.data.packets import MAX_REORDER, OpenVideo, PacketIndex, index_packets, open_video_file
 
-MAX_REORDER = 16  # of H.264 (A.3.1); ffmpeg aborts the process beyond it
 Places = dict[int, list[int]]  # by the time of a frame, where it goes
 
 
