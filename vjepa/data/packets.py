@@ -15,8 +15,8 @@ from numpy import ndarray
 from vjepa.data.decoders.base import DecodeError
 from vjepa.data.h264 import StreamHeader, begins_anew, read_header
 
-# a file that holds less than this share of what its header promises was cut off
 MAX_REORDER = 16  # of H.264 (A.3.1); ffmpeg aborts the process beyond it
+# a file that holds less than this share of what its header promises was cut off
 TRUNCATED_SHARE = 0.9
 # Headers are parsed and nothing is decoded: ffmpeg decodes up to 20 frames to learn what the decoder finds out anyway.
 UNDECODED = {"skip_frame": "all", "analyzeduration": "1"}

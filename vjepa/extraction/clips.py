@@ -20,12 +20,8 @@ from vjepa.extraction.windows import Windows, blocks
 from vjepa.types import ClipFailure
 
 CUT_OFF = "vjepa.data.decoders.cut_off.CutOffDecoder"
-WHOLE_FILES = (
-    "auto",
-    "pyav",
-    "torchcodec",
-    "decord",
-)  # decoders whose frames are those of CUT_OFF, to the bit
+# decoders whose frames are those of CUT_OFF, to the bit
+WHOLE_FILES = ("auto", "pyav", "torchcodec", "decord")
 REQUEST_BYTES = 64e6  # of decoded frames that lie in memory at once, or one window if that is more
 
 
