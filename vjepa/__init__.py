@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vjepa.extraction import default_transform
     from vjepa.models import Predictor, VideoEncoder, create_model, list_models
     from vjepa.probes import load_probe
+    from vjepa.training import load_objective
     from vjepa.types import TokenGrid
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "default_transform",
     "list_models",
     "load_encoder",
+    "load_objective",
     "load_predictor",
     "load_probe",
     "read_clip",
@@ -38,6 +40,7 @@ _HOMES = {
     "default_transform": "vjepa.extraction",
     "list_models": "vjepa.models",
     "load_encoder": "vjepa.checkpoints",
+    "load_objective": "vjepa.training",
     "load_predictor": "vjepa.checkpoints",
     "load_probe": "vjepa.probes",
     "read_clip": "vjepa.data",

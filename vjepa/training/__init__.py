@@ -1,5 +1,6 @@
 """Pre-training: the module, its health, and what happens around the loop."""
 
+from vjepa.training.adapt import load_objective
 from vjepa.training.callbacks import (
     AtomicCheckpointIO,
     ExportEncoder,
@@ -29,6 +30,7 @@ __all__ = [
     "StopOnSignal",
     "Verdict",
     "keeps_files",
+    "load_objective",
     "run_folder",
     "unsharded",
     "verdict",

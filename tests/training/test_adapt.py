@@ -1,0 +1,88 @@
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+import vjepa
+from tests.checkpoints.given import random_
+from tests.videos import write_videos
+from vjepa.checkpoints import CheckpointError, save_meta
+from vjepa.cli import main
+from vjepa.masks import RandomTubes
+from vjepa.types import ClipBatch
+
+ADAPT = Path(__file__).parents[2] / "configs" / "adapt.yaml"
+MASKS = [RandomTubes(ratio=0.5)]
+WIDTH = 192  # published, so that a file of Meta's tells the heads
+
+
+@pytest.fixture
+def networks():
+    encoder = vjepa.VideoEncoder(
+        img_size=32, num_frames=4, embed_dim=WIDTH, depth=1, num_heads=3, position="rope"
+    )
+    target, context = (random_(copy.deepcopy(encoder), seed) for seed in (1, 2))
+    predictor = random_(vjepa.Predictor(WIDTH, depth=1, position="rope"))
+    return {"encoder": target, "context_encoder": context, "predictor": predictor}
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_every_network_goes_on_from_its_own(networks, tmp_path):
+    path = save_meta(tmp_path / "meta.pt", **networks)
+    objective = vjepa.load_objective(path, masks=MASKS)
+    assert same(objective.context_encoder, networks["context_encoder"])
+    assert same(objective.target_encoder, networks["encoder"])
+    assert same(objective.predictor, networks["predictor"])
+    assert not any(p.requires_grad for p in objective.target_encoder.parameters())
+    assert all(p.requires_grad for p in objective.context_encoder.parameters())
+    assert objective.context_encoder.training and objective.predictor.training
+    assert not objective.target_encoder.training
+
+
+def test_one_encoder_in_half_precision_is_both_in_fp32(networks, tmp_path):
+    networks.pop("context_encoder")
+    half = {name: network.half() for name, network in networks.items()}
+    objective = vjepa.load_objective(save_meta(tmp_path / "meta.pt", **half), masks=MASKS)
+    assert same(objective.context_encoder, objective.target_encoder)
+    assert {p.dtype for p in objective.parameters()} == {torch.float32}
+
+
+def test_clips_may_be_longer_and_larger(networks, tmp_path):
+    objective = vjepa.load_objective(save_meta(tmp_path / "meta.pt", **networks), masks=MASKS)
+    none = torch.full((2,), -1)
+    batch = ClipBatch(video=torch.randn(2, 3, 8, 48, 48), label=none, index=torch.arange(2))
+    assert objective(batch, torch.Generator().manual_seed(0)).loss.isfinite()
+
+
+def test_a_checkpoint_without_predictor_is_refused(networks, tmp_path):
+    path = save_meta(tmp_path / "meta.pt", encoder=networks["encoder"])
+    with pytest.raises(CheckpointError, match="predictor"):
+        vjepa.load_objective(path, masks=MASKS)
+
+
+@pytest.mark.slow
+def test_the_recipe_adapts_and_goes_on_from_its_own_run(networks, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_meta("small.pt", **networks)
+    write_videos(tmp_path / "clips", 4, num_frames=6, height=32, width=32)
+    sizes = ["--data.sampler.num_frames", "4", "--data.transform.size", "32", "--data.batch_size", "2"]
+    where = ["--data.train", "clips", "--data.num_workers", "0", "--trainer.accelerator", "cpu"]
+    command = ["fit", "--config", str(ADAPT), *sizes, *where, "--trainer.max_steps", "2"]
+    path = "--model.objective.init_args.path"
+    assert main([*command, path, "small.pt"]) == 0
+    (run,) = tmp_path.glob("runs/adapt/**/last.ckpt")
+    (folder,) = (f.parent for f in tmp_path.rglob("encoder.safetensors"))
+    assert not same(vjepa.load_encoder(folder, which="context"), networks["context_encoder"])
+    assert main([*command, path, str(run), "--trainer.default_root_dir", "second"]) == 0
+
+
+@pytest.mark.slow
+def test_the_recipe_without_a_checkpoint_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_videos(tmp_path / "clips", 1, num_frames=6, height=32, width=32)
+    assert main(["fit", "--config", str(ADAPT), "--data.train", "clips"]) == 2
+    assert "path" in capsys.readouterr().err

@@ -1,0 +1,50 @@
+"""Pre-training that goes on from a checkpoint: all of its networks, in one objective."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from vjepa.checkpoints.load import load_part, main_encoder, open_checkpoint
+from vjepa.masks import MaskStrategy
+from vjepa.models import Predictor, VideoEncoder
+from vjepa.objectives import LatentPrediction
+
+
+def load_objective(
+    path: str | Path,
+    *,
+    masks: list[MaskStrategy],
+    loss_exp: float | Literal["smooth"] = 1.0,
+    frame_counts: tuple[int, ...] = (),
+) -> LatentPrediction:
+    """Latent prediction whose networks are those of a checkpoint, in fp32 whatever they are stored in.
+
+    The context encoder goes on from the one that was trained, the target encoder from its moving average; where the
+    checkpoint has one encoder, both go on from that. Clips may have other sizes than those it was trained on: additive
+    positions are interpolated, rotary ones count on.
+
+    Args:
+        path: As for `vjepa.load_encoder`; it must hold a predictor.
+        masks: As for `LatentPrediction`.
+        loss_exp: As for `LatentPrediction`.
+        frame_counts: As for `LatentPrediction`.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        CheckpointError: If it holds something else, or no predictor of hidden tokens.
+    """
+    source = open_checkpoint(path)
+    trained = "context_encoder" if "context_encoder" in source.parts else main_encoder(source)
+    context = load_part(source, trained, VideoEncoder, {}).float()
+    target = load_part(source, main_encoder(source), VideoEncoder, {}).float()
+    predictor = load_part(source, "predictor", Predictor, {}).float()
+    objective = LatentPrediction(
+        encoder=context,
+        predictor=lambda width: predictor,
+        masks=masks,
+        loss_exp=loss_exp,
+        frame_counts=frame_counts,
+    )
+    objective.target_encoder.load_state_dict(target.state_dict())
+    return objective
