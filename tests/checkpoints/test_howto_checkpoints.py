@@ -54,8 +54,8 @@ def test_training_goes_on_from_a_released_model(downloads):
     write_videos(downloads / "clips", 4, num_frames=6, height=32, width=32)
     recipe = tiny_recipe(downloads, downloads / "clips", root=downloads / "fit", max_steps=3)
     settings = yaml.safe_load(recipe.read_text())
-    yaml_block = next(b for b in blocks_of(HOWTO.read_text(encoding="utf-8")) if b.language == "yaml")
-    settings["model"]["objective"]["init_args"] |= yaml.safe_load(yaml_block.text)
+    block, _ = (b for b in blocks_of(HOWTO.read_text(encoding="utf-8")) if b.language == "yaml")
+    settings["model"] |= yaml.safe_load(block.text)
     settings["data"]["transform"]["size"] = 32
     settings["trainer"] |= {"gradient_clip_val": 1.0}
     recipe.write_text(yaml.safe_dump(settings))

@@ -38,6 +38,18 @@ def test_learning_rate_decay_and_logs_of_a_run(fitted):
     assert float(trainer.callback_metrics["train/momentum"]) == pytest.approx(0.875)
 
 
+def test_the_target_encoder_drops_no_paths_while_others_train(tmp_path):
+    module, modes = tiny_module(), []
+
+    def note(trainer, module, *_):
+        modes.append((module.objective.target_encoder.training, module.objective.context_encoder.training))
+
+    quiet_trainer(tmp_path, callbacks=[LambdaCallback(on_train_batch_start=note)]).fit(
+        module, clip_loader(4, 2)
+    )
+    assert modes == [(False, True)] * 2
+
+
 def test_target_encoder_follows_the_momentum(tmp_path):
     module = tiny_module(momentum=Constant(at=0.0))
     quiet_trainer(tmp_path).fit(module, clip_loader(4, 2))

@@ -103,6 +103,10 @@ class PretrainModule(L.LightningModule):
         sizes = [sum(p.numel() for p in network.parameters()) / 1e6 for network in networks]
         log.info("encoder %.2f M, predictor %.2f M parameters, %d steps", *sizes, self.total_steps)
 
+    def on_train_start(self) -> None:
+        """Training mode of the objective, in which its target encoder drops no paths; Lightning keeps what it finds."""
+        self.objective.train()
+
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         turn = batch.turn or (self.trainer.current_epoch, batch_idx)  # of a loader that does not count
