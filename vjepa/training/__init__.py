@@ -1,5 +1,6 @@
 """Pre-training: the module, its health, and what happens around the loop."""
 
+from vjepa.training.adapt import adapted_prediction
 from vjepa.training.callbacks import (
     AtomicCheckpointIO,
     ExportEncoder,
@@ -28,6 +29,7 @@ __all__ = [
     "StopOnLostWorker",
     "StopOnSignal",
     "Verdict",
+    "adapted_prediction",
     "keeps_files",
     "run_folder",
     "unsharded",
