@@ -22,7 +22,7 @@ MASKS = [RandomTubes(ratio=0.5)]
 def run(tmp_path_factory) -> Path:
     """A run of 3 steps, its clips beside it."""
     folder = tmp_path_factory.mktemp("adapt")
-    write_videos(folder / "clips", 6, num_frames=12, height=40, width=40)
+    write_videos(folder / "clips", 8, num_frames=12, height=40, width=40)
     recipe = tiny_recipe(folder, folder / "clips", root=folder / "runs", max_steps=3)
     assert main(["fit", "--config", str(recipe)]) == 0
     return folder / "runs" / "version_0"
@@ -40,7 +40,7 @@ def test_all_three_networks_are_those_of_the_checkpoint(run, place):
     for ours, theirs in pairs:
         held = theirs.state_dict()
         assert all(torch.equal(value, held[key]) for key, value in ours.state_dict().items())
-    assert objective.context_encoder.training and not objective.target_encoder.training
+    assert objective.context_encoder.training and objective.predictor.training
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_one_command_goes_on_with_more_frames_and_larger_pictures(run, tmp_path,
     assert main([*command, "--trainer.max_steps", "4", "--trainer.default_root_dir", "whole"]) == 0
     ends = (folder / "version_1", tmp_path / "whole" / "version_0")
     resumed, whole = (vjepa.load_encoder(end / "export").state_dict() for end in ends)
-    assert all(torch.equal(resumed[k], whole[k]) for k in whole)
+    assert {k: float((resumed[k] - whole[k]).abs().max()) for k in whole} == dict.fromkeys(whole, 0.0)
 
 
 def test_a_recipe_without_its_checkpoint_says_so(capsys):

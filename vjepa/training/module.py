@@ -191,7 +191,11 @@ class PretrainModule(L.LightningModule):
         """Resolve what depends on the clips of a step, over ranks and accumulation."""
         trainer = cast("Any", self.trainer)
         given = trainer.datamodule
-        batch = given.mean_batch if isinstance(given, VideoDataModule) else trainer.train_dataloader.batch_size
+        if not isinstance(given, VideoDataModule):
+            trainer.fit_loop.setup_data()  # a plain loader is not there yet
+        batch = (
+            given.mean_batch if isinstance(given, VideoDataModule) else trainer.train_dataloader.batch_size
+        )
         by_clips = isinstance(self.momentum, HalfLife) or self.lr_rule is not None
         if batch is None and by_clips:
             raise ValueError(
