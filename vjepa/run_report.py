@@ -76,9 +76,13 @@ def report_run(
     figures: dict[str, Any] = {
         "health": {row["what"]: row["trained"] for row in rows},
         "steps": trainer.global_step,
+        "clips_per_step": module.clips_per_step,
+        "peak_lr": module.peak_lr(),
         "failed_clips": len(data.ledger.reasons),
         "log_dir": str(_folder(trainer)),
     }
+    rows.append({"what": "clips per step", "trained": f"{module.clips_per_step:g}"})
+    rows.append({"what": "peak learning rate", "trained": f"{module.peak_lr():.4g}"})
     if settings is not None and data.val_manifest is not None:
         twin = random_twin(encoder, seed=module.seed)
         trained, untrained = (_features(network, data, trainer) for network in (encoder, twin))

@@ -136,6 +136,12 @@ class VideoDataModule(L.LightningDataModule):
                 0  # Lightning warns of, and sanity-checks, an empty list of loaders
             )
 
+    @property
+    def mean_batch(self) -> float:
+        """Clips in a batch of one device, on average over the parts of a mixture."""
+        clips = [(part.weight, part.batch_size or self.batch_size) for part in self.parts]
+        return sum(weight * size for weight, size in clips) / sum(weight for weight, _ in clips)
+
     def _usable(self, manifest: Manifest) -> Manifest:
         return manifest if self.quarantine is None else self.quarantine.without(manifest)
 

@@ -1,5 +1,6 @@
 """Schedules, parameter groups, moving averages."""
 
+from vjepa.optim.batch_rules import HalfLife, LrRule
 from vjepa.optim.ema import EmaPair, ema_distance, ema_update, whole
 from vjepa.optim.param_groups import decay_groups
 from vjepa.optim.schedules import Constant, Cosine, Linear, Schedule, WarmupCosine, WarmupStableDecay
@@ -8,7 +9,9 @@ __all__ = [
     "Constant",
     "Cosine",
     "EmaPair",
+    "HalfLife",
     "Linear",
+    "LrRule",
     "Schedule",
     "WarmupCosine",
     "WarmupStableDecay",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from vjepa.checkpoints.load import load_part, main_encoder, open_checkpoint
+from vjepa.checkpoints.load import load_part, main_encoder, open_checkpoint, predictor_class
+from vjepa.checkpoints.strict import CheckpointError
 from vjepa.masks import MaskStrategy
-from vjepa.models import Predictor, VideoEncoder
+from vjepa.models import ActionPredictor, Predictor, VideoEncoder
 from vjepa.objectives import LatentPrediction
 
 
@@ -35,6 +36,10 @@ def load_objective(
         CheckpointError: If it holds something else, or no predictor of hidden tokens.
     """
     source = open_checkpoint(path)
+    if "predictor" in source.parts and predictor_class(source, {}) is ActionPredictor:
+        raise CheckpointError(
+            f"{path}: its predictor is conditioned on actions. Give a checkpoint of pre-training."
+        )
     trained = "context_encoder" if "context_encoder" in source.parts else main_encoder(source)
     context = load_part(source, trained, VideoEncoder, {}).float()
     target = load_part(source, main_encoder(source), VideoEncoder, {}).float()

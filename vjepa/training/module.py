@@ -12,12 +12,13 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from vjepa.data import VideoDataModule
 from vjepa.layers import Block
 from vjepa.masks import MaskStrategy
 from vjepa.masks.rank_rows import RankRows
 from vjepa.models.files import describe
 from vjepa.objectives import Objective
-from vjepa.optim import Schedule, decay_groups, ema_update
+from vjepa.optim import Constant, HalfLife, LrRule, Schedule, decay_groups, ema_update
 from vjepa.training.health import feature_health, input_health, mask_geometry, network_health
 from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
 from vjepa.types import ClipBatch
@@ -34,7 +35,9 @@ class PretrainModule(L.LightningModule):
         objective: Networks, masks and loss.
         lr: Learning rate of each optimiser step.
         weight_decay: Weight decay of each step, on weights that are neither biases nor vectors.
-        momentum: Momentum of the moving average after each step; left out for objectives without one.
+        momentum: Momentum of the moving average after each step, or its half-life in clips; left out for
+            objectives without one.
+        lr_rule: How the learning rate follows the clips of a step; as the schedule has it, where left out.
         betas: Decay of AdamW's two averages.
         eps: AdamW's epsilon.
         seed: Seed of the masks, which depend on it, the rank, and the batch's epoch and number in it alone.
@@ -51,7 +54,8 @@ class PretrainModule(L.LightningModule):
         objective: Objective,
         lr: Schedule,
         weight_decay: Schedule,
-        momentum: Schedule | None = None,
+        momentum: Schedule | HalfLife | None = None,
+        lr_rule: LrRule | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         seed: int = 0,
@@ -69,6 +73,7 @@ class PretrainModule(L.LightningModule):
             )
         self.objective = objective
         self.lr, self.weight_decay, self.momentum = lr, weight_decay, momentum
+        self.lr_rule = lr_rule
         self.betas, self.eps, self.seed = betas, eps, seed
         self.mask_batch = mask_batch
         for block in (module for module in objective.modules() if isinstance(module, Block)):
@@ -97,6 +102,7 @@ class PretrainModule(L.LightningModule):
                 "Set --trainer.max_steps or --trainer.max_epochs."
             )
         self.total_steps = int(total)
+        self._count_clips()
         if self.mask_batch == "all":
             self._share_masks()
         networks = (self.objective.context_encoder, self.objective.predictor)
@@ -147,7 +153,7 @@ class PretrainModule(L.LightningModule):
         too often.
         """
         step, log_now = self.trainer.global_step, self._log_now()
-        lr = self.lr.value(step, self.total_steps)
+        lr = self.lr_factor * self.lr.value(step, self.total_steps)
         decay = self.weight_decay.value(step, self.total_steps)
         for group in optimizer.param_groups:
             group["lr"], group["weight_decay"] = lr, decay if group["decay"] else 0.0
@@ -155,8 +161,8 @@ class PretrainModule(L.LightningModule):
         if self.device_mesh is not None:
             complete_state(cast("Any", optimizer).optimizer)
         logged = {"lr": lr, "weight_decay": decay}
-        if self.momentum is not None:
-            logged["momentum"] = self.momentum.value(step, self.total_steps)
+        if self.average is not None:
+            logged["momentum"] = self.average.value(step, self.total_steps)
             ema_update(self.objective.ema_pairs(), logged["momentum"])
         if log_now:
             self.log_dict({f"train/{name}": value for name, value in logged.items()})
@@ -179,6 +185,33 @@ class PretrainModule(L.LightningModule):
         rank = 0 if self.mask_batch == "all" else self.global_rank
         words = np.random.SeedSequence([self.seed, rank, epoch, batch_idx]).generate_state(2)
         return torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
+
+    def peak_lr(self) -> float:
+        """The highest learning rate of the run that was fitted, after the rule."""
+        steps = range(0, self.total_steps, max(self.total_steps // 10_000, 1))  # enough to see the top
+        return self.lr_factor * max(self.lr.value(step, self.total_steps) for step in steps)
+
+    def _count_clips(self) -> None:
+        """Resolve what depends on the clips of a step, over ranks and accumulation."""
+        trainer = cast("Any", self.trainer)
+        given = trainer.datamodule
+        if not isinstance(given, VideoDataModule):
+            trainer.fit_loop.setup_data()  # a plain loader is not there yet
+        batch = (
+            given.mean_batch if isinstance(given, VideoDataModule) else trainer.train_dataloader.batch_size
+        )
+        by_clips = isinstance(self.momentum, HalfLife) or self.lr_rule is not None
+        if batch is None and by_clips:
+            raise ValueError(
+                "a half-life or lr_rule needs the clips of a batch, got a loader without batch_size. "
+                "Give one with batch_size, or a vjepa.data.VideoDataModule."
+            )
+        self.clips_per_step = (batch or 0) * trainer.world_size * trainer.accumulate_grad_batches
+        self.lr_factor = 1.0 if self.lr_rule is None else self.lr_rule.factor(self.clips_per_step)
+        self.average = self.momentum
+        if isinstance(self.momentum, HalfLife):
+            self.average = Constant(at=self.momentum.momentum(self.clips_per_step))
+        log.info("%g clips a step, peak learning rate %.4g", self.clips_per_step, self.peak_lr())
 
     def _share_masks(self) -> None:
         masks = self._own_masks()

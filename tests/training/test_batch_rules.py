@@ -1,0 +1,85 @@
+"""What follows from the clips of a step in real tiny runs; accumulated batches are one batch."""
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader
+
+from tests.training.runs import RUN_WARNINGS, RandomClips, clip_loader, joined, quiet_trainer, tiny_module
+from vjepa.data import VideoDataModule
+from vjepa.data.mixture import MixturePart
+from vjepa.optim import Constant, HalfLife, LrRule, WarmupStableDecay
+
+pytestmark = pytest.mark.filterwarnings(*RUN_WARNINGS)
+
+
+class Losses(Callback):
+    """The mean loss and the learning rate of each optimiser step."""
+
+    def __init__(self, accumulate: int = 1) -> None:
+        self.accumulate, self.batches, self.lr = accumulate, [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        # Lightning hands back the loss divided by the batches of a step
+        self.batches.append(float(outputs["loss"]))
+        if len(self.batches) % self.accumulate == 0:
+            self.lr.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    @property
+    def steps(self) -> list[float]:
+        return torch.tensor(self.batches).view(-1, self.accumulate).sum(1).tolist()
+
+
+def trained(folder, *, batch: int, accumulate: int, steps: int = 10, **arguments):
+    losses = Losses(accumulate)
+    module = tiny_module(**{"lr": Constant(at=0.001), "momentum": HalfLife(samples=80.0), **arguments})
+    limits = {"max_epochs": -1, "max_steps": steps, "gradient_clip_val": 1.0}
+    trainer = quiet_trainer(folder, accumulate_grad_batches=accumulate, callbacks=[losses], **limits)
+    trainer.fit(module, clip_loader(16, batch))
+    return module, trainer, losses
+
+
+def test_two_batches_of_4_are_one_of_8(tmp_path):
+    rule = LrRule(reference_batch=2, scaling="sqrt")
+    whole, one, losses = trained(tmp_path, batch=8, accumulate=1, lr_rule=rule)
+    halves, two, others = trained(tmp_path, batch=4, accumulate=2, lr_rule=rule)
+    assert len(losses.steps) == one.global_step == two.global_step == 10
+    assert losses.steps == pytest.approx(others.steps, abs=1e-5)
+    assert losses.steps[-1] < losses.steps[0] - 0.01  # it learned
+    for name in ("lr", "momentum"):
+        assert float(one.callback_metrics[f"train/{name}"]) == float(two.callback_metrics[f"train/{name}"])
+    assert float(two.callback_metrics["train/lr"]) == pytest.approx(0.002)
+    assert float(two.callback_metrics["train/momentum"]) == pytest.approx(0.5**0.1)
+    assert whole.clips_per_step == halves.clips_per_step == 8 and halves.peak_lr() == pytest.approx(0.002)
+    states = [module.objective.target_encoder.state_dict() for module in (whole, halves)]
+    assert all(torch.allclose(states[0][k], states[1][k], atol=1e-4) for k in states[0])
+
+
+def test_the_cool_down_goes_on_from_the_constant_phase(tmp_path):
+    def schedule(decay: float) -> WarmupStableDecay:
+        return WarmupStableDecay(peak=0.01, warmup=2.0, decay=decay)
+
+    _, trainer, first = trained(tmp_path, batch=4, accumulate=1, steps=4, lr=schedule(0.0))
+    trainer.save_checkpoint(tmp_path / "constant.ckpt")
+    assert first.lr == pytest.approx([0.005, 0.01, 0.01, 0.01])
+    cooling = Losses()
+    longer = quiet_trainer(tmp_path, max_epochs=-1, max_steps=8, gradient_clip_val=1.0, callbacks=[cooling])
+    module = tiny_module(lr=schedule(4.0), momentum=HalfLife(samples=80.0))
+    longer.fit(module, clip_loader(16, 4), ckpt_path=tmp_path / "constant.ckpt")
+    assert cooling.lr == pytest.approx([0.0075, 0.005, 0.0025, 0.0])
+    whole, _, _ = trained(tmp_path, batch=4, accumulate=1, steps=8, lr=schedule(4.0))
+    states = [m.state_dict() for m in (whole, module)]
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def test_a_loader_must_tell_its_batch_where_a_rule_asks(tmp_path):
+    loader = DataLoader([joined([RandomClips(2)[0]])] * 2, batch_size=None)
+    with pytest.raises(ValueError, match="Give one with batch_size"):
+        quiet_trainer(tmp_path).fit(tiny_module(momentum=HalfLife(samples=80.0)), loader)
+    quiet_trainer(tmp_path).fit(tiny_module(), loader)
+    quiet_trainer(tmp_path).fit(tiny_module(momentum=HalfLife(samples=80.0)), clip_loader(2, 1))
+
+
+def test_the_batch_of_a_mixture_is_the_mean_of_its_parts():
+    parts = [MixturePart(source="a.csv", weight=3.0), MixturePart(source="b.csv", batch_size=64)]
+    assert VideoDataModule(parts=parts, batch_size=4).mean_batch == 19.0
