@@ -95,6 +95,11 @@ class PretrainModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Fix the length of the run, which the schedules need."""
+        if self.trainer.precision in ("bf16-true", "16-true"):
+            raise ValueError(
+                f"--trainer.precision {self.trainer.precision} keeps the weights themselves in 16 bits, in which a "
+                "moving average stands still from a momentum of 0.998 on. Set it to bf16-mixed."
+            )
         total = self.trainer.estimated_stepping_batches
         if not np.isfinite(total):
             raise ValueError(
