@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from vjepa.checkpoints.load import load_part, open_checkpoint, predictor_class
+from vjepa.checkpoints.source import Part
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.masks import MaskStrategy
 from vjepa.models import ActionPredictor, Predictor, VideoEncoder
@@ -38,8 +39,8 @@ def adapted_prediction(
         raise CheckpointError(
             f"{checkpoint}: its predictor is conditioned on actions. Give a checkpoint of pre-training."
         )
-    own = "context_encoder" if "context_encoder" in source.parts else "encoder"
-    average = "encoder" if "encoder" in source.parts else "context_encoder"
+    own: Part = "context_encoder" if "context_encoder" in source.parts else "encoder"
+    average: Part = "encoder" if "encoder" in source.parts else "context_encoder"
     predictor = load_part(source, "predictor", Predictor, {})
     objective = LatentPrediction(
         encoder=load_part(source, own, VideoEncoder, {}),
