@@ -213,9 +213,11 @@ class PretrainModule(L.LightningModule):
             )
         self.clips_per_step = (batch or 0) * trainer.world_size * trainer.accumulate_grad_batches
         self.lr_factor = 1.0 if self.lr_rule is None else self.lr_rule.factor(self.clips_per_step)
-        self.average = self.momentum
+        self.average: Schedule | None
         if isinstance(self.momentum, HalfLife):
             self.average = Constant(at=self.momentum.momentum(self.clips_per_step))
+        else:
+            self.average = self.momentum
         log.info("%g clips a step, peak learning rate %.4g", self.clips_per_step, self.peak_lr())
 
     def _share_masks(self) -> None:
