@@ -38,6 +38,25 @@ def test_learning_rate_decay_and_logs_of_a_run(fitted):
     assert float(trainer.callback_metrics["train/momentum"]) == pytest.approx(0.875)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_stopped_at_the_end_of_an_epoch_goes_on_as_if_it_had_not(tmp_path, accumulate):
+    limits = {"max_epochs": -1, "accumulate_grad_batches": accumulate}
+    steps = 4 // accumulate  # of an epoch
+
+    def run(last_step, **arguments):
+        module = tiny_module([RandomTubes(ratio=0.5)], momentum=Constant(at=0.9))
+        trainer = quiet_trainer(tmp_path, max_steps=last_step, **limits)
+        trainer.fit(module, clip_loader(8, 2), **arguments)
+        return module, trainer
+
+    _, stopped = run(steps)
+    stopped.save_checkpoint(tmp_path / "end.ckpt")
+    resumed, _ = run(2 * steps, ckpt_path=tmp_path / "end.ckpt")
+    whole, _ = run(2 * steps)
+    for a, b in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_the_target_encoder_drops_no_paths_while_others_train(tmp_path):
     module, modes = tiny_module(), []
 

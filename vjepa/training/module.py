@@ -118,6 +118,12 @@ class PretrainModule(L.LightningModule):
         """Training mode of the objective, in which its target encoder drops no paths; Lightning keeps what it finds."""
         self.objective.train()
 
+    def on_train_epoch_start(self) -> None:
+        """Count an epoch's batches from 0: resumed at an epoch's end, Lightning would take the first for the last."""
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        if progress.current.completed >= self.trainer.num_training_batches:
+            progress.reset_on_run()
+
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         turn = batch.turn or (self.trainer.current_epoch, batch_idx)  # of a loader that does not count
