@@ -200,8 +200,6 @@ def test_probes_of_a_grid_end_as_if_trained_alone(depth):
     for one, other in zip(together, trained(1e-3) + trained(3e-3), strict=True):
         assert one.setting == other.setting
         torch.testing.assert_close(one.probe.state_dict(), other.probe.state_dict(), rtol=1e-4, atol=1e-5)
-    head = together[0].probe.state_dict()["probe.linear.weight"]
-    assert head.untyped_storage().nbytes() == head.nbytes  # nothing of the others is kept alive
 
 
 def test_linear_probe_pools_as_told():

@@ -48,15 +48,15 @@ def fit_attentive(
     side_by_side = SideBySide(
         points=points,
         probes=[StandardizedProbe(data.standardize, head) for head in heads],
-        groups=[{"params": own, "scale": 1.0, **p} for own, p in zip(grid.trained, points, strict=True)],
+        groups=[
+            {"params": list(h.parameters()), "scale": 1.0, **p} for h, p in zip(heads, points, strict=True)
+        ],
         scores=lambda tokens: grid(data.standardize(tokens)),  # once for all probes
         before_step=grid.hand_out_gradients,
     )
-    trials = train_side_by_side(
+    return train_side_by_side(
         data, rows, held, side_by_side, settings=settings, num_steps=num_steps, seed=seed
     )
-    grid.part()
-    return trials
 
 
 @dataclass(frozen=True)
