@@ -3,13 +3,13 @@ import torch
 
 from vjepa.probes import ProbeError, ProbeSettings, Standardize, StandardizedProbe, fit_probe
 from vjepa.probes.attentive import AttentiveProbe
-from vjepa.probes.fit_attentive import steps_for
+from vjepa.probes.fit_attentive import fit_attentive, steps_for
 from vjepa.probes.grid import ProbeGrid
 from vjepa.probes.linear import LinearProbe
 from vjepa.probes.protocol import best_trial
 from vjepa.probes.results import Progress, has_converged, scores
 from vjepa.probes.splits import few_per_class, held_out_split
-from vjepa.probes.trials import Mark, Trial
+from vjepa.probes.trials import Mark, ProbeData, Trial
 
 QUICK = ProbeSettings(lr=(3e-3,), num_steps=120, batch_size=40, l2=(1e-2, 1.0))
 KINDS = pytest.mark.parametrize("kind", ["linear", "attentive"])
@@ -182,6 +182,24 @@ def test_probes_together_score_as_alone(depth):
     tokens = torch.randn(5, 7, 16)
     for probe, logits in zip(probes, ProbeGrid(probes)(tokens), strict=True):
         torch.testing.assert_close(logits, probe(tokens))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_probes_of_a_grid_end_as_if_trained_alone(depth):
+    tokens, labels = labelled_tokens(30, 0)
+    data = ProbeData(
+        tokens, labels, Standardize(embed_dim=tokens.shape[-1]), 3, torch.device("cpu"), len(tokens)
+    )
+    rows = torch.arange(len(tokens))
+
+    def trained(*rates):
+        settings = ProbeSettings(lr=rates, weight_decay=(0.1, 0.5), batch_size=16, depth=depth)
+        return fit_attentive(data, rows, rows[:0], settings=settings, num_steps=4, seed=0)
+
+    together = trained(1e-3, 3e-3)
+    for one, other in zip(together, trained(1e-3) + trained(3e-3), strict=True):
+        assert one.setting == other.setting
+        torch.testing.assert_close(one.probe.state_dict(), other.probe.state_dict(), rtol=1e-4, atol=1e-5)
 
 
 def test_linear_probe_pools_as_told():
