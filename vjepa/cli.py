@@ -229,6 +229,10 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
         _add_positional(parser, positional, function, help=helps.get(positional) or "")
         skip.add(positional)
     parser.add_function_arguments(function, as_group=False, skip=skip, fail_untyped=True)
+    hints = get_type_hints(function)
+    for action in parser._actions:
+        if hints.get(action.dest) is bool:
+            action.nargs, action.const = "?", True  # `--resume` alone is `--resume true`
     return parser
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Float64, Int, UInt8
+from jaxtyping import Float, Float64, Int, Num, UInt8
 from torch import Tensor
+
+WHITE = 255.0
 
 
 @dataclass(frozen=True)
@@ -55,25 +57,48 @@ class ClipFailure:
 
 
 @dataclass(frozen=True)
+class PixelScale:
+    """How pixels become network input: (x - 255 mean) / (255 std) by channel, mean and std of 1."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def normalised(self, pixels: Num[Tensor, "*b 3 t h w"]) -> Float[Tensor, "*b 3 t h w"]:
+        """Pixels (..., 3, T, H, W) of 0 to 255 as network input, on their device."""
+        mean, std = (
+            torch.tensor(x, device=pixels.device)[:, None, None, None] for x in (self.mean, self.std)
+        )
+        return torch.addcmul(-mean / std, pixels.float(), 1 / (WHITE * std))
+
+
+@dataclass(frozen=True)
 class ClipBatch:
     """A batch of transformed clips.
 
-    `video` is (B, C, T, H, W) float, normalised; `label` (B,) class ids, -1 where a clip has none;
+    `video` is (B, C, T, H, W) float, normalised; or, on its way to the device, uint8 with the `scale` that makes
+    it so. `label` (B,) class ids, -1 where a clip has none;
     `index` (B,) rows of the manifest, which is that of data set number `part`. `failures` lists the clips
     that could not be read: they are not in `video`, so B of a batch to evaluate on may be smaller than the batch
     size asked for, and even 0; in training other clips take their place. `turn` says which training batch
     it is: its data set's epoch and its number in it; with several data sets 0 and its number in the run.
     """
 
-    video: Float[Tensor, "b c t h w"]
+    video: Float[Tensor, "b c t h w"] | UInt8[Tensor, "b c t h w"]
     label: Int[Tensor, "b"]
     index: Int[Tensor, "b"]
     failures: tuple[ClipFailure, ...] = field(default=())
     part: int = 0
     turn: tuple[int, int] | None = None
+    scale: PixelScale | None = None
 
     def __len__(self) -> int:
         return self.video.shape[0]
+
+    def normalised(self) -> ClipBatch:
+        """The same batch with normalised floats for pixels."""
+        if self.scale is None:
+            return self
+        return replace(self, video=self.scale.normalised(self.video), scale=None)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipBatch:
         """The same batch with its tensors on `device`."""

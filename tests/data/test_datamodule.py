@@ -315,3 +315,17 @@ def test_every_rank_validates_as_many_batches():
     ranks = [list(EvalBatches(9, 2, rank, 4)) for rank in range(4)]
     assert ranks == [[[0, 4], [8]], [[1, 5], []], [[2, 6], []], [[3, 7], []]]
     assert all(len(EvalBatches(9, 2, rank, 4)) == 2 for rank in range(4))
+
+
+def test_clips_of_one_video_share_a_batch_and_broken_ones_are_replaced(folder):
+    data = datamodule(folder, batch_size=4, reading=Reading(clips_per_video=2))
+    data.setup("fit")
+    batches = list(data.train_dataloader())
+    assert all(len(batch) == 4 for batch in batches)
+    assert all(batch.index[0::2].tolist() == batch.index[1::2].tolist() for batch in batches)
+    with pytest.raises(ValueError, match="clips_per_video 3: give a batch size that it divides"):
+        uneven = datamodule(folder, batch_size=4, reading=Reading(clips_per_video=3))
+        uneven.setup("fit")
+        uneven.train_dataloader()
+    with pytest.raises(ValueError, match="clips_per_video 0: give at least 1"):
+        Reading(clips_per_video=0)

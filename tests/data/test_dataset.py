@@ -73,3 +73,26 @@ def test_decord_reads_the_same_clips(manifest):
     pytest.importorskip("decord")
     assert torch.equal(clips(manifest)[0].video, clips(manifest, decoder="decord")[0].video)
     assert np.isfinite(clips(manifest)[0].video.numpy()).all()
+
+
+def test_pixels_become_the_same_clips_on_the_device(tmp_path):
+    manifest = read_manifest(write_manifest(tmp_path, 3, height=40, width=50))
+    options = {"sampler": ClipSampler(num_frames=3), "transform": TrainTransform(size=24)}
+    plain, pixels = VideoClips(manifest, **options), VideoClips(manifest, **options, as_pixels=True)
+    batch = collate([pixels[i] for i in range(3)])
+    assert batch.video.dtype == torch.uint8 and batch.scale is not None
+    expected = collate([plain[i] for i in range(3)])
+    assert expected.normalised() is expected
+    apart = (batch.normalised().video - expected.video).abs().max()
+    assert apart <= 1.01 / (255 * 0.224)  # one grey level, over the smallest std
+
+
+def test_several_clips_of_one_opened_video(tmp_path):
+    manifest = read_manifest(write_manifest(tmp_path, 2, num_frames=40))
+    options = {"sampler": ClipSampler(num_frames=3), "transform": TrainTransform(size=8)}
+    alone, several = VideoClips(manifest, **options), VideoClips(manifest, **options, clips_per_video=3)
+    sample = several[1]
+    assert torch.equal(sample.video, alone[1].video) and len(sample.more) == 2
+    assert not any(torch.equal(sample.video, other) for other in sample.more)
+    batch = collate([several[0], several[1]])
+    assert batch.index.tolist() == [0, 0, 0, 1, 1, 1] and len(batch) == 6

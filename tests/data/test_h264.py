@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vjepa.data.decoders import decoder_class
-from vjepa.data.h264 import read_header
+from vjepa.data.h264 import begins_anew, read_header
 
 SIZE = (64, 48)
 STREAMS = {
@@ -64,7 +64,7 @@ def test_less_is_decoded(tmp_path):
     with decoder_class("pyav").open(path) as video:
         video.frames_at([0])  # sets the container to the beginning
         video._container.seek(0, stream=video._stream)
-        last = video._index.pts[-1]
+        last = int(video._index.pts[-1])
         assert sum(1 for _ in video._frames({last})) < 0.5 * video.num_frames
 
 
@@ -92,6 +92,33 @@ def test_depth_is_read_and_damage_is_none(tmp_path):
     two_sets = extradata[:5] + bytes([extradata[5] + 1]) + extradata[6:]
     assert read_header(two_sets) is None and read_header(b"") is None
     assert read_header(extradata[:12]) is None
+
+
+@pytest.mark.parametrize(
+    ("params", "anew"),
+    [
+        ("keyint=8:scenecut=0", [0, 8, 16, 24, 32]),
+        (
+            "keyint=8:scenecut=0:open-gop=1:bframes=3",
+            [0, 8, 16, 24, 32],
+        ),  # recovered at once, in display order
+        ("keyint=8:scenecut=0:intra-refresh=1", [0]),  # whole only after 8 frames
+    ],
+)
+def test_where_decoding_may_begin(tmp_path, params, anew):
+    path = write_h264(tmp_path / "clip.mp4", **{"x264-params": params})
+    length = header_of(path).length_bytes
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        first = min(packet.pts for packet in packets)
+        flagged = [packet for packet in packets if packet.is_keyframe]
+        found = [packet for packet in packets if begins_anew(bytes(packet), length)]
+        numbers = [round((packet.pts - first) * stream.time_base * 25) for packet in found]
+    assert numbers == sorted(numbers) and numbers[0] == 0 and set(found) <= set(flagged)
+    assert len(flagged) >= 4 and len(numbers) == len(anew)
+    for cut in range(0, packets[0].size, 7):
+        begins_anew(bytes(packets[0])[:cut], length)  # never raises
 
 
 def test_a_turned_video_is_upright(tmp_path):

@@ -9,18 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.jobs_work import double, lose_the_ray_worker_once, misbehave, slowly
+from tests.data.jobs_work import double, lose_the_ray_worker_once, misbehave, read, slowly
 from vjepa.data.jobs import JobResult, run_jobs
 from vjepa.usage import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = """
+import signal
 import sys
 from pathlib import Path
 from tests.data.jobs_work import slowly
 from vjepa.data.jobs import run_jobs
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
     items = [f"{sys.argv[1]}|{i}" for i in range(40)]
     for result in run_jobs(slowly, items, num_processes=2, journal=Path(sys.argv[2])):
         pass
@@ -53,6 +55,7 @@ def test_what_hangs_or_crashes_is_ended_and_the_rest_goes_on():
     assert [r.index for r in results] == list(range(9))
     assert [r.value for r in results] == ["A", None, None, "B", None, None, None, "C", "D"]
     hung = "no result after 1 s: it hung and was ended"
+    assert [r.index for r in results if r.ended] == [1, 2, 4, 6]
     assert [r.error for r in results][1:7] == [
         hung,
         "its process crashed (SIGSEGV)",
@@ -69,6 +72,14 @@ def test_one_two_or_no_processes_give_the_same():
     assert alone[3] == JobResult(3, {"twice": 6, "pair": (3, 3)})
     for num_processes in (1, 2):
         assert by_index(run_jobs(double, range(50), num_processes=num_processes)) == alone
+
+
+@pytest.mark.slow
+def test_relative_paths_start_from_the_folder_of_the_caller(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("here")
+    monkeypatch.chdir(tmp_path)
+    (result,) = run_jobs(read, ["a.txt"], num_processes=1)
+    assert result.value == "here" and not result.error
 
 
 @pytest.mark.slow
@@ -134,16 +145,18 @@ def test_a_file_that_is_no_journal_is_refused_with_advice_that_works(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_no_process_and_is_taken_up(tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_leaves_no_process_and_is_taken_up(tmp_path, sent):
     log, journal = tmp_path / "log", tmp_path / "done.jsonl"
     command = [sys.executable, "-c", RUN, str(log), str(journal)]
-    run = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
     give_up = time.monotonic() + 60
     while not (journal.exists() and len(journal.read_bytes().splitlines()) > 5):
         assert time.monotonic() < give_up and run.poll() is None
         time.sleep(0.02)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
+    run.send_signal(sent)
+    assert run.wait(timeout=10) != 0
     give_up = time.monotonic() + 10
     workers = {int(line.split()[1]) for line in log.read_text().splitlines()}
     while any(alive(pid) for pid in workers):
@@ -169,11 +182,14 @@ def test_a_caller_that_stops_ends_the_processes(tmp_path):
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_and_a_lost_worker_loses_nothing(tmp_path):
+def test_ray_gives_the_same_and_a_lost_worker_loses_nothing(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         assert by_index(run_jobs(double, range(16), engine="ray")) == list(run_jobs(double, range(16)))
+        (tmp_path / "a.txt").write_text("here")
+        monkeypatch.chdir(tmp_path)
+        assert [r.value for r in run_jobs(read, ["a.txt"], engine="ray")] == ["here"]
         journal = tmp_path / "j"
         items = ["a", "hang", "crash", "b"]
         odd = by_index(run_jobs(misbehave, items, engine="ray", timeout_seconds=1.0, journal=journal))

@@ -94,7 +94,7 @@ def test_failures_name_the_url_and_the_cause(folder, monkeypatch):
         served.slow["/wave.mp4"] = 0.4
         with pytest.raises(DecodeError, match=r"cannot be fetched in 3 tries: no answer within 0.05 seconds"):
             frames_of(f"{served.url}/wave.mp4")
-    with pytest.raises(DecodeError, match="in 3 tries: Cannot connect"):
+    with pytest.raises(DecodeError, match="in 3 tries: .*refused"):
         frames_of(f"{served.url}/wave.mp4")  # nobody listens there any more
     with pytest.raises(DecodeError, match="there is no such file"):
         fetch("memory://nowhere/a.mp4")

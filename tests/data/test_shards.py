@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.servers import serving
-from tests.videos import write_broken, write_manifest, write_video
+from tests.videos import write_broken, write_manifest, write_video, write_videos
 from vjepa.cli import main
 from vjepa.data import ManifestError, read_manifest
 from vjepa.data.order import row_identities
@@ -311,3 +311,10 @@ def test_a_manifest_behind_a_url(files):
         .rows[0]
         .path.startswith("s3://bucket/train/")
     )
+
+
+def test_shards_do_not_go_where_the_videos_are(tmp_path):
+    write_videos(tmp_path / "clips", 2, num_frames=4)
+    for out in (tmp_path / "clips", tmp_path / "clips" / "shards"):
+        with pytest.raises(Exception, match="would be taken for shards. Give a folder elsewhere"):
+            shard_command(source=str(tmp_path / "clips"), out=str(out))

@@ -62,12 +62,14 @@ class Lap:
         batches: how many batches the epoch has to give, beginning again where clips run out; None ends it
             with its clips.
         begun: where to begin.
+        clips_per_row: clips that each row comes with; all else counts rows.
     """
 
     share: Share
     size: int
     batches: int | None
     begun: Place
+    clips_per_row: int = 1
 
     def __post_init__(self) -> None:
         self.at = self.done = self.begun.at
@@ -125,7 +127,9 @@ class Lap:
                 failed.setdefault(asked.keys[slot].index, failure)
             self.failures += group.batch.failures
             ledger.observe(len(group.slots), group.batch.failures)
-            clips = group.batch if len(kept) == len(group.slots) else _chosen(group.batch, kept)
+            clips = (
+                group.batch if len(kept) == len(group.slots) else _rows(group.batch, kept, self.clips_per_row)
+            )
             self._good += len(kept)
             if kept:
                 self._pieces.append(_Piece(clips, [asked.places[group.slots[i]] for i in kept]))
@@ -142,9 +146,9 @@ class Lap:
         while size:
             piece = self._pieces.pop(0)
             if len(piece.places) > size:
-                rest = slice(size, len(piece.places))
-                self._pieces.insert(0, _Piece(_part(piece.batch, rest), piece.places[rest]))
-                piece = _Piece(_part(piece.batch, slice(0, size)), piece.places[:size])
+                each = self.clips_per_row * size
+                self._pieces.insert(0, _Piece(_part(piece.batch, slice(each, None)), piece.places[size:]))
+                piece = _Piece(_part(piece.batch, slice(each)), piece.places[:size])
             taken.append(piece.batch)
             size -= len(piece.places)
             self.done = piece.places[-1] + 1
@@ -175,13 +179,15 @@ class PartBatches:
 
     Args:
         order: of the clips.
-        batch_size: clips in a batch of one rank; fewer if there are fewer clips.
+        batch_size: rows in a batch of one rank; fewer if there are fewer rows.
         ledger: is told of unreadable clips.
+        clips_per_row: clips that each row comes with.
     """
 
     order: ClipOrder
     batch_size: int
     ledger: FailureLedger
+    clips_per_row: int = 1
     failed: dict[int, ClipFailure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -252,20 +258,23 @@ class PartBatches:
 
     def _lap(self, place: Place) -> Lap:
         batches = self.per_epoch if self.order.world_size > 1 else None
-        return Lap(self.order.share(place.epoch), self.batch_size, batches, place)
+        return Lap(self.order.share(place.epoch), self.batch_size, batches, place, self.clips_per_row)
 
 
 def _part(batch: ClipBatch, part: slice) -> ClipBatch:
     return replace(batch, video=batch.video[part], label=batch.label[part], index=batch.index[part])
 
 
-def _chosen(batch: ClipBatch, kept: list[int]) -> ClipBatch:
-    ids = torch.tensor(kept, dtype=torch.int64)
+def _rows(batch: ClipBatch, rows: list[int], clips_per_row: int) -> ClipBatch:
+    """All clips of some rows."""
+    first = torch.tensor(rows, dtype=torch.int64)[:, None] * clips_per_row
+    ids = (first + torch.arange(clips_per_row)).flatten()
     return replace(batch, video=batch.video[ids], label=batch.label[ids], index=batch.index[ids])
 
 
 def _joined(batches: Sequence[ClipBatch]) -> ClipBatch:
-    return ClipBatch(
+    return replace(
+        batches[0],
         video=torch.cat([batch.video for batch in batches]),
         label=torch.cat([batch.label for batch in batches]),
         index=torch.cat([batch.index for batch in batches]),

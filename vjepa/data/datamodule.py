@@ -19,6 +19,7 @@ from vjepa.data.loader import Progress, ResumableLoader
 from vjepa.data.manifest import Manifest, ManifestError, read_manifest
 from vjepa.data.mixture import MixtureClips, MixturePart, Turns
 from vjepa.data.order import ClipOrder, SampleKey, row_weights
+from vjepa.data.quarantine import Quarantine
 from vjepa.data.reading import Reading
 from vjepa.data.remote import fetch_video
 from vjepa.data.sampling import ClipSampler
@@ -48,8 +49,8 @@ class VideoDataModule(L.LightningDataModule):
         num_workers: processes that decode; 0 decodes in the main process.
         decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `vjepa.data.Decoder`
             of your own.
-        reading: how long a clip may take to decode, memory to keep decoded videos in, and how many files may be
-            unreadable.
+        reading: how long a clip may take to decode, memory to keep decoded videos in, how many files may be
+            unreadable, and which are left out.
         seed: of the order, the clips, the crops and the flips.
     """
 
@@ -91,6 +92,7 @@ class VideoDataModule(L.LightningDataModule):
         self.decoder = decoder
         self.reading = reading or Reading()
         self.seed = seed
+        self.quarantine = None if self.reading.quarantine is None else Quarantine(self.reading.quarantine)
         self.ledger = FailureLedger(max_failures=self.reading.max_failures)
         self.train_manifest: Manifest | None = None
         self.val_manifest: Manifest | None = None
@@ -113,7 +115,7 @@ class VideoDataModule(L.LightningDataModule):
             self.parts = [MixturePart(source=str(folder / "train.csv"))]
         if self.train_manifest is None and self.parts:
             self.train_manifest, *self._other_manifests = (
-                read_manifest(part.source, root=part.root or self.root) for part in self.parts
+                self._usable(read_manifest(part.source, root=part.root or self.root)) for part in self.parts
             )
         if self.train_manifest is None and stage == "fit":
             raise ManifestError(
@@ -124,11 +126,18 @@ class VideoDataModule(L.LightningDataModule):
             )
         if self.val_manifest is None and self.sources["val"]:
             names = self.train_manifest.label_names if self.train_manifest else ()
-            self.val_manifest = read_manifest(self.sources["val"], root=self.root, label_names=names)
+            self.val_manifest = self._usable(
+                read_manifest(self.sources["val"], root=self.root, label_names=names)
+            )
+        if self.quarantine is not None:
+            self.quarantine.warn_of_unknown()
         if self.val_manifest is None and stage == "fit" and self.trainer is not None:
             self.trainer.limit_val_batches = (
                 0  # Lightning warns of, and sanity-checks, an empty list of loaders
             )
+
+    def _usable(self, manifest: Manifest) -> Manifest:
+        return manifest if self.quarantine is None else self.quarantine.without(manifest)
 
     def manifest(self, split: Split) -> Manifest:
         """The manifest of a split; raises `ManifestError` where none was given."""
@@ -181,8 +190,9 @@ class VideoDataModule(L.LightningDataModule):
                     part=i,
                     arranged=self._arranged(i),
                 ),
-                batch_size=part.batch_size or self.batch_size,
+                batch_size=self._rows_of_a_batch(part),
                 ledger=self.ledger,
+                clips_per_row=self.reading.clips_per_video,
             )
             for i, part in enumerate(self.parts)
         ]
@@ -216,6 +226,10 @@ class VideoDataModule(L.LightningDataModule):
         if batch.turn is None:
             self.ledger.observe(len(batch), batch.failures)
         return batch
+
+    def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
+        """Normalise pixels where the network is; called by Lightning for each batch."""
+        return batch.normalised()
 
     def state_dict(self) -> dict[str, Any]:
         """Where training is; saved by Lightning with every checkpoint, on all ranks together."""
@@ -255,7 +269,18 @@ class VideoDataModule(L.LightningDataModule):
             seed=self.seed,
             cache=self._cache(f"train {number}", manifest, decoder),
             fetch=fetch_video if places is None else BlockReader(places, buffer_bytes=part.stream_bytes),
+            clips_per_video=self.reading.clips_per_video,
+            as_pixels=True,
         )
+
+    def _rows_of_a_batch(self, part: MixturePart) -> int:
+        """How many videos have their clips in a batch."""
+        clips, each = part.batch_size or self.batch_size, self.reading.clips_per_video
+        if clips % each:
+            raise ValueError(
+                f"batches of {clips} clips with clips_per_video {each}: give a batch size that it divides."
+            )
+        return clips // each
 
     def _places(self, number: int) -> ShardPlaces | None:
         """Where the clips of a part lie in shards, if those are read as streams."""
@@ -274,7 +299,7 @@ class VideoDataModule(L.LightningDataModule):
         return ShardOrder(
             places,
             seed=self.seed,
-            batch_size=part.batch_size or self.batch_size,
+            batch_size=self._rows_of_a_batch(part),
             num_workers=self.num_workers,
             world_size=self._ranks()[1],
             buffer_bytes=part.stream_bytes,

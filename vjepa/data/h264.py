@@ -11,13 +11,19 @@ from dataclasses import dataclass
 # profiles whose parameter sets say their chroma and depth (7.3.2.1.1)
 WITH_CHROMA = frozenset((100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135))
 ONE_SET = 0xE1  # of an avcC box: three reserved bits, one sequence parameter set
+PICTURE, IDR_PICTURE, EXTRA_INFORMATION = 1, 5, 6  # kinds of units (table 7-1)
+RECOVERY_POINT = 6  # kind of a message in extra information
 COUNTS_BEFORE_LISTS = 8  # scaling lists, 12 with 4:4:4
 
 
 @dataclass(frozen=True)
 class StreamHeader:
-    """Facts of a stream: `chroma` 1 for 4:2:0, `depth` bits a sample, `progressive`, `gaps` in its frame numbers."""
+    """Facts of a stream: `chroma` 1 for 4:2:0, `depth` bits a sample, `progressive`, `gaps` in its frame numbers.
 
+    `length_bytes`: of the number before each unit of a packet that says how long the unit is.
+    """
+
+    length_bytes: int
     chroma: int
     depth: int
     progressive: bool
@@ -45,9 +51,46 @@ def read_header(extradata: bytes) -> StreamHeader | None:
     if len(unit) != size or size < 5:
         return None
     try:
-        return _parameter_set(_Bits(_without_escapes(unit[1:])))
+        return _parameter_set(_Bits(_without_escapes(unit[1:])), length_bytes=(extradata[4] & 3) + 1)
     except StopIteration:  # the set ends before it should
         return None
+
+
+def begins_anew(packet: bytes, length_bytes: int) -> bool:
+    """Whether decoding may begin at this packet, with every frame shown from it on as if all before were decoded.
+
+    That is so of an IDR picture, and of a recovery point that has recovered at once. Containers call others
+    keyframes too: with intra refresh the picture is whole only some frames later, and not always then.
+    """
+    at = 0
+    while at + length_bytes < len(packet):
+        size = int.from_bytes(packet[at : at + length_bytes], "big")
+        unit = packet[at + length_bytes : at + length_bytes + size]
+        kind = unit[0] & 0x1F if unit else 0
+        if kind == IDR_PICTURE or (kind == EXTRA_INFORMATION and _recovers_at_once(unit)):
+            return True
+        if kind == PICTURE:
+            return False
+        at += length_bytes + size
+    return False
+
+
+def _recovers_at_once(unit: bytes) -> bool:
+    """Whether one of a unit's messages is a recovery point of 0 frames (D.1.8)."""
+    content, at = _without_escapes(unit[1:]), 0
+    while at + 2 < len(content):
+        numbers = []
+        for _ in range(2):  # kind and size of the message: bytes of 255 are added to the one after
+            number = 0
+            while at < len(content) and content[at] == 255:
+                number, at = number + 255, at + 1
+            numbers.append(number + (content[at] if at < len(content) else 0))
+            at += 1
+        kind, size = numbers
+        if kind == RECOVERY_POINT and at < len(content):
+            return bool(content[at] & 0x80)  # 0 in Exp-Golomb code
+        at += size
+    return False
 
 
 def _without_escapes(unit: bytes) -> bytes:
@@ -79,7 +122,7 @@ class _Bits:
         return (code + 1) // 2 if code % 2 else -(code // 2)
 
 
-def _parameter_set(bits: _Bits) -> StreamHeader:
+def _parameter_set(bits: _Bits, *, length_bytes: int) -> StreamHeader:
     profile = bits.take(8)
     bits.take(16)  # constraints, level
     bits.golomb()  # its id
@@ -107,7 +150,9 @@ def _parameter_set(bits: _Bits) -> StreamHeader:
     gaps = bool(bits.take(1))
     for _ in range(2):
         bits.golomb()  # width and height
-    return StreamHeader(chroma=chroma, depth=depth, progressive=bool(bits.take(1)), gaps=gaps)
+    return StreamHeader(
+        length_bytes=length_bytes, chroma=chroma, depth=depth, progressive=bool(bits.take(1)), gaps=gaps
+    )
 
 
 def _skip_scaling(bits: _Bits, count: int) -> None:

@@ -71,8 +71,7 @@ def run_jobs(
         before = dict(kept.done)
         for index, name in enumerate(keys):
             if name in before:
-                yield JobResult(index, *before[name])
+                yield JobResult(index, **before[name])
         left = [(index, item) for index, item in numbered if keys[index] not in before]
         for result in results(work, left, num_processes=num_processes, timeout_seconds=timeout_seconds):
-            value = kept.add(keys[result.index], result.value, result.error)
-            yield JobResult(result.index, value, result.error)
+            yield kept.add(keys[result.index], result)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vjepa.data.jobs_local import JobResult
 from vjepa.usage import UsageError
 
 SYNC_SECONDS = 1.0  # of work that a power cut may cost; a killed process loses nothing
@@ -22,7 +24,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.done: dict[str, tuple[Any, str]] = {}
+        self.done: dict[str, dict[str, Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = self._read(path) if path.exists() else 0
         self._file = path.open("ab")
@@ -43,20 +45,20 @@ class Journal:
     def _take(self, path: Path, number: int, line: bytes) -> None:
         try:
             entry = json.loads(line)
-            self.done[entry["key"]] = entry["value"], entry["error"]
-        except (ValueError, KeyError, TypeError) as e:
+            self.done[entry.pop("key")] = {name: entry[name] for name in ("value", "error", "ended")}
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise UsageError(
                 f"{path}:{number}: not a line of a job's journal. Delete the file to begin anew"
             ) from e
 
-    def add(self, key: str, value: Any, error: str) -> Any:
-        """Keep a result; the value as it will be read again."""
-        line = json.dumps({"key": key, "value": value, "error": error})
+    def add(self, key: str, result: JobResult[Any]) -> JobResult[Any]:
+        """Keep a result; the same, with its value as it will be read again."""
+        line = json.dumps({"key": key, "value": result.value, "error": result.error, "ended": result.ended})
         self._file.write(line.encode() + b"\n")
         self._file.flush()
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self._sync()
-        return json.loads(line)["value"]
+        return replace(result, value=json.loads(line)["value"])
 
     def __enter__(self) -> Journal:
         return self

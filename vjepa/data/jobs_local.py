@@ -22,11 +22,15 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class JobResult(Generic[Value]):
-    """What came of the item number `index`: its `value`, or the `error` in one line."""
+    """What came of the item number `index`: its `value`, or the `error` in one line.
+
+    `ended` tells a process that hung or crashed from an exception of the work.
+    """
 
     index: int
     value: Value | None
     error: str = ""
+    ended: bool = False
 
 
 def attempt(work: Callable[[Item], Value], index: int, item: Item) -> JobResult[Value]:
@@ -99,7 +103,7 @@ class _Worker:
         self.deadline = float("inf")
         self.is_gone = False
         self._is_ready = False
-        self._process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, work, os.getcwd()), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -130,7 +134,9 @@ class _Worker:
         """The result of an item that took too long."""
         assert self.index is not None
         self.kill()
-        return JobResult(self.index, None, f"no result after {timeout_seconds:g} s: it hung and was ended")
+        return JobResult(
+            self.index, None, f"no result after {timeout_seconds:g} s: it hung and was ended", True
+        )
 
     def kill(self) -> None:
         """End the process, if it has not ended."""
@@ -150,7 +156,9 @@ class _Worker:
                 f"a worker process ended before its first item ({ended}; its own message is above). In a script of "
                 'yours, begin below `if __name__ == "__main__":`, or use num_processes=0.'
             )
-        return None if self.index is None else JobResult(self.index, None, f"its process crashed ({ended})")
+        if self.index is None:
+            return None
+        return JobResult(self.index, None, f"its process crashed ({ended})", True)
 
 
 def _context() -> ForkServerContext | SpawnContext:
@@ -162,8 +170,9 @@ def _context() -> ForkServerContext | SpawnContext:
     return context
 
 
-def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
+def _serve(pipe: Connection, work: Callable[[Any], Any], folder: str) -> None:
     """All that a child does."""
+    os.chdir(folder)  # it would be where the parent was when it was started, and paths may be relative
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # as many children as cores are asked for

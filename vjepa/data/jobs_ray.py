@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -51,7 +52,7 @@ def ray_results(
         while waiting or running:
             while waiting and len(running) < slots:
                 part = waiting.popleft()
-                running[task.remote(work, part, timeout_seconds)] = part
+                running[task.remote(work, part, timeout_seconds, os.getcwd())] = part
             (done,), _ = ray.wait(list(running), num_returns=1)
             part = running.pop(done)
             try:
@@ -60,7 +61,7 @@ def ray_results(
                 raise  # no worker was lost: the task itself could not begin
             except ray.exceptions.RayError as e:
                 lost = f"lost with its Ray worker {1 + MAX_RETRIES} times ({type(e).__name__})"
-                results = [JobResult(index, None, lost) for index, _ in part]
+                results = [JobResult(index, None, lost, True) for index, _ in part]
             yield from results
     finally:
         for ref in running:
@@ -76,7 +77,12 @@ def _parts(items: Sequence[tuple[int, Item]], slots: int) -> Iterator[Sequence[t
 
 
 def _some(
-    work: Callable[[Item], Value], items: Sequence[tuple[int, Item]], timeout_seconds: float | None
+    work: Callable[[Item], Value],
+    items: Sequence[tuple[int, Item]],
+    timeout_seconds: float | None,
+    folder: str,
 ) -> list[JobResult[Value]]:
     """One task: in a child of the Ray worker, which a hang or a crash of an item does not reach."""
+    if os.path.isdir(folder):  # on this machine, or a file system that all share: relative paths start there
+        os.chdir(folder)
     return list(local_results(work, items, num_processes=1, timeout_seconds=timeout_seconds))

@@ -27,7 +27,7 @@ class Columns:
         self.labels: dict[str, int] = {}
         self.num_rows = 0
         self._label_column = label_column
-        self._texts: dict[str, list[Texts]] = {"path": [], "group": [], "pair": []}
+        self._texts: dict[str, list[Texts]] = {"path": [], "group": [], "pair": [], "split": []}
         self._numbers: dict[str, list[Float64[ndarray, "_"]]] = {"start": [], "end": [], "weight": []}
         self._codes: list[Int64[ndarray, "_"]] = []
         self._lines: list[Int64[ndarray, "_"]] = []
@@ -71,7 +71,7 @@ class Columns:
             _label_id(self.source, int(lines[np.argmax(codes == code)]), text, known)
             for text, code in self.labels.items()
         ]
-        path, group, pair = (Texts.joined(texts) for texts in self._texts.values())
+        path, group, pair, split = (Texts.joined(texts) for texts in self._texts.values())
         start, end, weight = (np.concatenate(numbers) for numbers in self._numbers.values())
         return Rows(
             base=base,
@@ -83,6 +83,7 @@ class Columns:
             weight=np.where(np.isnan(weight), 1.0, weight),
             line=lines,
             pair=pair,
+            split=split,
         )
 
     def _parsed(self, column: str, texts: Sequence[str], lines: Sequence[int]) -> Float64[ndarray, "_"]:

@@ -32,7 +32,7 @@ class ManifestError(ValueError):
 class ManifestRow(NamedTuple):
     """One clip source: a video file, or the part of it from `start` to `end` seconds.
 
-    `path` may be a folder of frames, an image or a URL. Rows of one `group` must not straddle a split; rows of
+    `path` may be a folder of frames, an image or a URL. Rows of one `group` must not straddle a `split`; rows of
     one `pair` are compared with each other.
     """
 
@@ -44,6 +44,7 @@ class ManifestRow(NamedTuple):
     weight: float = 1.0
     line: int = 0
     pair: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,7 @@ class Rows(Sequence[ManifestRow]):
     weight: Float64[ndarray, "n"]
     line: Int64[ndarray, "n"]
     pair: Texts
+    split: Texts
 
     @classmethod
     def of(cls, rows: Iterable[ManifestRow]) -> Rows:
@@ -122,6 +124,7 @@ class Rows(Sequence[ManifestRow]):
             weight=np.array(given["weight"], np.float64),
             line=np.array(given["line"], np.int64),
             pair=Texts.of(given["pair"]),
+            split=Texts.of(given["split"]),
         )
 
     def __len__(self) -> int:
@@ -145,6 +148,7 @@ class Rows(Sequence[ManifestRow]):
             weight=float(self.weight[i]),
             line=int(self.line[i]),
             pair=self.pair[i],
+            split=self.split[i],
         )
 
     def path_of(self, index: int) -> str:
@@ -163,6 +167,7 @@ class Rows(Sequence[ManifestRow]):
             weight=self.weight[index],
             line=self.line[index],
             pair=self.pair.take(index),
+            split=self.split.take(index),
         )
 
 

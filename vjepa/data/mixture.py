@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from vjepa.data.dataset import Sample, VideoClips
 from vjepa.data.order import SampleKey
 from vjepa.data.sampling import ClipSampler
-from vjepa.data.transforms import TrainTransform
+from vjepa.data.transforms import TrainingTransform, TrainTransform
 
 GOLDEN_STEP = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: multiples of it fill the circle most evenly
 CIRCLE = 2**64
@@ -37,7 +37,7 @@ class MixturePart:
     weight: float = 1.0
     root: str | None = None
     sampler: ClipSampler | None = None
-    transform: TrainTransform | None = None
+    transform: TrainTransform | TrainingTransform | None = None
     batch_size: int | None = None
     decoder: str | None = None
     stream_bytes: int = 0

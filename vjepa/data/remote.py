@@ -10,8 +10,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import IncompleteRead
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from vjepa.data.decoders.base import DecodeError, Decoder
 from vjepa.data.decoders.limited import LimitedProcess
@@ -126,11 +129,10 @@ def fetch_video(path: str) -> bytes:
 
 
 def _fetch_url(url: str, start: int | None, end: int | None) -> bytes:
-    fs, path = filesystem(url)
-    limit: dict[str, Any] = {"timeout": TIMEOUT_SECONDS} if fs.async_impl else {}
+    get = _get_http if url.startswith(("http://", "https://")) else _get
     for attempt in range(1, TRIES + 1):
         try:
-            return bytes(fs.cat_file(path, start=start, end=end, **limit))
+            return get(url, start, end)
         except (FileNotFoundError, PermissionError, IsADirectoryError) as e:
             raise DecodeError(url, f"cannot be fetched: {_cause(e)}") from e
         except (OSError, *_network_errors()) as e:  # type: ignore[misc]  # mypy does not see into the tuple
@@ -139,6 +141,31 @@ def _fetch_url(url: str, start: int | None, end: int | None) -> bytes:
             log.info("%s: %s; try %d of %d follows", url, _cause(e), attempt + 1, TRIES)
             time.sleep(WAIT_SECONDS * 2 ** (attempt - 1))
     raise AssertionError("the last try returns or raises")
+
+
+def _get(url: str, start: int | None, end: int | None) -> bytes:
+    fs, path = filesystem(url)
+    limit: dict[str, Any] = {"timeout": TIMEOUT_SECONDS} if fs.async_impl else {}
+    return bytes(fs.cat_file(path, start=start, end=end, **limit))
+
+
+def _get_http(url: str, start: int | None, end: int | None) -> bytes:
+    """Without fsspec's event loop, which workers that are forked share with the main process: they wait in vain."""
+    wanted = (
+        {}
+        if start is None and end is None
+        else {"Range": f"bytes={start or 0}-{'' if end is None else end - 1}"}
+    )
+    try:
+        with urlopen(Request(url, headers=wanted), timeout=TIMEOUT_SECONDS) as answer:
+            return answer.read()
+    except HTTPError as e:
+        kind = {404: FileNotFoundError, 410: FileNotFoundError, 401: PermissionError, 403: PermissionError}
+        raise kind.get(e.code, OSError)(f"{e.code} {e.reason}") from e
+    except IncompleteRead as e:
+        raise OSError(f"the connection ended after {len(e.partial)} bytes") from e
+    except URLError as e:
+        raise e.reason if isinstance(e.reason, OSError) else OSError(str(e.reason)) from e
 
 
 def _network_errors() -> tuple[type[Exception], ...]:

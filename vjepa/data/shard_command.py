@@ -69,6 +69,14 @@ def shard_command(
         )
     decoder_class(decoder)
     out = out.rstrip("/")
+    if (
+        not is_url(out)
+        and Path(source).is_dir()
+        and Path(out).resolve().is_relative_to(Path(source).resolve())
+    ):
+        raise UsageError(
+            f"--out {out} is in {source}, which would be taken for shards. Give a folder elsewhere."
+        )
     plans = plan_shards(
         read_manifest(source, root=root),
         out=out,

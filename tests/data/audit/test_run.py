@@ -27,7 +27,9 @@ def test_a_file_in_several_rows_is_decoded_once(tmp_path):
 def test_command_writes_the_quarantine(tmp_path):
     write_manifest(tmp_path / "set", 2, num_frames=2, height=16, width=16)
     write_broken(tmp_path / "set" / "train")
-    report = check_command(source=str(tmp_path / "set" / "train"), out=tmp_path / "out", decoder="pyav")
+    report = check_command(
+        source=str(tmp_path / "set" / "train"), out=tmp_path / "out", decoder="pyav", num_processes=0
+    )
     assert report.figures["num_broken"] == 3 and len(report.rows) == 3
     assert len((tmp_path / "out" / "quarantine.csv").read_text().splitlines()) == 4
     with pytest.raises(ManifestError, match="no such file below"):
@@ -42,4 +44,4 @@ def test_rows_without_a_frame_and_repeated_rows_are_named_by_line(tmp_path):
     assert [found.reason for found in report.empty] == ["line 3: no frame from 9 to 10 seconds"]
     repeated = [found.reason for found in report.repeated]
     assert repeated == ["line 4 repeats line 2 with another label", "line 5 repeats line 2"]
-    assert len(check_command(source=str(tmp_path / "m.csv")).rows) == 3
+    assert len(check_command(source=str(tmp_path / "m.csv"), num_processes=0).rows) == 3

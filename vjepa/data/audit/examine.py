@@ -1,0 +1,140 @@
+"""What one file holds: decoded to its end, measured, and hashed by its pictures."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from einops import rearrange
+from jaxtyping import Float64
+from PIL import Image
+
+from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
+from vjepa.data.remote import member_of, open_video
+from vjepa.data.sampling import ROUNDING_SECONDS
+
+BYTES_AT_ONCE = 128_000_000  # of decoded frames; bounds the memory that a long video takes
+UNEVEN = 0.1  # a gap that differs from the usual one by more than this share is of another frame rate
+THUMBNAIL_PIXELS = 128
+
+Part = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """A file to examine, and the parts of it, (start, end) in seconds, that rows of the manifest name."""
+
+    path: str
+    parts: tuple[Part, ...]
+    decoder: str
+
+    def key(self) -> str:
+        """Names the file as it is now: another one comes when it is changed."""
+        member = member_of(self.path)
+        try:
+            found = os.stat(self.path if member is None else member.shard)
+            state = [found.st_size, found.st_mtime_ns]
+        except OSError:
+            state = []  # a URL
+        return json.dumps([self.path, *state, self.decoder, self.parts])
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """A part of a file: its frames, seconds from the first to the last, the usual seconds between two."""
+
+    num_frames: int
+    seconds: float
+    gap: float
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file holds; `reason` says why it cannot be read, and then nothing else is known.
+
+    `content` is a hash of all frames; `uneven` counts the gaps between frames that are not the usual one.
+    """
+
+    reason: str = ""
+    num_frames: int = 0
+    seconds: float = 0.0
+    fps: float = 0.0
+    size: tuple[int, int] = (0, 0)
+    content: str = ""
+    gap: float = 0.0
+    longest_gap: float = 0.0
+    uneven: int = 0
+    parts: tuple[PartRecord, ...] = ()
+
+    @classmethod
+    def read(cls, found: dict[str, Any]) -> FileRecord:
+        """From what `examine` gives, which has been JSON."""
+        parts = tuple(PartRecord(*part) for part in found.get("parts", ()))
+        return cls(**{**found, "parts": parts, "size": tuple(found.get("size", (0, 0)))})
+
+
+def examine(job: FileJob) -> dict[str, Any]:
+    """Decode a file to its end; the fields of its `FileRecord` as plain JSON."""
+    try:
+        with open_video(decoder_class(job.decoder), job.path) as video:
+            size, content = _decode_all(video)
+            shown = video.timestamps
+            fps = video.fps
+    except DecodeError as e:
+        return {"reason": e.reason}
+    gaps = np.diff(shown)
+    usual = float(np.median(gaps)) if len(gaps) else 0.0
+    uneven = np.abs(gaps - usual) > max(UNEVEN * usual, 2 * ROUNDING_SECONDS)
+    return {
+        "num_frames": len(shown),
+        "seconds": len(shown) / fps if fps else 0.0,
+        "fps": fps,
+        "size": size,
+        "content": content,
+        "gap": usual,
+        "longest_gap": float(gaps.max(initial=0.0)),
+        "uneven": int(uneven.sum()),
+        "parts": [_part(shown, *part) for part in job.parts],
+    }
+
+
+def _part(shown: Float64[np.ndarray, "n"], start: float | None, end: float | None) -> list[int | float]:
+    """Fields of a `PartRecord`; the bounds as `ClipSampler` takes them."""
+    first = 0 if start is None else int(np.searchsorted(shown, start - ROUNDING_SECONDS))
+    stop = len(shown) if end is None else int(np.searchsorted(shown, end - ROUNDING_SECONDS))
+    part = shown[first:stop]
+    if len(part) < 2:
+        return [len(part), 0.0, 0.0]
+    return [len(part), float(part[-1] - part[0]), float(np.median(np.diff(part)))]
+
+
+def _decode_all(video: Decoder) -> tuple[tuple[int, int], str]:
+    """Decode every frame; width and height, and a hash of each frame's every second row and column."""
+    _, channels, height, width = video.frames_at([0]).shape
+    digest = hashlib.sha256(f"{height} {width}".encode())
+    at_once = max(BYTES_AT_ONCE // (channels * height * width), 16)
+    for start in range(0, video.num_frames, at_once):
+        frames = video.frames_at(list(range(start, min(start + at_once, video.num_frames))))
+        pixels = rearrange(frames, "t c h w -> t h w c")[:, ::2, ::2]
+        digest.update(pixels.contiguous().numpy().tobytes())
+    return (width, height), digest.hexdigest()[:32]
+
+
+def thumbnail(job: FileJob) -> str:
+    """The middle frame as a small JPEG in base64; "" where it cannot be decoded."""
+    try:
+        with open_video(decoder_class(job.decoder), job.path) as video:
+            frame = video.frames_at([video.num_frames // 2])
+    except DecodeError:
+        return ""
+    image = Image.fromarray(rearrange(frame, "1 c h w -> h w c").numpy())
+    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=70)
+    return base64.b64encode(file.getvalue()).decode()
