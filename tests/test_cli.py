@@ -2,13 +2,14 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from vjepa.cli import VERBS, Verb, main, split_verb, verb_parser
+from vjepa.cli import VERBS, Verb, gather_numbers, main, split_verb, verb_parser
 from vjepa.report import Report
 from vjepa.types import TokenGrid
 from vjepa.usage import UsageError
@@ -29,6 +30,11 @@ def count(
     return Report(title="counted", figures={"total": weight * len(files[::step])})
 
 
+def raise_full() -> None:
+    """What a library's write to a full disk ends with."""
+    json.loads("{}", object_hook=lambda _: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+
+
 def fail(*, how: str) -> None:
     """Fails.
 
@@ -41,6 +47,8 @@ def fail(*, how: str) -> None:
         int("three")
     if how == "missing":
         Path("absent.csv").read_text()
+    if how == "full":
+        raise_full()
     if how == "usage":
         raise UsageError("two\n  lines")
     if how == "interrupt":
@@ -103,7 +111,7 @@ def test_every_flag_of_a_verb_has_help(name):
     ("argv", "line"),
     [
         (["cuont", "a"], "unknown verb 'cuont': the nearest real one is 'count'"),
-        (["data"], "'data' needs a second word: data check, data shard"),
+        (["data"], "'data' needs a second word: data check, data index, data shard"),
         (["data", "chek", "x"], "unknown verb 'data chek': the nearest real one is 'data check'"),
         (
             ["count", "a", "--weight", "2", "--stepp", "3"],
@@ -136,6 +144,12 @@ def test_a_crash_is_one_line_and_exit_1(how, told, capsys, monkeypatch):
     monkeypatch.setenv("VJEPA_DEBUG", "1")  # the advice works
     assert main(["fail", "--how", how]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_no_crash(told):
+    assert main(["fail", "--how", "full"]) == 2
+    assert "error: the disk is full (No space left on device). Free some of it, or write elsewhere" in told()
 
 
 def test_an_interrupt_is_exit_130(told):
@@ -191,3 +205,17 @@ def test_out_is_looked_at_before_the_work(tmp_path, told):
     assert main([*command, "/proc/absent/out"]) == 2
     assert "Give another folder" in told()
     assert main([*command, str(tmp_path / "new" / "folder")]) == 0
+
+
+def test_numbers_may_stand_apart():
+    numbers = VERBS["probe"].numbers
+    words = ["--lr", "1e-3", "3e-4", "--layers", "-4", "-1", "--weight_decay", "[0.1]", "--out", "x"]
+    assert gather_numbers(words, numbers) == [
+        "--grid.lr=[1e-3, 3e-4]", "--layers=[-4, -1]", "--grid.weight_decay=[0.1]", "--out", "x"
+    ]  # fmt: skip
+    from vjepa.probes.commands import probe
+
+    given = ["--encoder=e", "--train=t", "--val=v", *words]
+    parsed = verb_parser("probe", probe).parse_args(gather_numbers(given, numbers))
+    assert parsed.grid.lr == (1e-3, 3e-4) and parsed.layers == (-4, -1)
+    assert parsed.grid.weight_decay == (0.1,)

@@ -33,7 +33,7 @@ def flags_of(name: str) -> list[str]:
     module, function = verb.target.split(":")
     target = getattr(importlib.import_module(module), function)
     if not verb.forwards:
-        return known_keys(verb_parser(name, target)) + ALWAYS
+        return known_keys(verb_parser(name, target)) + ALWAYS + list(verb.numbers)
     from vjepa.fit import FitCLI
 
     parsers = []

@@ -115,8 +115,10 @@ def test_a_checkpoint_of_another_model_is_refused(clips, tmp_path, capsys):
     assert not log_dir(tmp_path / "runs", 1).exists()
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_run_that_is_stopped_says_so(clips, tmp_path, sent, code):
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
+)
+def test_a_run_that_is_stopped_says_so_and_saves(clips, tmp_path, sent, code):
     recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
     command = [sys.executable, "-m", "vjepa", "fit", "--config", str(recipe), "--trainer.max_steps", "100000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -125,7 +127,27 @@ def test_a_run_that_is_stopped_says_so(clips, tmp_path, sent, code):
         process.send_signal(sent)
         rest = process.stderr.read()
     assert process.returncode == code, seen + rest
-    assert rest.splitlines()[-1].startswith("vjepa: ")
+    assert rest.splitlines()[-1].startswith(f"vjepa: ended by {sent.name}: step ")
+    last = log_dir(tmp_path / "runs") / "checkpoints" / "last.ckpt"
+    step = torch.load(last, weights_only=True)["global_step"]
+    assert f"step {step} is saved; go on with --ckpt_path {last}" in rest
+
+
+def test_a_run_that_was_stopped_ends_bit_equal(tmp_path):
+    manifest = write_manifest(tmp_path / "many", 24, num_frames=6, height=24, width=24)
+    more = ["--trainer.max_steps", "60", "--data.num_workers", "1"]
+    whole = tiny_recipe(tmp_path, manifest, root=tmp_path / "whole")
+    assert main(["fit", "--config", str(whole), *more]) == 0
+    stopped = tiny_recipe(tmp_path, manifest, root=tmp_path / "stopped")
+    command = [sys.executable, "-m", "vjepa", "fit", "--config", str(stopped), *more]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("step "))
+        process.send_signal(signal.SIGUSR1)
+        process.stderr.read()
+    assert process.returncode == 138
+    assert main(["fit", "--config", str(stopped), *more, "--ckpt_path", "last"]) == 0
+    assert_equal_weights(log_dir(tmp_path / "whole"), log_dir(tmp_path / "stopped", 1))
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
@@ -167,10 +189,7 @@ def test_a_run_killed_on_shards_resumes_to_the_same_weights(tmp_path, streamed):
 def kill_in_mid_epoch(command: list[str], run: Path, *, step: int) -> None:
     """Start a run, and kill it as soon as its last checkpoint is of `step` or later: 6 steps make an epoch."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    one_thread = os.environ | {
-        "OMP_NUM_THREADS": "1"
-    }  # as in this process: sums depend on the number of threads
-    process = subprocess.Popen(command, start_new_session=True, env=one_thread, **quiet)
+    process = subprocess.Popen(command, start_new_session=True, **quiet)
     last, deadline = run / "checkpoints" / "last.ckpt", time.monotonic() + 120
     while time.monotonic() < deadline:
         if last.is_file():

@@ -66,8 +66,7 @@ def test_the_losses_are_those_of_a_clean_manifest_and_the_broken_files_are_liste
 def fit(recipe: Path, *flags: str) -> subprocess.Popen[bytes]:
     """A fit in a process group of its own: with two ranks, the first starts the second."""
     command = [sys.executable, "-m", "vjepa", "fit", "--config", str(recipe), *flags]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, start_new_session=True, env=one_thread, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vjepa.report import Report, as_report, versions, write_result
+from vjepa.report import Report, as_report, versions, write_result, write_whole
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,17 @@ def test_a_write_that_fails_leaves_the_old_result(tmp_path):
 @pytest.mark.parametrize("outcome", [{"top1": 0.5}, Figures(top1=0.5), Report(figures={"top1": 0.5})])
 def test_figures_of_any_outcome(outcome):
     assert as_report(outcome).figures == {"top1": 0.5}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = write_whole(tmp_path / "page.html", b"old")
+    monkeypatch.setattr(
+        Path, "write_bytes", lambda _, content: os.write(os.open("/dev/full", os.O_WRONLY), content)
+    )
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_no_outcome_is_an_empty_report_and_other_things_are_a_bug():

@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 
 from vjepa.data import TrainTransform, VideoClips, collate, decoder_class, read_manifest
+from vjepa.data.index_command import index_command
 from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD, random_resized_crop_box
 
 FRAMES, STEP, SIZE = 16, 4, 224
@@ -163,19 +164,27 @@ def measure(kind: str, paths: list[str], pairs: int, folder: Path) -> None:
     rng, sampler, peers = np.random.default_rng(0), Chosen(), available()
     manifest = folder / f"{kind}.csv"
     manifest.write_text("path\n" + "".join(f"{path}\n" for path in paths))
-    clips, unlimited = (
-        VideoClips(
+    index = str(folder / f"{kind}.index")
+    index_command(source=str(manifest), out=Path(index), num_processes=0)
+    variants = {
+        title: VideoClips(
             read_manifest(manifest),
             sampler=sampler,
             transform=TrainTransform(size=SIZE),
             decoder="pyav",
             as_pixels=True,
             timeout_seconds=limit,
+            index=with_index,
         )
-        for limit in (60, 0)
-    )
+        for title, limit, with_index in (
+            ("ours", 60, None),
+            ("ours, indexed", 60, index),
+            ("ours, no time limit", 0, None),
+            ("ours, both", 0, index),
+        )
+    }
     decoding: dict[str, list[float]] = {name: [] for name in peers}
-    whole: dict[str, list[float]] = {"ours": [], "ours, no time limit": []}
+    whole: dict[str, list[float]] = {title: [] for title in variants}
     floats = {"published (decord)": "decord", "torchcodec + published": "torchcodec"}
     whole |= {title: [] for title, name in floats.items() if name in peers}
     for turn in range(-2, pairs):  # the first are warm-up
@@ -186,15 +195,17 @@ def measure(kind: str, paths: list[str], pairs: int, folder: Path) -> None:
         start = int(rng.integers(0, max(num_frames - FRAMES * STEP, 1)))
         sampler.indices = [min(start + STEP * i, num_frames - 1) for i in range(FRAMES)]
         expected = ours(path, sampler.indices)
-        clips.seed = unlimited.seed = turn + 2  # another crop each time
+        for clips in variants.values():
+            clips.seed = turn + 2  # another crop each time
         for name, read in peers.items():
             # the plain way of PyAV guesses frame numbers from the rate
             assert name == "PyAV" or torch.equal(read(path, sampler.indices), expected), (name, path)
             taken = seconds(partial(read, path, sampler.indices))
             decoding[name] += [taken] if turn >= 0 else []
         for title, took in whole.items():
-            run = partial(to_batch, clips if title == "ours" else unlimited, row)
-            if title in floats:
+            if title in variants:
+                run = partial(to_batch, variants[title], row)
+            else:
                 run = partial(in_floats_to_batch, peers[floats[title]], path, sampler.indices, rng)
             taken = seconds(run)
             took += [taken] if turn >= 0 else []

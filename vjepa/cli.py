@@ -7,25 +7,28 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from vjepa import __version__
-from vjepa.console import fail, log_to_stderr, one_line, say, show
+from vjepa.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
 from vjepa.report import as_report, write_result
-from vjepa.usage import UsageError, nearest
+from vjepa.usage import StoppedBySignal, UsageError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from jsonargparse import ArgumentParser
 
 log = logging.getLogger(__name__)
+
+NEGATIVE_NUMBERS = re.compile(r"^-\d[-\d.,eE+]*$")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Verb:
 
     `positional` names the parameters given without a flag, with spaces between. A `forwards` function gets
     `(verb, argv)` as they are and parses them itself (LightningCLI does); any other is turned into a parser by
-    its signature.
+    its signature. `numbers` are flags that take numbers with spaces between, and the settings they are for.
     """
 
     summary: str
@@ -42,6 +45,7 @@ class Verb:
     example: str
     positional: str | None = None
     forwards: bool = False
+    numbers: dict[str, str] = field(default_factory=dict)
 
 
 VERBS = {
@@ -57,14 +61,21 @@ VERBS = {
         "vjepa validate --config configs/quickstart.yaml --ckpt_path last",
         forwards=True,
     ),
+    "estimate": Verb(
+        "parameters, FLOPs, memory, the batch that fits and the days that a recipe takes",
+        "vjepa.estimate:main",
+        "vjepa estimate --config configs/k400.yaml --gpus 8 --memory 80",
+        forwards=True,
+    ),
     "probe": Verb(
         "train and test probes on a frozen encoder",
         "vjepa.probes.commands:probe",
         "vjepa probe --encoder runs/quickstart/version_0/export --train data/train.csv --val data/val.csv --out probe",
+        numbers={"lr": "grid.lr", "weight_decay": "grid.weight_decay", "layers": "layers"},
     ),
     "classify": Verb(
         "label videos with a trained probe",
-        "vjepa.probes.commands:classify",
+        "vjepa.probes.classify:classify",
         "vjepa classify --probe runs/probe clip.mp4 other.mp4",
         positional="videos",
     ),
@@ -73,10 +84,22 @@ VERBS = {
         "vjepa.extraction.commands:extract",
         "vjepa extract --encoder runs/quickstart/version_0/export --data data/val.csv --out runs/features",
     ),
+    "search": Verb(
+        "find the clips most like a video, by their features",
+        "vjepa.extraction.search:search",
+        "vjepa search clip.mp4 --features runs/features --top 5",
+        positional="query",
+    ),
     "data check": Verb(
         "decode every clip of a manifest once and list what is broken",
         "vjepa.data.audit:check_command",
         "vjepa data check data/train.csv --out runs/check",
+        positional="source",
+    ),
+    "data index": Verb(
+        "keep where the frames of a manifest's videos are, so that opening one is cheap",
+        "vjepa.data.index_command:index_command",
+        "vjepa data index data/train.csv --out data/train.index",
         positional="source",
     ),
     "data shard": Verb(
@@ -121,7 +144,7 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb. Returns 0 on success, 2 on a mistake of the user's, 1 on a crash, 130 if interrupted.
+    """Runs one verb. Returns 0 on success, 2 on a mistake of the user's, 1 on a crash, 128 + signal if ended by one.
 
     Args:
         argv: Arguments without the program's name; those of the process by default.
@@ -130,6 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = bool(os.environ.get("VJEPA_DEBUG"))
     try:
         return _run(argv)
+    except StoppedBySignal as stop:
+        return fail(stop.told, code=int(stop.code or 0))
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
             return fail("interrupted", code=130)
@@ -148,12 +173,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def is_users(error: Exception) -> bool:
-    """Whether `error` is the user's to mend: a `raise` of this package made it, or a file is missing.
+    """Whether `error` is the user's to mend: a `raise` of this package made it, a file is missing or the disk full.
 
     `assert` is for our bugs and `raise` for the user's, so what a library raised, or what Python raised from
     an expression of ours, is a crash.
     """
     if isinstance(error, (UsageError, FileNotFoundError)):
+        return True
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         return True
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
@@ -222,6 +249,8 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
     parser = ArgumentParser(
         prog=f"vjepa {name}", description=doc.short_description, exit_on_error=False, allow_abbrev=False
     )
+    # argparse takes -1 for a value, but -1,5 for an unknown flag
+    parser._negative_number_matcher = NEGATIVE_NUMBERS
     parser.add_argument("--config", action="config", help="a YAML file with any of the settings below")
     helps = {param.arg_name: param.description for param in doc.params}
     skip: set[str | int] = set()
@@ -234,6 +263,32 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
         if hints.get(action.dest) is bool:
             action.nargs, action.const = "?", True  # `--resume` alone is `--resume true`
     return parser
+
+
+def gather_numbers(argv: Sequence[str], numbers: Mapping[str, str]) -> list[str]:
+    """Arguments in which the flags of `numbers` are the settings they stand for, with one list each.
+
+    >>> gather_numbers(["--lr", "1e-3", "3e-4", "--out", "x"], {"lr": "grid.lr"})
+    ['--grid.lr=[1e-3, 3e-4]', '--out', 'x']
+
+    Args:
+        argv: Arguments without the verb.
+        numbers: The settings by flag.
+    """
+    gathered: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word.removeprefix("--") not in numbers or not word.startswith("--"):
+            gathered.append(word)
+            continue
+        values = []
+        while rest and (not rest[0].startswith("-") or rest[0][1:2].isdigit()):
+            values.append(rest.pop(0))
+        given = ", ".join(values)
+        whole = given if given.startswith("[") else f"[{given}]"
+        gathered.append(f"--{numbers[word.removeprefix('--')]}={whole}")
+    return gathered
 
 
 def _add_positional(parser: ArgumentParser, name: str, function: Callable[..., Any], *, help: str) -> None:
@@ -263,10 +318,10 @@ def _run(argv: list[str]) -> int:
     if "-h" in rest or "--help" in rest:
         say(f"example: {verb.example}\n")
     if verb.forwards:
-        show(as_report(function(name, rest)))
-    else:
-        _carry_out(name, function, rest)
-    return 0
+        report = as_report(function(name, rest))
+        show(report)
+        return report.exit_code
+    return _carry_out(name, function, rest)
 
 
 def check_writable(out: Path) -> None:
@@ -286,11 +341,14 @@ def check_writable(out: Path) -> None:
         ) from error
 
 
-def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> None:
-    """Parses `argv` for a verb's function, runs it, shows its report and writes it where `--out` says."""
+def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
+    """Parses `argv` for a verb's function, runs it, shows its report and writes it where `--out` says.
+
+    Returns the exit code of the report.
+    """
     from vjepa.parsing import explained
 
-    parser = verb_parser(name, function)
+    parser, argv = verb_parser(name, function), gather_numbers(argv, VERBS[name].numbers)
     with explained(parser, argv):
         parsed = parser.parse_args(argv)
         settings = json.loads(parser.dump(parsed, format="json"))
@@ -306,3 +364,4 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> None
         )
         log.info("results in %s", path)
     show(report)
+    return report.exit_code

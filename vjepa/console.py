@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from typing import Any
 
 from vjepa.report import Report
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk, a used-up quota
 LONGEST = 200  # characters of a figure that is shown
 
 
@@ -34,6 +36,8 @@ def one_line(error: BaseException) -> str:
     >>> one_line(FileNotFoundError(2, "No such file or directory", "clips.csv"))
     "no such file or directory: 'clips.csv'"
     """
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return f"the disk is full ({error.strerror}). Free some of it, or write elsewhere, and give the command again"
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.strerror[0].lower()}{error.strerror[1:]}: '{error.filename}'"
     return " ".join(str(error).split()) or type(error).__name__

@@ -41,7 +41,7 @@ def demo(
     encoder = Path(report.figures["log_dir"]) / "export"
     world = next((out / "worlds").glob("*/val.csv"))
     log.info("2/2  extract: vjepa extract --encoder %s --data %s --out %s", encoder, world, out / "features")
-    extract(encoder=str(encoder), data=str(world), out=out / "features")
+    extract(encoder=str(encoder), data=str(world), out=out / "features", overwrite=True)
     figures = report.figures | {"encoder": str(encoder), "features": str(out / "features")}
     return Report(title="demo", rows=report.rows, figures=figures)
 

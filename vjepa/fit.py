@@ -12,12 +12,13 @@ from typing import Any, cast
 
 from jsonargparse import Namespace
 from lightning import Trainer
+from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
-from vjepa.checkpoints.opening import open_safely
+from vjepa.checkpoints.opening import check_whole, open_safely
 from vjepa.checkpoints.strict import CheckpointError, key_diff
 from vjepa.data import VideoDataModule
 from vjepa.parsing import explained
@@ -26,10 +27,15 @@ from vjepa.run_report import ReportSettings, report_run
 from vjepa.training import (
     AtomicCheckpointIO,
     ExportEncoder,
+    HealthVerdict,
     LastCheckpoint,
+    NonFiniteGuard,
     PretrainModule,
     ProgressLines,
+    StopOnLostWorker,
+    StopOnSignal,
     keeps_files,
+    unsharded,
 )
 from vjepa.usage import UsageError
 
@@ -60,23 +66,35 @@ def main(verb: str, argv: Sequence[str]) -> Report:
     Returns:
         What was measured: of a fit, loss and health and, where the recipe asks for it, probes and a picture.
     """
+    return started(FitCLI, verb, argv, trainer_class=Trainer).outcome
+
+
+def started(kind: type[FitCLI], verb: str, argv: Sequence[str], *, trainer_class: type[Trainer]) -> FitCLI:
+    """Parse a recipe and do with it what the verb says.
+
+    Args:
+        kind: Whose verb it is.
+        verb: One of its subcommands, a method of `trainer_class`.
+        argv: Its flags, as typed.
+        trainer_class: Whose arguments are flags.
+    """
     for noise in QUIET:
         warnings.filterwarnings("ignore", message=noise)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(
             logging.WARNING
         )  # they set themselves to INFO when they are imported
-    cli = FitCLI(
+    return kind(
         PretrainModule,
         VideoDataModule,
+        trainer_class=trainer_class,
         seed_everything_default=0,
         auto_configure_optimizers=False,  # else every verb grows a second, dead --optimizer
         load_from_checkpoint_support=False,
-        parser_kwargs={key: {"allow_abbrev": False, "exit_on_error": False} for key in FitCLI.subcommands()}
+        parser_kwargs={key: {"allow_abbrev": False, "exit_on_error": False} for key in kind.subcommands()}
         | {"prog": "vjepa", "allow_abbrev": False, "exit_on_error": False},
         args=[verb, *argv],
     )
-    return cli.outcome
 
 
 class FitCLI(LightningCLI):
@@ -105,6 +123,10 @@ class FitCLI(LightningCLI):
         argv = cast("list[str]", args)
         with explained(parser, argv):
             self.config = parser.parse_args(argv)
+        self.find_checkpoint()
+
+    def find_checkpoint(self) -> None:
+        """See that the checkpoint to go on from is there; "last" becomes its name."""
         settings = self.config[self.config.subcommand]
         if settings.ckpt_path == "last":
             settings.ckpt_path = str(newest_checkpoint(run_root(settings)))
@@ -117,7 +139,10 @@ class FitCLI(LightningCLI):
         on_terminal = sys.stderr.isatty()
         kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings, on_terminal)]
         kwargs["enable_progress_bar"] = on_terminal and settings.enable_progress_bar is not False
-        kwargs["plugins"] = [*(settings.plugins or []), AtomicCheckpointIO()]
+        plugins = settings.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        atomic = [] if any(isinstance(plugin, CheckpointIO) for plugin in plugins) else [AtomicCheckpointIO()]
+        kwargs["plugins"] = [*plugins, *atomic]
         kwargs["enable_model_summary"] = bool(settings.enable_model_summary)
         kwargs["use_distributed_sampler"] = False  # the datamodule's own sampler knows the ranks
         root = run_root(self.config[self.config.subcommand])
@@ -147,10 +172,13 @@ class FitCLI(LightningCLI):
         """Sum up the run."""
         seconds = round(time.monotonic() - self.started, 1)
         self.datamodule.ledger.gather()
-        if not keeps_files(self.trainer) or not self.trainer.is_global_zero:
+        if not keeps_files(self.trainer):
+            return
+        encoder = unsharded(self.model.objective.target_encoder)  # all ranks together
+        if not self.trainer.is_global_zero:
             return
         settings = self.config_init[self.config.subcommand]
-        self.outcome = report_run(self.trainer, self.model, self.datamodule, settings.report)
+        self.outcome = report_run(self.trainer, self.model, encoder, self.datamodule, settings.report)
         write_result(
             Path(self.outcome.figures["log_dir"]),
             figures=self.outcome.figures | {"fit_seconds": seconds},
@@ -189,6 +217,7 @@ class FitCLI(LightningCLI):
     def _callbacks(self, settings: Namespace, on_terminal: bool) -> list[Any]:
         given = [type(callback) for callback in settings.callbacks or []]
         own: list[Any] = [ExportEncoder(), RichProgressBar() if on_terminal else ProgressLines()]
+        own += [make() for make in (HealthVerdict, NonFiniteGuard) if make not in given]
         if settings.enable_checkpointing is not False and ModelCheckpoint not in given:
             own.append(
                 ModelCheckpoint(
@@ -197,7 +226,8 @@ class FitCLI(LightningCLI):
                     enable_version_counter=False,
                 )
             )
-            own.append(LastCheckpoint(LAST))
+        if settings.enable_checkpointing is not False:
+            own += [LastCheckpoint(LAST), StopOnSignal(LAST), StopOnLostWorker(LAST)]
         return own
 
 
@@ -216,6 +246,7 @@ def checkpoint_at(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint. Give a .ckpt file, or 'last'.")
     content = open_safely(path)
+    check_whole(path)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} holds {type(content).__name__}, not a run. Give a .ckpt file of `fit`."

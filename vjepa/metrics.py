@@ -21,12 +21,15 @@ def effective_rank(features: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """Number of directions the centred tokens spread over: exp of the entropy of their singular values.
 
     RankMe (arXiv 2210.02885) on centred features, so that a shared constant counts for nothing. Between 1 and
-    min(N, D); identical tokens give 1.
+    min(N, D); identical tokens give 1, tokens that are not finite NaN.
     """
     centred = features.float() - features.float().mean(dim=0)
-    spectrum = torch.linalg.eigvalsh(centred.T @ centred).clamp(min=0).sqrt()
+    gram = centred.T @ centred
+    finite = gram.isfinite().all()
+    gram = torch.where(finite, gram, 0.0)  # eigvalsh raises on NaN, and a run must live to be judged
+    spectrum = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     share = spectrum / spectrum.sum().clamp(min=1e-12)
-    return torch.special.entr(share).sum().exp()
+    return torch.where(finite, torch.special.entr(share).sum().exp(), torch.nan)
 
 
 def cosine_to_mean(features: Float[Tensor, "n d"]) -> Float[Tensor, ""]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import tempfile
 from collections.abc import Mapping
@@ -18,11 +17,15 @@ VERSIONED = ("vjepa-toolkit", "torch", "lightning", "av", "numpy")
 
 @dataclass(frozen=True)
 class Report:
-    """Outcome of a command: `rows` of one table, and named `figures`, the top-level keys of `result.json`."""
+    """Outcome of a command: `rows` of one table, and named `figures`, the top-level keys of `result.json`.
+
+    `exit_code` is 0, or 2 where some of what was given could not be used and the rest is done.
+    """
 
     title: str = ""
     rows: list[dict[str, Any]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    exit_code: int = 0
 
 
 def as_report(outcome: object) -> Report:
@@ -78,9 +81,17 @@ def write_result(
     content = {**figures, "settings": settings, "versions": versions(), "seed": seed}
     text = json.dumps(_plain(content), indent=2, allow_nan=False)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=out, suffix=".part", delete=False, encoding="utf-8") as part:
-        part.write(text + "\n")
-    target = out / "result.json"
-    Path(part.name).chmod(0o644)  # a temporary file is private; a result is to be read
-    os.replace(part.name, target)
-    return target
+    return write_whole(out / "result.json", text.encode() + b"\n")
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Writes a file whole or not at all, also where the disk is full, and returns its path."""
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".part", delete=False) as part:
+        written = Path(part.name)
+    try:
+        written.write_bytes(content)
+        written.chmod(0o644)  # a temporary file is private; a result is to be read
+        return written.replace(path)
+    except OSError:
+        written.unlink()
+        raise

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -16,12 +16,10 @@ from torch import Tensor
 from vjepa.data import VideoDataModule, read_manifest
 from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from vjepa.models import VideoEncoder
-from vjepa.objectives import LatentPrediction
 from vjepa.probes import Features, ProbeKind, extract_features, fit_probe, random_twin
 from vjepa.probes.features import Precision
 from vjepa.report import Report
-from vjepa.training import PretrainModule, run_folder
-from vjepa.types import MaskPair
+from vjepa.training import HealthVerdict, PretrainModule, run_folder
 from vjepa.visualize import run_picture
 
 log = logging.getLogger(__name__)
@@ -54,17 +52,24 @@ class ReportSettings:
 
 
 def report_run(
-    trainer: L.Trainer, module: PretrainModule, data: VideoDataModule, settings: ReportSettings | None
+    trainer: L.Trainer,
+    module: PretrainModule,
+    encoder: VideoEncoder,
+    data: VideoDataModule,
+    settings: ReportSettings | None,
 ) -> Report:
     """Sum up a finished fit.
 
     Args:
         trainer: It has run.
         module: What it trained.
+        encoder: Its target encoder, whole.
         data: What on.
         settings: Which probes, and whether to draw; None for loss and health alone.
     """
     rows: list[dict[str, Any]] = _health_rows(trainer)
+    judges = [callback for callback in cast("Any", trainer).callbacks if isinstance(callback, HealthVerdict)]
+    rows += [{"what": "verdict", "trained": str(judge.verdict)} for judge in judges]
     if data.ledger.reasons:
         data.ledger.write(_folder(trainer) / "failures.csv")
         log.warning("%s", data.ledger.summary())
@@ -75,7 +80,6 @@ def report_run(
         "log_dir": str(_folder(trainer)),
     }
     if settings is not None and data.val_manifest is not None:
-        encoder = module.objective.target_encoder
         twin = random_twin(encoder, seed=module.seed)
         trained, untrained = (_features(network, data, trainer) for network in (encoder, twin))
         for label in settings.labels:
@@ -87,7 +91,7 @@ def report_run(
             ]
         if settings.picture:
             path = _folder(trainer) / PICTURE
-            draw_run(trainer, module, data, twin).save(path)
+            draw_run(trainer, module, data, encoder, twin).save(path)
             figures["picture"] = str(path)
     return Report(title="run", rows=rows, figures=figures)
 
@@ -127,18 +131,21 @@ def probe_scores(
     return scores
 
 
-def draw_run(trainer: L.Trainer, module: PretrainModule, data: VideoDataModule, twin: VideoEncoder) -> Any:
+def draw_run(
+    trainer: L.Trainer,
+    module: PretrainModule,
+    data: VideoDataModule,
+    encoder: VideoEncoder,
+    twin: VideoEncoder,
+) -> Any:
     """The picture of a run on its first readable validation clip."""
     video = next(batch.video[:1] for batch in data.val_dataloader() if len(batch))
-    objective = module.objective
-    grid = objective.target_encoder.grid_of(video)
-    masks: dict[str, MaskPair] = {}
-    if isinstance(objective, LatentPrediction):
-        generator = module.mask_generator(0, 0)
-        drawn = ((type(m).__name__, m.sample(grid, 1, generator)) for m in objective.masks)
-        masks = {f"{name} {i + 1}": pair for i, (name, pair) in enumerate(drawn)}
+    grid = encoder.grid_of(video)
+    generator = module.mask_generator(0, 0)
+    drawn = ((type(m).__name__, m.sample(grid, 1, generator)) for m in module.objective.masks)
+    masks = {f"{name} {i + 1}": pair for i, (name, pair) in enumerate(drawn)}
     with torch.no_grad():
-        tokens = [network.cpu().eval()(video)[0] for network in (objective.target_encoder, twin)]
+        tokens = [network.cpu().eval()(video)[0] for network in (encoder, twin)]
     return run_picture(
         video=_pixels(video[0]),
         grid=grid,
@@ -146,7 +153,7 @@ def draw_run(trainer: L.Trainer, module: PretrainModule, data: VideoDataModule, 
         target_tokens=tokens[0],
         random_tokens=tokens[1],
         metrics_csv=_folder(trainer) / "metrics.csv",
-        title=f"{trainer.global_step} steps, {objective.target_encoder.num_parameters / 1e6:.2f} M parameters",
+        title=f"{trainer.global_step} steps, {encoder.num_parameters / 1e6:.2f} M parameters",
     )
 
 

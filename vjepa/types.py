@@ -145,13 +145,16 @@ class LossOutput:
     """What an objective returns.
 
     `loss` is a scalar with gradient, `metrics` are detached scalars to log by name; `predictions` and
-    `targets` (N, D) are the detached tokens of the batch, row against row, by which a run's health is judged.
+    `targets` (N, D) are the detached tokens of the batch, row against row, by which a run's health is judged;
+    `masks` are the pairs of token ids on `grid` that were drawn, where there are any.
     """
 
     loss: Float[Tensor, ""]
     predictions: Float[Tensor, "n d"]
     targets: Float[Tensor, "n d"]
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    masks: tuple[MaskPair, ...] = ()
+    grid: TokenGrid | None = None
 
     def __repr__(self) -> str:
         return f"LossOutput(loss={self.loss.item():.4f}, tokens={tuple(self.targets.shape)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
@@ -11,6 +12,19 @@ LIKELY = 0.6
 
 class UsageError(Exception):
     """A mistake in what the user gave. Its message is one line: what was got, what is allowed, what to do."""
+
+
+class StoppedBySignal(SystemExit):
+    """The end of a run that a signal asked for, with the exit code a shell would give it.
+
+    Args:
+        number: The signal.
+        told: What was done about the run's state.
+    """
+
+    def __init__(self, number: int, told: str) -> None:
+        super().__init__(128 + number)
+        self.told = f"ended by {signal.Signals(number).name}: {told}"
 
 
 def _similarity(a: str, b: str) -> float:

@@ -36,3 +36,31 @@ def test_recipe_opens_with_its_command(recipe):
     first = recipe.read_text(encoding="utf-8").splitlines()
     comment = "\n".join(line for line in first[:12] if line.startswith("#"))
     assert f"vjepa fit --config configs/{recipe.name}" in comment, f"{recipe.name}: say how to run it"
+
+
+COMPARED = ("quickstart", "dense", "ijepa", "sigreg", "vicreg", "pixels")
+
+
+def test_recipes_of_the_objectives_differ_in_objective_and_learning_rate_alone():
+    texts = [(ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8") for name in COMPARED]
+    first, *others = (yaml.safe_load(text) for text in texts)
+    for name, other in zip(COMPARED[1:], others, strict=True):
+        networks = [
+            recipe["model"]["objective"]["init_args"]["encoder"]["init_args"] for recipe in (first, other)
+        ]
+        own = (
+            {"levels"}
+            if name == "dense"
+            else {"patch_size", "num_frames", "tubelet_size"}
+            if name == "ijepa"
+            else set()
+        )
+        assert {k for k in {**networks[0], **networks[1]} if networks[0].get(k) != networks[1].get(k)} == own
+        for recipe in (first, other):
+            recipe["data"]["sampler"]["num_frames"] = 16  # I-JEPA's are images
+        assert other["data"] == first["data"] and other["report"] == first["report"]
+        assert other["model"]["weight_decay"] == first["model"]["weight_decay"]
+        trainers = [
+            {k: v for k, v in r["trainer"].items() if k != "default_root_dir"} for r in (first, other)
+        ]
+        assert trainers[0] == trainers[1]

@@ -1,8 +1,11 @@
 """Backends agree to the bit on all that they read, and refuse the rest by name."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import av
 import pytest
 import torch
 
@@ -25,8 +28,7 @@ KINDS = [  # suffix, options of the test video; the odd sizes take other paths o
     (".mkv", {"codec": "ffv1"}),
     (".mpg", {"codec": "mpeg2video", "fps": 25.0}),
 ]
-# speed's rotation of PyAV's frames is on its way; until it is there they are compared without it
-TURNED = ("video_90", "video_180", "video_270")
+NARROW = (16, 24, 48)  # widths that divide the bytes of a padded row by more than 3
 
 
 def frames_or_reason(name, path, wanted):
@@ -67,7 +69,7 @@ def test_shared_clips_are_read_as_pyav_reads_them_or_refused(name, path):
     found = frames_or_reason(name, path, wanted)
     if any(word in path.name for word in BROKEN):
         assert isinstance(found, str)
-    elif not isinstance(found, str) and not any(word in path.name for word in TURNED):
+    elif not isinstance(found, str):
         frames, seconds = frames_or_reason("pyav", path, wanted)
         assert torch.equal(found[0], frames) and found[1] == seconds
 
@@ -78,6 +80,50 @@ def test_more_than_8_bits_are_refused_with_a_way_out(name, tmp_path):
     path = write_video(tmp_path / "v.mkv", codec="ffv1", pixels="yuv420p10le")
     assert "10 bits a channel" in (reason := frames_or_reason(name, path, [0])) and "use 'pyav'" in reason
     assert frames_or_reason("pyav", path, [0])[0].shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_interlaced_videos_are_the_same_in_all(name, tmp_path):
+    needs(name)
+    path = write_video(tmp_path / "v.mp4", width=70, seed=3, options={"x264-params": "tff=1"})
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).interlaced_frame
+    frames, _ = frames_or_reason("pyav", path, [7, 2])
+    assert torch.equal(frames_or_reason(name, path, [7, 2])[0], frames)
+
+
+def test_narrow_videos_are_right_or_refused_by_decord(tmp_path):
+    needs("decord")
+    for width in (*NARROW, 32, 50):
+        path = write_video(
+            tmp_path / f"{width}.mkv", width=width, height=16, codec="ffv1", pixels="yuv444p", num_frames=3
+        )
+        found = frames_or_reason("decord", path, [0, 2])
+        if width in NARROW:
+            assert "decord gives narrow videos" in found and "use 'pyav'" in found
+        else:
+            assert torch.equal(found[0], frames_or_reason("pyav", path, [0, 2])[0])
+        assert frames_or_reason("pyav", path, [0])[0].shape == (1, 3, 16, width)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_name_that_is_no_unicode_is_read_by_pyav_and_refused_by_others(name, tmp_path):
+    needs(name)
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    os.rename(write_video(tmp_path / "v.mp4"), path)
+    reason = frames_or_reason(name, path, [0])
+    assert f"its name is not UTF-8, which {name} needs" in reason and "use 'pyav'" in reason
+    assert frames_or_reason("pyav", path, [0])[0].shape == (1, 3, 64, 64)
+
+
+def test_a_picture_that_stays_is_no_error():
+    path = Path(__file__).parent / "fixtures" / "repeats.ogv"  # Theora writes it as a packet of no bytes
+    with av.open(str(path)) as container:
+        sizes = [packet.size for packet in container.demux(video=0)][:-1]
+    assert 0 in sizes
+    frames, seconds = frames_or_reason("pyav", path, list(range(len(sizes) - sizes.count(0))))
+    assert len(frames) == len(seconds) and len(frames.unique(dim=0)) == len(frames)
 
 
 def test_decord_does_not_seek_where_it_goes_wrong(tmp_path):

@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -182,28 +181,33 @@ def test_a_caller_that_stops_ends_the_processes(tmp_path):
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_and_a_lost_worker_loses_nothing(tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of what it leaves open
+def test_ray_gives_the_same_and_a_lost_worker_loses_nothing(tmp_path, monkeypatch, ray_cluster):
+    assert by_index(run_jobs(double, range(16), engine="ray")) == list(run_jobs(double, range(16)))
+    (tmp_path / "a.txt").write_text("here")
+    monkeypatch.chdir(tmp_path)
+    assert [r.value for r in run_jobs(read, ["a.txt"], engine="ray")] == ["here"]
+    journal = tmp_path / "j"
+    items = ["a", "hang", "crash", "b"]
+    odd = by_index(run_jobs(misbehave, items, engine="ray", timeout_seconds=1.0, journal=journal))
+    assert [r.value for r in odd] == ["A", None, None, "B"]
+    assert "hung" in odd[1].error and "SIGSEGV" in odd[2].error
+    assert by_index(run_jobs(misbehave, items, journal=journal)) == odd  # nothing left that could hang here
+    items = [f"{tmp_path}|{i}" for i in range(16)]
+    results = by_index(run_jobs(lose_the_ray_worker_once, items, engine="ray", num_processes=2))
+    assert (tmp_path / "lost").exists()
+    assert [r.value for r in results] == [str(i) for i in range(16)]
+
+
+def test_a_ray_that_does_not_start_is_named(monkeypatch):
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        assert by_index(run_jobs(double, range(16), engine="ray")) == list(run_jobs(double, range(16)))
-        (tmp_path / "a.txt").write_text("here")
-        monkeypatch.chdir(tmp_path)
-        assert [r.value for r in run_jobs(read, ["a.txt"], engine="ray")] == ["here"]
-        journal = tmp_path / "j"
-        items = ["a", "hang", "crash", "b"]
-        odd = by_index(run_jobs(misbehave, items, engine="ray", timeout_seconds=1.0, journal=journal))
-        assert [r.value for r in odd] == ["A", None, None, "B"]
-        assert "hung" in odd[1].error and "SIGSEGV" in odd[2].error
-        assert (
-            by_index(run_jobs(misbehave, items, journal=journal)) == odd
-        )  # nothing left that could hang here
-        items = [f"{tmp_path}|{i}" for i in range(16)]
-        results = by_index(run_jobs(lose_the_ray_worker_once, items, engine="ray", num_processes=2))
-        assert (tmp_path / "lost").exists()
-        assert [r.value for r in results] == [str(i) for i in range(16)]
-    finally:
-        ray.shutdown()
+
+    def refuses(**options):
+        raise RuntimeError("Timed out waiting for file gcs_server_port")
+
+    monkeypatch.setattr(ray, "init", refuses)
+    with pytest.raises(UsageError, match="no Ray to work on: Timed out.*ray start --head"):
+        list(run_jobs(double, [1], engine="ray"))
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch):

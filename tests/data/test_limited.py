@@ -238,6 +238,7 @@ def children(pid):
 
 SCRIPT = """
 import sys, time, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without it
 sys.path.insert(0, sys.argv[1])
 from vjepa.data.decoders.limited import LimitedProcess
 process = LimitedProcess(decoder="moody_decoder.Moody", seconds=60)

@@ -20,6 +20,49 @@ def write(folder, name, text):
     return path
 
 
+@pytest.mark.parametrize("label", ["1610612736", "99999999999999999999999"])
+def test_an_identifier_as_label_is_refused_before_it_fills_the_memory(folder, label):
+    source = write(folder, "ids.csv", f"path,label\nclip_000.mp4,{label}\nclip_001.mp4,1\n")
+    with pytest.raises(ManifestError, match=f"ids.csv: label {label}: .* write a letter before each"):
+        read_manifest(source)
+    source = write(folder, "ids.csv", f"path,label\nclip_000.mp4,c{label}\nclip_001.mp4,c1\n")
+    assert [row.label for row in read_manifest(source).rows] == [1, 0]
+
+
+def test_integers_that_pandas_wrote_as_fractions_are_integers(folder):
+    text = "path,label\nclip_000.mp4,10.0\nclip_001.mp4,2.0\nclip_002.mp4,\n"
+    source = write(folder, "pandas.csv", text)
+    assert [row.label for row in read_manifest(source).rows] == [10, 2, -1]
+    source = write(folder, "kinds.csv", "path,label\nclip_000.mp4,0.5\nclip_001.mp4,2.0\n")
+    assert read_manifest(source).label_names == ("0.5", "2.0")
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "reason"),
+    [
+        ("start", "nan", "start 'nan' is not a number. Give a number"),
+        ("end", "inf", "end 'inf' is not a number. Give a number"),
+        ("weight", "NaN", "weight 'NaN' is not a number. Give a number or leave it empty"),
+        ("start", "-1", "start -1 is negative. Give seconds from the start"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(folder, column, text, reason):
+    source = write(folder, "numbers.csv", f"path,{column}\nclip_000.mp4,\nclip_001.mp4,{text}\n")
+    with pytest.raises(ManifestError, match=f"numbers.csv:3: {reason}"):
+        read_manifest(source)
+
+
+def test_two_columns_of_one_name_are_refused(folder):
+    source = write(folder, "twice.csv", "path,label,label\nclip_000.mp4,1,2\n")
+    with pytest.raises(ManifestError, match="two columns are named 'label'. Rename one"):
+        read_manifest(source)
+
+
+def test_a_folder_behind_a_url_is_refused():
+    with pytest.raises(ManifestError, match="a folder behind a URL cannot be listed. Give a manifest file"):
+        read_manifest("http://127.0.0.1:1/videos/")
+
+
 def test_csv_with_header(folder):
     text = (
         "path,label,start,end,group,weight,event\n"

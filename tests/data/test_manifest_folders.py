@@ -23,6 +23,26 @@ def test_folder_of_images(tmp_path):
     assert one.kind == "one image" and one.rows[0].path == str(tmp_path / "2.jpg")
 
 
+def test_what_is_not_read_of_a_folder_is_told(tmp_path, caplog):
+    touch(
+        tmp_path, "wave/a.mp4", "wave/b.ogv", "clap/c.mp4", "clap/c.jpg", "clap/c.XYZ", "notes.xyz", "README"
+    )
+    with caplog.at_level("INFO"):
+        assert told(tmp_path)[1] == ["clap/c.mp4", "wave/a.mp4", "wave/b.ogv"]
+    assert f"{tmp_path}: read are the videos; not read: 2 .xyz, 1 no ending, 1 .jpg" in caplog.text
+
+
+def test_a_link_to_nothing_is_told_and_can_be_deleted(tmp_path):
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "b.mp4").symlink_to("elsewhere.mp4")
+    with pytest.raises(
+        ManifestError, match="b.mp4 is a link to a file that is not there. .* or delete the link"
+    ):
+        read_manifest(tmp_path)
+    (tmp_path / "b.mp4").unlink()
+    assert told(tmp_path)[1] == ["a.mp4"]
+
+
 def test_folder_of_frame_folders(tmp_path):
     touch(tmp_path, "v2/img_00001.jpg", "v2/img_00002.jpg", "v1/000.png", "v1/001.png", "v3/7.png")
     assert told(tmp_path) == ("folder of frame folders", ["v1", "v2", "v3"], [-1, -1, -1], ())

@@ -1,7 +1,6 @@
 import gc
 import io
 import json
-import logging
 import shutil
 import tarfile
 from pathlib import Path
@@ -146,17 +145,11 @@ def test_it_goes_on_where_it_was_stopped(files, shards, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # ray's own, of what it leaves open
 @pytest.mark.parametrize("engine", ["local", "ray"])
-def test_other_processes_write_the_same_shards(files, shards, tmp_path, engine):
+def test_other_processes_write_the_same_shards(files, shards, tmp_path, engine, request):
     out = tmp_path / "out"
     if engine == "ray":
-        ray = pytest.importorskip("ray")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        shard_command(source=str(files), out=str(out), clips_per_shard=3, num_processes=2, engine=engine)
-    finally:
-        if engine == "ray":
-            ray.shutdown()
-            gc.collect()
+        request.getfixturevalue("ray_cluster")
+    shard_command(source=str(files), out=str(out), clips_per_shard=3, num_processes=2, engine=engine)
     for path in [*shards.glob("*.tar"), shards / "shards.json"]:
         assert path.read_bytes() == (out / path.name).read_bytes()
 

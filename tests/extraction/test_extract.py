@@ -3,11 +3,14 @@
 import copy
 import json
 
+import av
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import vjepa
+import vjepa.features
 from tests.videos import write_broken, write_manifest, write_video, write_videos
 from vjepa.checkpoints import save_folder
 from vjepa.cli import main
@@ -47,9 +50,9 @@ def test_features_are_those_of_the_encoder_clip_by_clip(encoder, manifest, netwo
     assert tensors["features"].shape == (6, 64, 24) and tensors["index"].tolist() == list(range(6))
     assert tensors["label"].tolist() == [0, 1] * 3 and about["label_names"] == ["left", "right"]
     transform = vjepa.default_transform(networks[0])
-    for row, known in enumerate(about["clips"]):
-        clip = vjepa.read_clip(known["path"], num_frames=8, fps=None, start_seconds=known["start"])
-        assert clip.timestamps[-1].item() == pytest.approx(known["end"])
+    for row, known in enumerate(vjepa.features.open(tmp_path).rows):
+        clip = vjepa.read_clip(known.path, num_frames=8, fps=None, start_seconds=known.start)
+        assert clip.timestamps[-1].item() == pytest.approx(known.end)
         with torch.no_grad():
             expected = networks[0](transform(clip)[None])[0]
         torch.testing.assert_close(tensors["features"][row], expected, atol=2e-5, rtol=1e-4)
@@ -91,11 +94,12 @@ def test_broken_videos_are_listed_and_the_rest_is_done(encoder, tmp_path, networ
     report = extract(encoder=encoder, data=str(tmp_path / "mixed"), out=tmp_path / "out", batch_size=2)
     tensors, about = read(tmp_path / "out")
     failed = {failure["path"] for failure in about["failures"]}
-    assert len(tensors["features"]) == len(about["clips"]) == report.figures["num_clips"]
+    rows = vjepa.features.open(tmp_path / "out").rows
+    assert len(tensors["features"]) == len(rows) == report.figures["num_clips"]
     assert {str(path) for path in broken[:2]} <= failed and all(f["reason"] for f in about["failures"])
     assert report.figures["num_clips"] + report.figures["num_failures"] == 6
     assert "label" not in tensors
-    assert not failed & {clip["path"] for clip in about["clips"]}
+    assert not failed & {row.path for row in rows}
 
 
 def test_nothing_readable_is_an_error_and_leaves_no_file(encoder, tmp_path):
@@ -131,3 +135,21 @@ def test_label_column(encoder, manifest, tmp_path):
     table.write_text("path,label,event\n" + "\n".join(f"{p},same,{p.stem}" for p in paths) + "\n")
     extract(encoder=encoder, data=str(table), out=tmp_path / "out", label="event")
     assert read(tmp_path / "out")[1]["label_names"] == ["clip_000", "clip_001"]
+
+
+def test_short_videos_and_files_without_a_picture_are_one_line_each(encoder, tmp_path, caplog):
+    write_video(tmp_path / "v" / "long.mp4", num_frames=24)
+    short = write_video(tmp_path / "v" / "short.mp4", num_frames=8)
+    sound = tmp_path / "v" / "sound.mp4"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    arguments = ["--encoder", encoder, "--data", str(tmp_path / "v"), "--out", str(tmp_path / "out")]
+    assert main(["extract", *arguments, "--window", "1.5", "--stride", "0.5"]) == 0
+    lines = [record.getMessage() for record in caplog.records if "cannot read" in record.getMessage()]
+    assert len(lines) == 2
+    assert f"cannot read {short}: 1.00 s of video, a window is 1.5 s. Lower --window." in lines
+    assert any(f"cannot read {sound}: holds no video" in line for line in lines)
+    assert [row.start for row in vjepa.features.open(tmp_path / "out").rows] == [0.0, 0.5, 1.0, 1.5]

@@ -5,7 +5,7 @@ import torch
 
 from tests.masks.given import Given
 from tests.reference import encoder_arguments, load_strictly, reference_case
-from vjepa.layers import gather_tokens
+from vjepa.layers import cross_masks, gather_tokens
 from vjepa.masks import Causal, TubeBlocks
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives import LatentPrediction
@@ -208,3 +208,77 @@ def test_hidden_pixels_do_not_reach_the_predictions():
     noisy[..., 8:16] += 1  # columns of patches 1: odd ids
     noisy[..., 24:32] -= 1
     assert torch.equal(objective.predict(video, pair, grid, 0), objective.predict(noisy, pair, grid, 0))
+
+
+def test_published_loss_of_ijepa():
+    case = reference_case("ijepa_encoder_predictor")
+    ctor = case.about["ctor"]
+    sizes = {"img_size": ctor["img"], "patch_size": ctor["ps"], "num_frames": 1, "embed_dim": ctor["dim"]}
+    objective = LatentPrediction(
+        encoder=VideoEncoder(**sizes, depth=ctor["depth"], num_heads=ctor["heads"], position="sincos_wh"),
+        predictor=lambda width: Predictor(
+            width,
+            embed_dim=ctor["pd"],
+            depth=ctor["pdepth"],
+            num_heads=ctor["heads"],
+            position="sincos_wh",
+            num_mask_tokens=1,
+        ),
+        masks=[Apart([case.tensors[f"in.mask_pred{i}"] for i in range(4)], case.tensors["in.mask_enc0"])],
+        loss_exp="smooth",
+    )
+    weights = case.weights("w.predictor.")
+    weights["mask_tokens.0"] = weights.pop("mask_token")
+    load_strictly(objective.predictor, weights)
+    for network in (objective.context_encoder, objective.target_encoder):
+        load_strictly(network, case.weights("w.encoder."))
+    output = objective(batch_of(case.tensors["in.x"][:, :, None]), torch.Generator())
+    case.assert_close(output.predictions.reshape(8, 4, 48), "out.pred")
+    case.assert_close(output.targets.reshape(8, 4, 48), "out.target")
+    case.assert_close(output.loss.detach()[None], "out.loss")
+
+
+class Apart(Given):
+    """Given targets, each by itself, of one context."""
+
+    def __init__(self, targets, context) -> None:
+        super().__init__(cross_masks([context], targets))
+
+    def sample_apart(self, grid, batch_size, generator):
+        return self.pair
+
+
+@torch.no_grad()
+def test_a_target_apart_is_predicted_as_if_it_were_alone():
+    context = torch.arange(8).expand(2, -1)
+    blocks = [torch.arange(start, start + 6).expand(2, -1) for start in (10, 30)]
+    together = tiny([Apart(blocks, context)])(clips(), torch.Generator())
+    alone = [tiny([Given(MaskPair(context, block))])(clips(), torch.Generator()) for block in blocks]
+    torch.testing.assert_close(together.predictions, torch.cat([one.predictions for one in alone]))
+    torch.testing.assert_close(together.targets, torch.cat([one.targets for one in alone]))
+    torch.testing.assert_close(together.loss, torch.stack([one.loss for one in alone]).mean())
+
+
+def test_smooth_distance():
+    near, far = torch.full((1, 1, 2), 1.5), torch.full((1, 1, 2), 4.0)
+    distances = [tiny(loss_exp="smooth").distance(z, torch.ones(1, 1, 2)).item() for z in (near, far)]
+    assert distances == [0.125, 2.5]  # 0.5 ** 2 / 2, 3 - 0.5
+
+
+def test_a_mask_token_for_each_length_trains_that_token_alone():
+    whole, half = clips(), batch_of(clips().video[:, :, :4])
+    for batch, trained in ((whole, 1), (half, 0)):
+        objective = tiny(frame_counts=(4, 8))
+        objective(batch, torch.Generator().manual_seed(0)).loss.backward()
+        tokens = [
+            token.grad is not None and bool(token.grad.any()) for token in objective.predictor.mask_tokens
+        ]
+        assert tokens == [trained == 0, trained == 1]
+    assert tiny().mask_tokens(8) == tiny().mask_tokens(4) == [0, 1]
+
+
+def test_a_length_without_a_mask_token_is_refused_and_the_advice_holds():
+    with pytest.raises(ValueError, match="Add their count to frame_counts, or leave it out"):
+        tiny(frame_counts=(4, 16))(clips(), torch.Generator())
+    tiny(frame_counts=(4, 16, 8))(clips(), torch.Generator())
+    tiny()(clips(), torch.Generator())

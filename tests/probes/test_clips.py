@@ -21,7 +21,8 @@ from vjepa.probes import (
     random_twin,
     view_tokens,
 )
-from vjepa.probes.commands import classify, probe
+from vjepa.probes.classify import classify
+from vjepa.probes.commands import probe
 from vjepa.probes.files import load_probe
 from vjepa.probes.splits import clips_of, first_views, held_out_videos, labelled_clips
 

@@ -14,7 +14,8 @@ from vjepa.data.manifest import ManifestError, read_manifest
 from vjepa.models import VideoEncoder
 from vjepa.models.files import save_folder
 from vjepa.probes import ProbeError, ProbeSettings, eval_clips, extract_features, random_twin
-from vjepa.probes.commands import classify, probe
+from vjepa.probes.classify import classify
+from vjepa.probes.commands import probe
 from vjepa.probes.files import load_probe
 
 QUICK = ProbeSettings(lr=(3e-3,), num_steps=40)
@@ -180,7 +181,7 @@ def test_command_line(place, tmp_path, capsys):
     assert {"top1", "top5", "per_class", "confusion", "random_init_top1", "chance"} <= result.keys()
     assert result["settings"]["grid"]["num_steps"] == 40
     capsys.readouterr()
-    assert main(["classify", "--probe", str(out), str(place / "val/0.mp4"), str(place / "none.mp4")]) == 0
+    assert main(["classify", "--probe", str(out), str(place / "val/0.mp4"), str(place / "none.mp4")]) == 2
     printed = capsys.readouterr().out
     assert "bright" in printed and "cannot be read" in printed
     assert main(["classify", "--probe", str(tmp_path), str(place / "val/0.mp4")]) == 2

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from vjepa.probes import ProbeError, ProbeSettings, Standardize, StandardizedProbe, fit_probe
-from vjepa.probes.attentive import AttentiveProbe, logits_together
+from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.fit_attentive import steps_for
+from vjepa.probes.grid import ProbeGrid
 from vjepa.probes.linear import LinearProbe
 from vjepa.probes.protocol import best_trial
 from vjepa.probes.results import Progress, has_converged, scores
@@ -179,7 +180,7 @@ def test_few_per_class_takes_what_there_is():
 def test_probes_together_score_as_alone(depth):
     probes = [AttentiveProbe(embed_dim=16, num_classes=3, num_heads=2, depth=depth) for _ in range(3)]
     tokens = torch.randn(5, 7, 16)
-    for probe, logits in zip(probes, logits_together(probes, tokens), strict=True):
+    for probe, logits in zip(probes, ProbeGrid(probes)(tokens), strict=True):
         torch.testing.assert_close(logits, probe(tokens))
 
 

@@ -1,6 +1,5 @@
 """Blocks that are computed twice, or compiled: the same numbers as the plain ones; and other precisions."""
 
-import os
 import subprocess
 import sys
 
@@ -51,8 +50,7 @@ def test_blocks_computed_twice_train_to_the_same_bits_and_hold_less(tmp_path):
 @pytest.mark.slow
 def test_compiled_blocks_train_to_the_same_weights():
     command = [sys.executable, "-m", "tests.training.compiled"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     apart = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("apart")]
     assert len(apart) == 2 and max(apart) < 2e-4  # alone, and with blocks computed twice

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 
 from tests.training.runs import RUN_WARNINGS, clip_loader, joined, quiet_trainer, tiny_module
 from vjepa.checkpoints import load_encoder, load_predictor
@@ -141,3 +142,58 @@ def test_masks_of_all_ranks_need_a_mask_strategy(tmp_path):
     with pytest.raises(ValueError, match="Set mask_batch to 'rank'"):
         quiet_trainer(tmp_path).fit(module, clip_loader(4, 2))
     quiet_trainer(tmp_path).fit(tiny_module(mask_batch="rank"), clip_loader(4, 2))
+
+
+def test_masks_of_all_ranks_are_the_same_after_a_fit_that_was_broken_off(tmp_path):
+    module = tiny_module(mask_batch="all")
+    own, calls = list(module.objective.masks), []
+
+    def broken(*arguments) -> None:
+        calls.append(arguments)
+        raise KeyError("on purpose")
+
+    with pytest.raises(KeyError, match="on purpose"):
+        quiet_trainer(tmp_path, callbacks=[LambdaCallback(on_train_start=broken)]).fit(
+            module, clip_loader(4, 2)
+        )
+    assert calls and module.objective.masks != own
+    quiet_trainer(tmp_path).fit(module, clip_loader(4, 2))
+    assert module.objective.masks == own
+
+
+class TwoLengths(torch.utils.data.Dataset):
+    """Batches of clips of 4 frames and of 8, by turns."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> ClipBatch:
+        generator = torch.Generator().manual_seed(index)
+        rows = torch.arange(2)
+        video = torch.randn(2, 3, (4, 8)[index % 2], 16, 32, generator=generator)
+        return ClipBatch(video=video, label=rows, index=rows)
+
+
+@pytest.mark.parametrize("frame_counts", [(), (4, 8)])
+def test_clips_of_several_lengths_train_one_objective(frame_counts, tmp_path):
+    module = tiny_module([RandomTubes(ratio=0.5)], lr=Constant(at=0.01))
+    module.objective.frame_counts = frame_counts
+    before = [token.detach().clone() for token in module.objective.predictor.mask_tokens]
+    loader = torch.utils.data.DataLoader(TwoLengths(), batch_size=None)
+    quiet_trainer(tmp_path).fit(module, loader)
+    after = module.objective.predictor.mask_tokens
+    moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert moved == ([True, True] if frame_counts else [True, False])  # one strategy; two lengths
+
+
+def test_the_objective_is_told_the_step(tmp_path):
+    module, told = tiny_module(), []
+    module.objective.at_step = lambda step, total: told.append((step, total))
+    quiet_trainer(tmp_path, accumulate_grad_batches=2).fit(module, clip_loader(8, 2))
+    assert told == [(0, 2), (0, 2), (1, 2), (1, 2)]  # optimiser steps, not batches
+
+
+def test_a_momentum_goes_with_a_moving_average():
+    with pytest.raises(ValueError, match="keeps a moving average, got no momentum. Give one"):
+        tiny_module(momentum=None)
+    tiny_module(momentum=Linear(start=0.998, end=1.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +26,6 @@ def run(strategy: str, ranks: int, epochs: int, folder: Path, *checkpoint: str) 
     command = [sys.executable, "-m", "tests.training.ranks", strategy, str(ranks), str(epochs), str(folder)]
     done = subprocess.run(
         [*command, *checkpoint],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=180,
@@ -68,14 +66,23 @@ def test_fsdp2_stopped_and_resumed_has_the_losses_of_one_rank(one_rank, tmp_path
 
 
 def test_a_fit_on_two_sharded_ranks_leaves_whole_networks_and_goes_on(tmp_path):
-    write_videos(tmp_path / "clips", 12, num_frames=6, height=24, width=24)
-    recipe = tiny_recipe(tmp_path, tmp_path / "clips", root=tmp_path / "runs")
+    for label in "ab":
+        write_videos(tmp_path / "clips" / label, 6, num_frames=6, height=24, width=24)
+    probe = {"class_path": "vjepa.online_probe.OnlineProbe", "init_args": {"every_n_steps": 2}}
+    recipe = tiny_recipe(tmp_path, tmp_path / "clips", root=tmp_path / "runs", callbacks=[probe])
     command = [sys.executable, "-m", "vjepa", "fit", "--config", str(recipe), "--trainer.devices", "2"]
     command += ["--trainer.strategy", "fsdp2", "--model.mask_batch", "all", "--data.batch_size", "2"]
+    command += [
+        "--data.val",
+        str(tmp_path / "clips"),
+        "--report.probes",
+        "[linear]",
+        "--report.picture",
+        "true",
+    ]
     for steps, version, more in ((3, 0, []), (5, 1, ["--ckpt_path", "last"])):
         done = subprocess.run(
             [*command, "--trainer.max_steps", str(steps), *more],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             timeout=180,
@@ -84,6 +91,9 @@ def test_a_fit_on_two_sharded_ranks_leaves_whole_networks_and_goes_on(tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
         run_folder = tmp_path / "runs" / f"version_{version}"
         video = torch.randn(1, 3, 4, 16, 16)
+        figures = json.loads((run_folder / "result.json").read_text())
+        assert "probe/linear_gain" in (run_folder / "metrics.csv").read_text().splitlines()[0]
+        assert figures["probe_label"]["linear"]["chance"] == 0.5 and figures["steps"] == steps
         exported, saved = (load_encoder(run_folder / p) for p in ("export", "checkpoints/last.ckpt"))
         assert torch.equal(exported(video), saved(video))
     held = torch.load(run_folder / "checkpoints" / "last.ckpt", weights_only=True)

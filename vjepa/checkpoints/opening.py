@@ -49,6 +49,38 @@ def open_safely(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be opened safely: {_why_refused(error)}") from error
 
 
+def damage(path: Path) -> str | None:
+    """What is wrong with a file that torch wrote, by the checksums (CRC-32) of its parts; None if it is whole.
+
+    torch writes the checksums and does not look at them when it reads.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        return f"it is cut off or no file of torch's ({error})"
+    return f"the checksum of {part} is wrong" if part else None
+
+
+def newest_whole(folder: Path, *, but: Path | None = None) -> Path | None:
+    """The newest undamaged .ckpt file directly in `folder`, other than `but`; None where there is none."""
+    found = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return next((path for path in found if path != but and damage(path) is None), None)
+
+
+def check_whole(path: Path) -> None:
+    """See that a checkpoint's checksums are right.
+
+    Raises:
+        CheckpointError: If not; the newest good file beside it is named.
+    """
+    if (wrong := damage(path)) is None:
+        return
+    other = newest_whole(path.parent, but=path)
+    advice = f"Go on from {other}" if other else "There is no other beside it: go on from another run's"
+    raise CheckpointError(f"{path} is damaged: {wrong}. {advice}.")
+
+
 def _why_refused(error: Exception) -> str:
     """The reason without torch's advice to open the file unsafely."""
     if found := re.search(r"GLOBAL ([\w.]+)", str(error)):

@@ -12,8 +12,7 @@ from einops import rearrange
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
-from vjepa.data.decoders.base import DecodeError, Decoder
-from vjepa.data.decoders.limited import LimitedProcess
+from vjepa.data.decoders.base import DecodeError, Decoder, Opener
 from vjepa.data.remote import open_video
 
 log = logging.getLogger(__name__)
@@ -70,9 +69,7 @@ class FrameCache:
         return int(self._filled.sum())
 
 
-def cache_for(
-    paths: Sequence[str], *, decoder: type[Decoder] | LimitedProcess, limit_bytes: int, shared: bool
-) -> FrameCache | None:
+def cache_for(paths: Sequence[str], *, decoder: Opener, limit_bytes: int, shared: bool) -> FrameCache | None:
     """A cache for these files if they fit, judged by the first readable one; None, and a log line, if not.
 
     Args:
@@ -98,7 +95,7 @@ def cache_for(
     return FrameCache(paths=paths, shape=shape, shared=shared)
 
 
-def _shape(path: str, decoder: type[Decoder] | LimitedProcess) -> tuple[int, int, int, int] | None:
+def _shape(path: str, decoder: Opener) -> tuple[int, int, int, int] | None:
     try:
         with open_video(decoder, path) as video:
             _, channels, height, width = video.frames_at([0]).shape

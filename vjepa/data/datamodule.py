@@ -148,6 +148,11 @@ class VideoDataModule(L.LightningDataModule):
             )
         return manifest
 
+    def paths_of(self, batch: ClipBatch) -> list[str]:
+        """The files of a training batch."""
+        manifest = (self.manifest("train"), *self._other_manifests)[batch.part]
+        return [manifest.rows[row].path for row in batch.index.tolist()]
+
     def clips(
         self,
         split: Split,
@@ -170,6 +175,7 @@ class VideoDataModule(L.LightningDataModule):
             transform=transform or self.transform.centred(),
             decoder=decoder,
             timeout_seconds=self.reading.timeout_seconds,
+            index=self.reading.index,
             seed=self.seed,
             cache=self._cache("train 0" if split == "train" else split, manifest, decoder),
         )
@@ -266,6 +272,7 @@ class VideoDataModule(L.LightningDataModule):
             transform=part.transform or self.transform,
             decoder=decoder,
             timeout_seconds=self.reading.timeout_seconds,
+            index=self.reading.index,
             seed=self.seed,
             cache=self._cache(f"train {number}", manifest, decoder),
             fetch=fetch_video if places is None else BlockReader(places, buffer_bytes=part.stream_bytes),
@@ -319,7 +326,7 @@ class VideoDataModule(L.LightningDataModule):
             taken = sum(cache.num_bytes for cache in self._caches.values() if cache is not None)
             self._caches[name] = cache_for(
                 [row.path for row in manifest.rows],
-                decoder=opener(decoder, self.reading.timeout_seconds),
+                decoder=opener(decoder, self.reading.timeout_seconds, index=self.reading.index),
                 limit_bytes=self.reading.cache_bytes - taken,
                 shared=self.num_workers > 0,
             )

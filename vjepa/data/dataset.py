@@ -54,6 +54,7 @@ class VideoClips(Dataset[Sample]):
         cache: keeps decoded videos in memory.
         fetch: gives the bytes of videos that are no file of this machine.
         clips_per_video: clips taken of a video while it is open, each drawn by itself.
+        index: packet index of the videos, if there is one.
         as_pixels: leave clips in uint8, where the transform can, to be normalised on the device.
     """
 
@@ -69,6 +70,7 @@ class VideoClips(Dataset[Sample]):
         cache: FrameCache | None = None,
         fetch: Fetch = fetch_video,
         clips_per_video: int = 1,
+        index: str | None = None,
         as_pixels: bool = False,
     ) -> None:
         self.manifest = manifest
@@ -76,7 +78,7 @@ class VideoClips(Dataset[Sample]):
         self.transform = transform
         self.seed = seed
         self.identities = row_identities(manifest)
-        self._opener = opener(decoder, timeout_seconds)
+        self._opener = opener(decoder, timeout_seconds, index=index)
         self._cache = cache
         self._fetch = fetch
         self.clips_per_video = clips_per_video

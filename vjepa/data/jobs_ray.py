@@ -34,7 +34,7 @@ def ray_results(
         timeout_seconds: how long an item may take before its process is killed.
 
     Raises:
-        UsageError: Ray is not installed.
+        UsageError: Ray is not installed, or no cluster answers or can be started.
     """
     try:
         import ray
@@ -43,7 +43,13 @@ def ray_results(
 
     is_mine = not ray.is_initialized()
     if is_mine:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        except (RuntimeError, TimeoutError, ConnectionError) as e:
+            raise UsageError(
+                f"no Ray to work on: {e}. Start one with `ray start --head` and run again with RAY_ADDRESS=auto, "
+                "or leave out --engine ray."
+            ) from e
     task: Any = ray.remote(max_retries=MAX_RETRIES)(_some)
     slots = num_processes or int(ray.cluster_resources().get("CPU", 1))
     waiting = deque(_parts(items, slots))

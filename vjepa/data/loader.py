@@ -20,6 +20,20 @@ from vjepa.types import ClipBatch, ClipFailure
 log = logging.getLogger(__name__)
 
 
+class LostWorkerError(RuntimeError):
+    """A process that reads clips is gone.
+
+    Args:
+        told: What torch says of it.
+    """
+
+    def __init__(self, told: str) -> None:
+        super().__init__(
+            f"a process that reads clips ended by itself or was killed ({told.splitlines()[0].rstrip('. ')}). If the "
+            "machine ran out of memory lower --data.num_workers or --data.batch_size; go on with --ckpt_path last."
+        )
+
+
 class Progress(NamedTuple):
     """How far training is: the epoch, and how many batches of it were trained on."""
 
@@ -171,7 +185,12 @@ class ResumableLoader:
             self._groups = iter(self._make(self._requests()))
         part = self._parts[self._turns.part(self._number)]
         while (batch := part.take()) is None:
-            group = next(self._groups)  # asks for more, so that something is in flight
+            try:
+                group = next(self._groups)  # asks for more, so that something is in flight
+            except RuntimeError as error:
+                if str(error).startswith("DataLoader worker"):
+                    raise LostWorkerError(str(error)) from error
+                raise
             self._in_flight.popleft().receive(group)
         if len(self._parts) > 1:
             batch = replace(batch, turn=(0, self._number))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vjepa.data.decoders.base import DecodeError
-from vjepa.data.manifest_columns import Columns
+from vjepa.data.manifest_columns import INTEGER, Columns, integer
 from vjepa.data.manifest_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, folder_table
 from vjepa.data.manifest_readers import PARQUET_SUFFIXES, Block, Table, parquet_table, text_table
 from vjepa.data.manifest_rows import NO_LABEL, ManifestError, ManifestRow, Rows
@@ -25,6 +24,7 @@ log = logging.getLogger(__name__)
 
 COLUMNS = frozenset({"path", "label", "start", "end", "split", "group", "pair", "weight"})
 ALL_CHECKED = 10_000  # rows up to which each file is looked for
+MOST_CLASSES = 1_000_000  # a larger integer is an identifier, and so many names would fill the memory
 SAMPLE_CHECKED = 1_000  # files looked for in a longer manifest
 
 
@@ -111,7 +111,7 @@ def read_manifest(
         raise ManifestError(
             source, 0, f"no videos found{f' of split {split!r}' if split else ''}. Add at least one"
         )
-    names = tuple(label_names) or _label_names(list(columns.labels))
+    names = tuple(label_names) or _label_names(source, list(columns.labels))
     rows = columns.rows(base, names)
     _look_for_files(source, rows)
     manifest = Manifest(rows, names, table.kind, str(source), base, tuple(table.columns))
@@ -122,6 +122,10 @@ def read_manifest(
 def _read_remote(url: str, root: str | Path | None, read: Callable[..., Manifest]) -> Manifest:
     """A manifest file, or one video, behind a URL; its paths start from there."""
     folder, _, name = url.partition("?")[0].rpartition("/")
+    if not name:
+        raise ManifestError(
+            url, 0, "a folder behind a URL cannot be listed. Give a manifest file, one video, or shards there"
+        )
     if Path(name).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
         return Manifest((ManifestRow(url),), (), "one video", url, folder)
     try:
@@ -174,11 +178,19 @@ def _require_column(source: str | Path, columns: Sequence[str], column: str, wha
         raise ManifestError(source, 0, f"no column {column!r} for the {what}. It has: {', '.join(columns)}")
 
 
-def _label_names(found: list[str]) -> tuple[str, ...]:
+def _label_names(source: str | Path, found: list[str]) -> tuple[str, ...]:
     """Integers stand for themselves; names are numbered in alphabetical order."""
     texts = {text for text in found if text}
-    if all(re.fullmatch(r"-?\d+", text) for text in texts):
-        return tuple(str(i) for i in range(max((int(text) for text in texts), default=NO_LABEL) + 1))
+    if all(INTEGER.fullmatch(text) for text in texts):
+        largest = max((integer(text) for text in texts), default=NO_LABEL)
+        if largest >= MOST_CLASSES:
+            raise ManifestError(
+                source,
+                0,
+                f"label {largest}: integers are the numbers of classes, 0 to {MOST_CLASSES - 1:,} at most. Number "
+                "the classes from 0, or write a letter before each, which makes them names",
+            )
+        return tuple(str(i) for i in range(largest + 1))
     return tuple(sorted(texts))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from numpy import ndarray
 
 from vjepa.data.manifest_readers import Block
 from vjepa.data.manifest_rows import NO_LABEL, ManifestError, Rows, Texts
+
+INTEGER = re.compile(r"-?\d+(\.0+)?")  # pandas writes 3 as 3.0 where a label is missing
 
 
 class Columns:
@@ -88,29 +91,44 @@ class Columns:
 
     def _parsed(self, column: str, texts: Sequence[str], lines: Sequence[int]) -> Float64[ndarray, "_"]:
         try:
-            return np.array([float(text) if text else np.nan for text in texts], np.float64)
+            numbers = np.array([float(text) if text else np.nan for text in texts], np.float64)
         except ValueError:
+            numbers = np.array([np.inf])
+        if np.isinf(numbers).any() or np.isnan(numbers).sum() != list(texts).count(""):
             line, text = next((n, t) for n, t in zip(lines, texts, strict=True) if t and not _is_number(t))
             reason = f"{column} {text!r} is not a number. Give a number or leave it empty"
-            raise ManifestError(self.source, line, reason) from None
+            raise ManifestError(self.source, line, reason)
+        if column != "weight" and (bad := np.flatnonzero(numbers < 0)).size:
+            reason = f"{column} {numbers[bad[0]]:g} is negative. Give seconds from the start of the file"
+            raise ManifestError(self.source, lines[bad[0]], reason)
+        return numbers
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True
+
+
+def integer(text: str) -> int:
+    """The number that a text of the form `INTEGER` stands for.
+
+    >>> integer("007"), integer("3.0")
+    (7, 3)
+    """
+    return int(text.partition(".")[0])
 
 
 def _label_id(source: str | Path, line: int, text: str, ids: dict[str, int]) -> int:
     if text in ids:
         return ids[text]
-    if re.fullmatch(r"-?\d+", text) and str(int(text)) in ids:
-        return ids[str(int(text))]
-    if text in ("", str(NO_LABEL)):
+    number = str(integer(text)) if INTEGER.fullmatch(text) else text
+    if number in ids:
+        return ids[number]
+    if number in ("", str(NO_LABEL)):
         return NO_LABEL
-    if re.fullmatch(r"-\d+", text):
+    if re.fullmatch(r"-\d+", number):
         raise ManifestError(source, line, f"label {text} is negative. Leave it empty where there is none")
     known = list(ids)[:8]
     raise ManifestError(

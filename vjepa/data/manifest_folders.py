@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,18 +13,23 @@ from typing import Literal, NamedTuple
 from vjepa.data.manifest_readers import Table
 from vjepa.data.manifest_rows import ManifestError
 
-VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .ts .3gp .gif".split())
+VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .ts .3gp .gif .ogv".split())
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .ppm".split())
+
+ENDINGS = 8  # of files that are not read, at most, in the message
+
+log = logging.getLogger(__name__)
 
 Content = Literal["videos", "images", "folders", "nothing"]
 
 
 class Listing(NamedTuple):
-    """Names in a folder, sorted."""
+    """Names in a folder, sorted; `others` are the files that are neither."""
 
     videos: list[str]
     images: list[str]
     folders: list[str]
+    others: list[str]
 
     @property
     def content(self) -> Content:
@@ -42,14 +49,18 @@ def folder_table(folder: Path) -> Table:
         folder: holds the videos, or folders of them.
 
     Raises:
-        ManifestError: nothing to see is found, or frame folders and folders of images are mixed.
+        ManifestError: nothing to see is found, frame folders and folders of images are mixed, or a link is dangling.
     """
     top = listing(folder)
     if top.videos:
+        _tell_unread(folder, [top], "videos")
         return Table.listed("flat folder", {"path": top.videos})
     if top.images:
         return Table.listed("folder of images", {"path": top.images})
     inner = {name: listing(folder / name) for name in top.folders}
+    _tell_unread(
+        folder, [top, *inner.values()], "videos" if any(i.videos for i in inner.values()) else "images"
+    )
     found = {name: inside.content for name, inside in inner.items()}
     if "videos" in found.values():
         return _classes("class folders", {name: inside.videos for name, inside in inner.items()})
@@ -68,6 +79,17 @@ def folder_table(folder: Path) -> Table:
         f"of class folders ({' '.join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))}), or a manifest "
         "(data_manifests/README.md)",
     )
+
+
+def _tell_unread(folder: Path, listings: list[Listing], read: Content) -> None:
+    """Say which files a folder of videos, or of images, holds besides, by their endings."""
+    names = [name for found in listings for name in found.others]
+    if read == "videos":
+        names += [name for found in listings for name in found.images]
+    endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in names)
+    if endings:
+        shown = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(ENDINGS))
+        log.info("%s: read are the %s; not read: %s", folder, read, shown)
 
 
 def _classes(kind: str, members: dict[str, list[str]]) -> Table:
@@ -104,8 +126,12 @@ def numbered_without_gap(names: Iterable[str]) -> bool:
 
 
 def listing(folder: Path) -> Listing:
-    """What lies in a folder; hidden files are left out."""
-    found = Listing([], [], [])
+    """What lies in a folder; hidden files are left out.
+
+    Raises:
+        ManifestError: what should be a video or an image is a link to nothing.
+    """
+    found = Listing([], [], [], [])
     with os.scandir(folder) as entries:
         for entry in entries:
             suffix = os.path.splitext(entry.name)[1].lower()
@@ -117,6 +143,14 @@ def listing(folder: Path) -> Listing:
                 found.images.append(entry.name)
             elif entry.is_dir():
                 found.folders.append(entry.name)
+            elif suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES and not os.path.exists(entry.path):
+                raise ManifestError(
+                    folder,
+                    0,
+                    f"{entry.name} is a link to a file that is not there. Fetch the file, or delete the link",
+                )
+            else:
+                found.others.append(entry.name)
     for names in found:
         names.sort()
     return found

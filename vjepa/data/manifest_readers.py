@@ -62,6 +62,8 @@ def text_table(source: Path, wanted: frozenset[str]) -> Table:
         return Table("jsonl", columns, _blocks(source, partial(_jsonl_blocks, columns=columns), wanted))
     header = [name.strip() for name in next(csv.reader([first]), [])]
     if "path" in header:
+        if twice := [name for name in header if header.count(name) > 1]:
+            raise ManifestError(source, 1, f"two columns are named {twice[0]!r}. Rename one of them")
         return Table("csv", header, _blocks(source, _csv_blocks, wanted))
     if HEADERLESS.fullmatch(first):
         return Table("path-label list", ["path", "label"], _blocks(source, _headerless_blocks, wanted))

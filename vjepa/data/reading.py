@@ -18,6 +18,7 @@ class Reading:
         max_failures: files that may be unreadable, on each device, before the run stops with their list.
         quarantine: files and rows to leave out: the folder that `vjepa data check --out` wrote to, or a CSV with the
             column path.
+        index: the file that `vjepa data index` wrote: opening a video that it knows reads no packets.
         clips_per_video: clips taken of a video each time it is opened, in training; divides the batch size. A batch
             then holds fewer videos, and an epoch more batches.
     """
@@ -26,6 +27,7 @@ class Reading:
     cache_bytes: int = 0
     max_failures: int = 100
     quarantine: str | None = None
+    index: str | None = None
     clips_per_video: int = 1
 
     def __post_init__(self) -> None:

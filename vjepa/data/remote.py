@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from vjepa.data.decoders.base import DecodeError, Decoder
-from vjepa.data.decoders.limited import LimitedProcess
+from vjepa.data.decoders.base import DecodeError, Decoder, Opener
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -192,9 +191,7 @@ def _wrong_length(got: int, start: int, end: int) -> str:
 
 
 @contextmanager
-def open_video(
-    decoder: type[Decoder] | LimitedProcess, path: str | Path, *, fetch: Fetch = fetch_video
-) -> Iterator[Decoder]:
+def open_video(decoder: Opener, path: str | Path, *, fetch: Fetch = fetch_video) -> Iterator[Decoder]:
     """Open a row's video; what is no file of this machine lies in a temporary file while it is open.
 
     A file, because every decoder reads one, also those of users and those that run in a process of their own.

@@ -1,89 +1,149 @@
-"""The clips that features are taken of: one from the middle of each video, with its place in time."""
+"""The clips that features are taken of: the windows of each video, in order, with their place in time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int64
+from numpy import ndarray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import IterableDataset, get_worker_info
 
-from vjepa.data import (
-    ClipSampler,
-    DecodeError,
-    EvalTransform,
-    Manifest,
-    ShortVideoError,
-    open_video,
-)
+from vjepa.data import DecodeError, Decoder, EvalTransform, Manifest, ManifestRow, ShortVideoError, open_video
 from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
+from vjepa.extraction.windows import Windows, blocks
 from vjepa.types import ClipFailure
+
+REQUEST_BYTES = 64e6  # of decoded frames that lie in memory at once, or one window if that is more
 
 
 @dataclass(frozen=True)
-class TimedClip:
-    """A clip of row `index`: `video` and the `seconds` of its first and last frame, or the `failure`."""
+class WindowBlock:
+    """Neighbouring windows of manifest row `row`, of which `first` is the first.
 
-    index: int
-    video: Float[Tensor, "3 t h w"] | None = None
-    seconds: tuple[float, float] = (0.0, 0.0)
+    `seconds` (W, 2) when the first and the last frame of each is shown. `failure`: the windows after these, or
+    all of the video, cannot be read.
+    """
+
+    row: int
+    first: int
+    video: Float[Tensor, "w 3 t h w2"]
+    seconds: Float64[Tensor, "w 2"]
     failure: ClipFailure | None = None
 
 
-@dataclass(frozen=True)
-class TimedBatch:
-    """The readable clips of a batch: `video` (B, 3, T, H, W), `index` (B,), `seconds` (B, 2); the others."""
+class WindowClips(IterableDataset[WindowBlock]):
+    """The windows of the rows of a manifest, in order; at least one block a row, even if it is empty.
 
-    video: Float[Tensor, "b 3 t h w"]
-    index: Int[Tensor, "b"]
-    seconds: Float64[Tensor, "b 2"]
-    failures: tuple[ClipFailure, ...]
-
-
-class TimedClips(Dataset[TimedClip]):
-    """One clip a row of a manifest; what cannot be read comes back as a failure.
+    Workers take blocks in turn, so that one long video keeps all of them busy. A video is decoded from front to
+    end in requests of bounded size: its length costs no memory.
 
     Args:
         manifest: Which videos.
-        sampler: Which frames of a video; it must not draw.
+        windows: Which frames of a video.
         transform: From frames to the encoder's input.
         decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
+        todo: Rows of the manifest that are wanted, each with the first of its windows that is.
     """
 
     def __init__(
-        self, manifest: Manifest, *, sampler: ClipSampler, transform: EvalTransform, decoder: str = "auto"
+        self,
+        manifest: Manifest,
+        *,
+        windows: Windows,
+        transform: EvalTransform,
+        decoder: str = "auto",
+        todo: Sequence[tuple[int, int]],
     ) -> None:
-        assert sampler.position != "random"
-        self.manifest, self.sampler, self.transform = manifest, sampler, transform
+        self.manifest, self.windows, self.transform, self.todo = manifest, windows, transform, todo
         self._opener = opener(decoder, DEFAULT_SECONDS)
+        self._bytes_a_window = 0  # as decoded, of the last one
 
-    def __len__(self) -> int:
-        return len(self.manifest)
+    def __iter__(self) -> Iterator[WindowBlock]:
+        worker = get_worker_info()
+        place, of = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        number = 0  # of the next block: each worker counts all of them and reads its own
+        for row, first in self.todo:
+            if self.windows.is_one and number % of != place:  # one block, whatever the video is
+                number += 1
+                continue
+            for read in self._blocks(row, first, number, place, of):
+                number += 1
+                if read is not None:
+                    yield read
 
-    def __getitem__(self, index: int) -> TimedClip:
+    def _blocks(
+        self, index: int, first: int, number: int, place: int, of: int
+    ) -> Iterator[WindowBlock | None]:
+        """The blocks of a row; None in place of one that is another worker's."""
         row = self.manifest.rows[index]
         try:
             with open_video(self._opener, row.path) as video:
                 shown = video.timestamps
-                chosen = self.sampler.sample(shown, np.random.default_rng(0), row.start, row.end)
-                frames = video.frames_at(chosen.tolist())
+                frames = self.windows.frames(shown, row.start, row.end)
+                wanted = list(blocks(frames, first)) or [range(first, first)]
+                for turn, block in enumerate(wanted, start=number):
+                    mine = turn % of == place
+                    yield self._read(index, row, video, shown, frames, block) if mine else None
         except (DecodeError, ShortVideoError) as error:
             reason = error.reason if isinstance(error, DecodeError) else str(error)
-            return TimedClip(index=index, failure=ClipFailure(path=row.path, reason=reason))
-        seconds = (float(shown[chosen[0]]), float(shown[chosen[-1]]))
-        return TimedClip(index=index, video=self.transform(frames), seconds=seconds)
+            yield self._nothing(index, first, ClipFailure(row.path, reason)) if number % of == place else None
 
+    def _read(
+        self,
+        index: int,
+        row: ManifestRow,
+        video: Decoder,
+        shown: Float64[ndarray, "n"],
+        frames: Int64[ndarray, "w t"],
+        block: range,
+    ) -> WindowBlock:
+        """One block, up to the first of its windows that cannot be read."""
+        clips: list[Tensor] = []
+        failure, at_once = None, 1  # then as many as fit
+        while failure is None and len(clips) < len(block):
+            begin = block[len(clips)]
+            chosen = frames[begin : min(begin + at_once, block.stop)]
+            try:
+                clips += self._decode(video, chosen)
+            except DecodeError:
+                readable, failure = self._one_by_one(row.path, chosen)
+                clips += readable
+            at_once = max(1, int(REQUEST_BYTES / max(1, self._bytes_a_window)))
+        if failure is not None and (bad := block.start + len(clips)):
+            late = float(shown[frames[bad][0]])
+            failure = ClipFailure(row.path, f"{failure.reason}; nothing is read from {late:.2f} s on")
+        read = frames[block.start : block.start + len(clips)]
+        if not clips:
+            return self._nothing(index, block.start, failure)
+        seconds = torch.from_numpy(np.stack([shown[read[:, 0]], shown[read[:, -1]]], axis=1))
+        return WindowBlock(index, block.start, torch.stack(clips), seconds, failure)
 
-def collate_timed(clips: Sequence[TimedClip]) -> TimedBatch:
-    """A batch of the clips that could be read, and the list of the others."""
-    good = [clip for clip in clips if clip.failure is None]
-    videos = [clip.video for clip in good if clip.video is not None]
-    return TimedBatch(
-        video=torch.stack(videos) if videos else torch.empty(0, 3, 0, 0, 0),
-        index=torch.tensor([clip.index for clip in good], dtype=torch.int64),
-        seconds=torch.tensor([clip.seconds for clip in good], dtype=torch.float64).reshape(-1, 2),
-        failures=tuple(clip.failure for clip in clips if clip.failure is not None),
-    )
+    def _decode(self, video: Decoder, frames: Int64[ndarray, "w t"]) -> list[Float[Tensor, "3 t h w2"]]:
+        """Windows that are decoded together: a frame they share is decoded and resized once."""
+        needed, place = np.unique(frames, return_inverse=True)
+        decoded = video.frames_at(needed.tolist())
+        self._bytes_a_window = decoded[0].nbytes * frames.shape[1]
+        ready = self.transform(decoded)
+        return [ready[:, torch.from_numpy(one)] for one in place.reshape(frames.shape)]
+
+    def _one_by_one(
+        self, path: str, frames: Int64[ndarray, "w t"]
+    ) -> tuple[list[Tensor], ClipFailure | None]:
+        """The windows before the first that cannot be read alone; what is read does not depend on the block."""
+        clips: list[Tensor] = []
+        for one in frames:
+            try:
+                with open_video(self._opener, path) as again:  # a decoder that hung is gone
+                    clips += self._decode(again, one[None])
+            except DecodeError as error:
+                return clips, ClipFailure(path, error.reason)
+        return clips, None
+
+    def _nothing(self, index: int, first: int, failure: ClipFailure | None) -> WindowBlock:
+        height, width = self.transform.size
+        empty = torch.empty(0, 3, self.windows.num_frames, height, width)
+        return WindowBlock(index, first, empty, torch.empty(0, 2, dtype=torch.float64), failure)

@@ -1,139 +1,144 @@
-"""Frozen features of clips, and the files they are kept in."""
+"""The loop of an extraction: clips through the encoder, features into parts."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vjepa.data import Manifest
-from vjepa.extraction.clips import TimedClips, collate_timed
-from vjepa.models import VideoEncoder
-from vjepa.models.files import write_tensors, write_text
-from vjepa.types import ClipFailure
+from vjepa.data import EvalTransform, Manifest
+from vjepa.extraction.clips import WindowBlock, WindowClips
+from vjepa.extraction.errors import ExtractionError
+from vjepa.extraction.parts import Part, Parts, Resume, part_batches
+from vjepa.extraction.pooling import FeatureMaker
+from vjepa.extraction.windows import Windows
 
 log = logging.getLogger(__name__)
 
-Pool = Literal["mean", "none"]
-Precision = Literal["fp32", "bf16"]
 NOTICE_SECONDS = 10.0  # between two lines of progress
-LISTED = 5  # failures named in an error; the rest is counted
-FEATURES, ABOUT = "features.safetensors", "features.json"
-
-
-class ExtractionError(ValueError):
-    """Features that cannot be taken, and what to do."""
 
 
 @dataclass(frozen=True)
-class Features:
-    """Features of the clips that could be read, in the order of the manifest.
+class ClipSource:
+    """Where clips come from: `manifest`, which `windows` of each row, and how they are read."""
 
-    `features` (clips, D), or (clips, N, D) not pooled; `index` (clips,) rows of the manifest; `seconds`
-    (clips, 2) when the first and the last frame of a clip are shown; `failures`: the other clips.
-    """
+    manifest: Manifest
+    windows: Windows
+    transform: EvalTransform
+    decoder: str = "auto"
+    num_workers: int = 0
 
-    features: Float[Tensor, "clips *n d"]
-    index: Int[Tensor, "clips"]
-    seconds: Float64[Tensor, "clips 2"]
-    failures: tuple[ClipFailure, ...]
+    def blocks(self, todo: list[tuple[int, int]]) -> DataLoader[WindowBlock]:
+        """Blocks of the rows `todo`, each from the window given on, in order."""
+        clips = WindowClips(
+            self.manifest, windows=self.windows, transform=self.transform, decoder=self.decoder, todo=todo
+        )
+        # a generator: else the loader draws from the random state of the process
+        return DataLoader(clips, batch_size=None, num_workers=self.num_workers, generator=torch.Generator())
 
-    def __repr__(self) -> str:
-        return f"Features(features={tuple(self.features.shape)}, failures={len(self.failures)})"
+
+@dataclass
+class _OpenUnit:
+    """A unit at work: windows that wait for a batch, features that wait for a part."""
+
+    parts: Parts
+    unit: int
+    at: Resume
+    maker: FeatureMaker
+    batch_size: int
+    dropped: set[int] = field(default_factory=set)
+    waiting: list[tuple[Tensor, tuple[int, float, float], int]] = field(default_factory=list)
+    features: list[Tensor] = field(default_factory=list)
+    windows: list[tuple[int, float, float]] = field(default_factory=list)
+    failures: list[tuple[int, str, str]] = field(default_factory=list)
+    expected: tuple[int, int] = (-1, 0)
+
+    def __post_init__(self) -> None:
+        self.number = self.at.number
+        self.expected = (self.at.row, self.at.window)
+
+    def add(self, block: WindowBlock, path: str) -> None:
+        """Take the windows of a block, encode and write what is due."""
+        if block.row in self.dropped:  # another worker has read on behind a window that is broken
+            return
+        row, window = self.expected
+        if block.first != (window if block.row == row else 0):
+            raise ExtractionError(
+                f"{path}: its windows come out of order: it changed, or could be opened only at times. "
+                "Run the command again: it goes on where it was."
+            )
+        self.expected = (block.row, block.first + len(block.video))
+        for number, (clip, seconds) in enumerate(
+            zip(block.video, block.seconds.tolist(), strict=True), start=block.first
+        ):
+            self.waiting.append((clip, (block.row, seconds[0], seconds[1]), number))
+            if len(self.waiting) == self.batch_size:
+                self._encode()
+                if len(self.features) == part_batches(self.features[0]):
+                    self._write(following=(block.row, number + 1))
+        if block.failure is not None:
+            log.warning("cannot read %s: %s", block.failure.path, block.failure.reason)
+            self.failures.append((block.row, block.failure.path, block.failure.reason))
+            self.dropped.add(block.row)
+
+    def finish(self) -> None:
+        """Write what is left."""
+        if self.waiting:
+            self._encode()
+        self._write(following=(self.parts.end_of(self.unit), 0), is_last=True)
+
+    def _encode(self) -> None:
+        self.features.append(self.maker(torch.stack([clip for clip, _, _ in self.waiting])))
+        self.windows += [window for _, window, _ in self.waiting]
+        self.waiting = []
+
+    def _write(self, *, following: tuple[int, int], is_last: bool = False) -> None:
+        features = torch.cat(self.features) if self.features else None
+        part = Part(self.windows, self.failures, following, is_last)
+        self.parts.write(self.unit, self.number, part, features)
+        self.features, self.windows, self.failures = [], [], []
+        self.number += 1
 
 
-@torch.no_grad()
 def extract_features(
-    encoder: VideoEncoder,
-    clips: TimedClips,
+    maker: FeatureMaker,
+    source: ClipSource,
+    parts: Parts,
     *,
-    pool: Pool = "mean",
     batch_size: int = 16,
-    num_workers: int = 0,
-    precision: Precision = "fp32",
-) -> Features:
-    """Features of every clip, fp32, on the encoder's device.
+    rank: int = 0,
+    world_size: int = 1,
+) -> int:
+    """Write the parts that are missing, of every `world_size`-th unit from `rank` on; returns how many windows.
 
     Args:
-        encoder: The frozen encoder, in eval mode.
-        clips: The clips.
-        pool: "mean" over the tokens of a clip, or "none" to keep them all.
+        maker: From clips to features.
+        source: The clips.
+        parts: Where features go.
         batch_size: Clips of one forward.
-        num_workers: Processes that decode; 0 decodes in this one.
-        precision: "bf16" runs the encoder in autocast.
-
-    Raises:
-        ExtractionError: If no clip can be read, or the encoder's tokens are not finite.
+        rank: Which of the processes that share the work this is.
+        world_size: How many they are.
     """
-    device = next(encoder.parameters()).device
-    loader = DataLoader(
-        clips,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=collate_timed,
-        generator=torch.Generator(),
-    )  # else the loader draws from the random state of the process
-    features, batches, notice = [], [], time.monotonic()
-    for batch in loader:
-        batches.append(batch)
-        if len(batch.index):
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                tokens = encoder(batch.video.to(device))
-            if not tokens.isfinite().all():
-                raise ExtractionError(
-                    "the encoder gives tokens that are not finite: it diverged. Use an earlier checkpoint."
-                )
-            features.append((tokens.float().mean(dim=1) if pool == "mean" else tokens.float()).cpu())
-        if time.monotonic() - notice > NOTICE_SECONDS:
-            notice = time.monotonic()
-            log.info("features of %d of %d clips", sum(len(b.index) for b in batches), len(clips))
-    failures = tuple(failure for batch in batches for failure in batch.failures)
-    for failure in failures:
-        log.warning("cannot read %s: %s", failure.path, failure.reason)
-    if not features:
-        raise ExtractionError(f"none of {len(clips)} clips can be read: {_listed(failures)}. Mend the files.")
-    index, seconds = (torch.cat([getattr(b, k) for b in batches]) for k in ("index", "seconds"))
-    return Features(torch.cat(features), index, seconds, failures)
-
-
-def write_features(
-    folder: Path, features: Features, manifest: Manifest, about: dict[str, Any]
-) -> tuple[Path, Path]:
-    """Write `features.safetensors`, and `features.json` that says what its rows are.
-
-    Args:
-        folder: Where to; made if need be.
-        features: What was extracted.
-        manifest: The clips' manifest; labels are written if it has any.
-        about: Where the features come from.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [manifest.rows[i] for i in features.index.tolist()]
-    tensors = {"features": features.features, "index": features.index}
-    if manifest.label_names:
-        tensors["label"] = torch.tensor([row.label for row in rows], dtype=torch.int64)
-    clips = [
-        {"path": row.path, "start": start, "end": end}
-        for row, (start, end) in zip(rows, features.seconds.tolist(), strict=True)
-    ]
-    content = about | {
-        "label_names": list(manifest.label_names),
-        "clips": clips,
-        "failures": [asdict(failure) for failure in features.failures],
-    }
-    write_tensors(tensors, folder / FEATURES)
-    write_text(json.dumps(content, indent=1), folder / ABOUT)
-    return folder / FEATURES, folder / ABOUT
-
-
-def _listed(failures: tuple[ClipFailure, ...]) -> str:
-    named = "; ".join(f"{failure.path} ({failure.reason})" for failure in failures[:LISTED])
-    return named + (f"; and {len(failures) - LISTED} more" if len(failures) > LISTED else "")
+    mine = range(rank, parts.num_units, world_size)
+    left = {unit: at for unit in mine if (at := parts.resume(unit)) is not None}
+    todo = {unit: parts.todo(unit, at) for unit, at in left.items()}
+    if left and any(at.number or at.row % parts.rows for at in left.values()):
+        log.info("going on with what is there: %d of %d units are left", len(left), len(mine))
+    done, notice = 0, time.monotonic()
+    blocks = iter(source.blocks([row for rows in todo.values() for row in rows]))
+    ahead = next(blocks, None)
+    for unit, at in left.items():
+        work = _OpenUnit(parts, unit, at, maker, batch_size)
+        while ahead is not None and parts.unit_of(ahead.row) == unit:
+            work.add(ahead, source.manifest.rows[ahead.row].path)
+            done += len(ahead.video)
+            if time.monotonic() - notice > NOTICE_SECONDS:
+                notice = time.monotonic()
+                log.info("features of %d windows, at row %d of %d", done, ahead.row, len(source.manifest))
+            ahead = next(blocks, None)
+        work.finish()
+    return done

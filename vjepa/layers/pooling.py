@@ -16,6 +16,14 @@ from vjepa.layers.block import INIT_STD, Block, init_weights, rescale_blocks
 PROBE_NORM_EPS = 1e-5  # of every released probe; encoders use 1e-6
 
 
+def token_shares(
+    tokens: Float[Tensor, "b n d"], looks: Float[Tensor, "looks d"]
+) -> Float[Tensor, "b looks n"]:
+    """The share of each token in what each look reads of a clip; they add up to 1. See `read_tokens`."""
+    normed = F.layer_norm(tokens, tokens.shape[-1:], eps=PROBE_NORM_EPS)
+    return rearrange(normed @ looks.T, "b n looks -> b looks n").softmax(dim=-1)
+
+
 def read_tokens(
     tokens: Float[Tensor, "b n d"], looks: Float[Tensor, "looks d"]
 ) -> Float[Tensor, "b looks d"]:

@@ -2,8 +2,8 @@
 
 from vjepa.masks.base import MaskStrategy
 from vjepa.masks.causal import Causal
+from vjepa.masks.image_blocks import ImageBlocks
 from vjepa.masks.random_tubes import RandomTubes
-from vjepa.masks.rank_rows import RankRows
 from vjepa.masks.tube_blocks import TubeBlocks
 
-__all__ = ["Causal", "MaskStrategy", "RandomTubes", "RankRows", "TubeBlocks"]
+__all__ = ["Causal", "ImageBlocks", "MaskStrategy", "RandomTubes", "TubeBlocks"]

@@ -33,6 +33,14 @@ class MaskStrategy(ABC):
             generator: Source of all randomness: the same state gives the same masks.
         """
 
+    def sample_apart(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
+        """As `sample`, for objectives that can predict several targets of a clip without seeing one from another.
+
+        A strategy that has such targets gives `batch_size` rows for each of them, target by target, each with
+        the same context (`vjepa.layers.cross_masks`); of others it is `sample`.
+        """
+        return self.sample(grid, batch_size, generator)
+
 
 def take_ids(
     chosen: Bool[Tensor, "b n"], count: int, surplus: Surplus, generator: torch.Generator

@@ -35,12 +35,19 @@ class RankRows(MaskStrategy):
 
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """See `MaskStrategy.sample`."""
-        pair = self.strategy.sample(grid, batch_size * self.world_size, generator)
+        return self._own(self.strategy.sample(grid, batch_size * self.world_size, generator), batch_size)
+
+    def sample_apart(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
+        """See `MaskStrategy.sample_apart`."""
+        whole = self.strategy.sample_apart(grid, batch_size * self.world_size, generator)
+        return self._own(whole, batch_size)
+
+    def _own(self, whole: MaskPair, batch_size: int) -> MaskPair:
         return MaskPair(
-            context=self._own(pair.context, batch_size), target=self._own(pair.target, batch_size)
+            context=self._rows(whole.context, batch_size), target=self._rows(whole.target, batch_size)
         )
 
-    def _own(self, ids: Int[Tensor, "rows n"], batch_size: int) -> Int[Tensor, "mine n"]:
-        """This rank's rows; a strategy may give several rows a clip, all clips each time."""
+    def _rows(self, ids: Int[Tensor, "rows n"], batch_size: int) -> Int[Tensor, "mine n"]:
+        """This rank's rows; there may be several targets a clip, all clips for each."""
         parts = rearrange(ids, "(m b r) n -> m b r n", b=batch_size, r=self.world_size)
         return rearrange(parts[:, :, self.rank], "m b n -> (m b) n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -23,6 +24,15 @@ def describe(encoder: nn.Module, predictor: nn.Module | None = None) -> dict[str
     return {"format": FORMAT} | {
         k: dict(cast("dict", v.config)) for k, v in networks.items() if v is not None
     }
+
+
+def digest(network: nn.Module) -> str:
+    """A hash of all weights of a network, to recognise it by."""
+    state = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(network.state_dict().items()):
+        state.update(name.encode())
+        state.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return state.hexdigest()
 
 
 def save_folder(

@@ -9,10 +9,9 @@ import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from vjepa.models import ActionPredictor, VideoEncoder
-from vjepa.objectives.base import mean_distance
+from vjepa.objectives.base import layer_normed, mean_distance
 from vjepa.types import TokenGrid
 
 
@@ -26,7 +25,7 @@ def frame_features(encoder: VideoEncoder, video: Float[Tensor, "b c t h w"]) -> 
     """
     tubelet = encoder.patch_embed.proj.kernel_size[0]
     still = repeat(video, "b c t h w -> (b t) c p h w", p=tubelet)
-    return rearrange(_normed(encoder(still)), "(b t) n d -> b (t n) d", t=video.shape[2])
+    return rearrange(layer_normed(encoder(still)), "(b t) n d -> b (t n) d", t=video.shape[2])
 
 
 def teacher_forced(
@@ -128,10 +127,6 @@ def action_losses(
     )
 
 
-def _normed(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-    return F.layer_norm(tokens.float(), tokens.shape[-1:])
-
-
 def _predicted(
     predictor: ActionPredictor,
     frames: Tensor,
@@ -143,4 +138,4 @@ def _predicted(
 ) -> Float[Tensor, "b n d"]:
     """Layer-normed predictions after each of the frames, by the first of the actions and states."""
     camera = None if extrinsics is None else extrinsics[:, : grid.t]
-    return _normed(predictor(frames, actions[:, : grid.t], states[:, : grid.t], camera, grid=grid))
+    return layer_normed(predictor(frames, actions[:, : grid.t], states[:, : grid.t], camera, grid=grid))

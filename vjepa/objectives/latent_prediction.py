@@ -1,19 +1,31 @@
-"""Prediction of hidden tokens in latent space: V-JEPA (arXiv 2404.08471) and V-JEPA 2 (arXiv 2506.09985)."""
+"""Prediction of hidden tokens in latent space: V-JEPA (arXiv 2404.08471), V-JEPA 2 (arXiv 2506.09985) and I-JEPA.
+
+I-JEPA (arXiv 2301.08243) is the case of an image encoder, masks `ImageBlocks` and `loss_exp="smooth"`.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa.layers import gather_tokens
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder
-from vjepa.objectives.base import Objective, mean_distance
+from vjepa.objectives.base import (
+    Objective,
+    checked_masks,
+    draw_pairs,
+    layer_normed,
+    mean_distance,
+    predict_hidden,
+    summed_up,
+    tokens_at,
+)
 from vjepa.optim import EmaPair
 from vjepa.types import ClipBatch, LossOutput, MaskPair, TokenGrid
 
@@ -26,7 +38,10 @@ class LatentPrediction(Objective):
         predictor: Builds the predictor from the encoder's width.
         masks: Mask strategies; the loss is the mean over them, and mask token i stands for the tokens hidden by
             strategy i.
-        loss_exp: Exponent p of the loss `mean(|z - h| ** p) / p`.
+        loss_exp: Exponent p of the loss `mean(|z - h| ** p) / p`; "smooth" for half squares below a distance of 1
+            and the distance less a half above (I-JEPA).
+        frame_counts: Frame counts of the data, in order. Where given, mask token i stands for all that is hidden
+            in clips of the i-th count, whatever hides it, as V-JEPA 2 was trained.
     """
 
     def __init__(
@@ -35,16 +50,16 @@ class LatentPrediction(Objective):
         encoder: VideoEncoder,
         predictor: Callable[[int], Predictor],
         masks: list[MaskStrategy],
-        loss_exp: float = 1.0,
+        loss_exp: float | Literal["smooth"] = 1.0,
+        frame_counts: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        if not masks:
-            raise ValueError("masks is empty: name at least one mask strategy, e.g. vjepa.masks.TubeBlocks.")
+        self.masks = checked_masks(masks)
         self.context_encoder = encoder.train()  # one that was loaded comes in eval mode
         self.target_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.predictor = predictor(encoder.embed_dim).train()
-        self.masks = masks
         self.loss_exp = loss_exp
+        self.frame_counts = frame_counts
 
     def train(self, mode: bool = True) -> LatentPrediction:
         """Training mode for what is trained: the target encoder stays in eval mode, without dropped paths."""
@@ -59,33 +74,43 @@ class LatentPrediction(Objective):
     def forward(self, batch: ClipBatch, generator: torch.Generator) -> LossOutput:
         """See `Objective.forward`. Logs the loss of each mask strategy as `loss_mask<i>`."""
         grid = self.context_encoder.grid_of(batch.video)
-        pairs = [m.sample(grid, len(batch), generator).to(batch.video.device) for m in self.masks]
+        pairs = draw_pairs(self.masks, grid, batch, generator)
+        tokens = self.mask_tokens(batch.video.shape[2])
         targets = self.targets(batch.video)
-        hidden = [gather_tokens(targets, pair.target) for pair in pairs]
-        predictions = [self.predict(batch.video, pair, grid, i) for i, pair in enumerate(pairs)]
+        hidden = [tokens_at(targets, pair.target) for pair in pairs]
+        predictions = [
+            self.predict(batch.video, pair, grid, i) for pair, i in zip(pairs, tokens, strict=True)
+        ]
         losses = [self.distance(z, h) for z, h in zip(predictions, hidden, strict=True)]
-        return LossOutput(
-            loss=torch.stack(losses).mean(),
-            metrics={f"loss_mask{i}": loss.detach() for i, loss in enumerate(losses)},
-            predictions=torch.cat([z.detach().flatten(0, 1) for z in predictions]),
-            targets=torch.cat([h.flatten(0, 1) for h in hidden]),
-        )
+        return summed_up(losses, predictions, hidden, pairs, grid)
+
+    def mask_tokens(self, num_frames: int) -> list[int]:
+        """Which mask token goes with each strategy in clips of `num_frames`."""
+        if not self.frame_counts:
+            return list(range(len(self.masks)))
+        if num_frames not in self.frame_counts:
+            raise ValueError(
+                f"clips of {num_frames} frames; frame_counts {self.frame_counts} has no mask token for them. "
+                "Add their count to frame_counts, or leave it out."
+            )
+        return [self.frame_counts.index(num_frames)] * len(self.masks)
 
     @torch.no_grad()
     def targets(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n d"]:
         """Embeddings of all tokens by the target encoder, layer-normed without weights (eps 1e-5)."""
-        tokens = self.target_encoder(video)
-        return F.layer_norm(tokens.float(), tokens.shape[-1:])
+        return layer_normed(self.target_encoder(video))
 
     def predict(
         self, video: Float[Tensor, "b c t h w"], pair: MaskPair, grid: TokenGrid, mask_token: int
-    ) -> Float[Tensor, "b nt d"]:
+    ) -> Float[Tensor, "rows nt d"]:
         """Predicted embeddings of the hidden tokens, from the visible tokens alone."""
-        context = self.context_encoder(video, keep=pair.context)
-        return self.predictor(context, pair.context, pair.target, grid=grid, mask_token=mask_token)
+        networks = (self.context_encoder, self.predictor)
+        return predict_hidden(*networks, video, pair, grid=grid, mask_token=mask_token)
 
     def distance(
         self, predictions: Float[Tensor, "b n d"], targets: Float[Tensor, "b n d"]
     ) -> Float[Tensor, ""]:
-        """Mean of |z - h| ** p / p, in fp32, p being `loss_exp`."""
-        return mean_distance(predictions, targets, self.loss_exp)
+        """Mean distance in fp32, by `loss_exp`."""
+        if self.loss_exp == "smooth":
+            return F.smooth_l1_loss(predictions.float(), targets)
+        return mean_distance(predictions, targets, float(self.loss_exp))

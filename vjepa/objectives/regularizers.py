@@ -1,10 +1,12 @@
-"""Penalties on embeddings that collapse, as pure functions of samples (N, D): VICReg and SIGReg.
+"""Penalties on embeddings that collapse: functions of samples (N, D), and VICReg and SIGReg made of them.
 
 Sources: VICReg (arXiv 2105.04906), LeJEPA (arXiv 2511.08544). Under several processes they see the samples of
 their own process.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float
@@ -31,28 +33,8 @@ def covariance(samples: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     return (square.sum() - square.diagonal().sum()) / (width * (width - 1))
 
 
-def vicreg(
-    first: Float[Tensor, "n d"],
-    second: Float[Tensor, "n d"],
-    *,
-    std_weight: float = 1.0,
-    covariance_weight: float = 1.0,
-) -> Float[Tensor, ""]:
-    """Distance of two views of the same samples, and the penalties on each view.
-
-    Args:
-        first: Samples (N, D).
-        second: The same samples, seen another way.
-        std_weight: Weight of both `hinge_std`.
-        covariance_weight: Weight of both `covariance`.
-    """
-    spread = hinge_std(first) + hinge_std(second)
-    shared = covariance(first) + covariance(second)
-    return F.mse_loss(first, second) + std_weight * spread + covariance_weight * shared
-
-
 def random_directions(width: int, count: int, generator: torch.Generator) -> Float[Tensor, "{width} {count}"]:
-    """Directions as columns (width, count), of length 1; new ones every step, the same in all processes."""
+    """Directions as columns (width, count), of length 1; new ones every step."""
     return F.normalize(torch.randn(width, count, generator=generator, device=generator.device), dim=0)
 
 
@@ -60,25 +42,53 @@ def epps_pulley(samples: Float[Tensor, "n k"]) -> Float[Tensor, "k"]:
     """How far each column is from a standard normal sample: squared distance of characteristic functions."""
     knots = torch.linspace(-RANGE, RANGE, KNOTS, device=samples.device)
     normal = torch.exp(-knots.square() / 2)[:, None]
-    angles = knots[:, None, None] * samples
-    distance = (angles.cos().mean(dim=1) - normal).square() + angles.sin().mean(dim=1).square()
+    angles = knots[KNOTS // 2 :, None, None] * samples  # the other half mirrors it: cos is even, sin odd
+    half = (angles.cos().mean(dim=1) - normal[KNOTS // 2 :]).square() + angles.sin().mean(dim=1).square()
+    distance = torch.cat([half.flip(0), half])
     return torch.trapezoid(normal * distance, knots, dim=0)
 
 
-def sigreg(
-    first: Float[Tensor, "n d"],
-    second: Float[Tensor, "n d"],
-    directions: Float[Tensor, "d k"],
-    *,
-    weight: float = 10.0,
-) -> Float[Tensor, ""]:
-    """Distance of two views of the same samples, and how far each is from an isotropic normal distribution.
+class Penalty(ABC):
+    """What keeps an encoder without a moving average from making all alike."""
+
+    @abstractmethod
+    def __call__(self, samples: Float[Tensor, "n d"], generator: torch.Generator) -> Float[Tensor, ""]:
+        """Weighted penalty on samples (N, D) in fp32.
+
+        Args:
+            samples: Embeddings, one a row.
+            generator: Source of whatever is drawn, on the CPU.
+        """
+
+
+class SigReg(Penalty):
+    """Distance from an isotropic normal distribution (SIGReg), along directions drawn anew each step.
 
     Args:
-        first: Samples (N, D).
-        second: The same samples, seen another way.
-        directions: Directions (D, K) to look along, of `random_directions`.
-        weight: Weight of the mean of `epps_pulley` over directions and views.
+        weight: Weight of the mean of `epps_pulley` over directions.
+        num_directions: Directions a step.
     """
-    looks = torch.cat([first @ directions, second @ directions], dim=1)
-    return F.mse_loss(first, second) + weight * epps_pulley(looks).mean()
+
+    def __init__(self, *, weight: float = 10.0, num_directions: int = 256) -> None:
+        self.weight, self.num_directions = weight, num_directions
+
+    def __call__(self, samples: Float[Tensor, "n d"], generator: torch.Generator) -> Float[Tensor, ""]:
+        """See `Penalty.__call__`."""
+        directions = random_directions(samples.shape[1], self.num_directions, generator).to(samples.device)
+        return self.weight * epps_pulley(samples @ directions).mean()
+
+
+class VarianceCovariance(Penalty):
+    """Deviations short of 1, and covariances between features (VICReg).
+
+    Args:
+        std_weight: Weight of `hinge_std`.
+        covariance_weight: Weight of `covariance`.
+    """
+
+    def __init__(self, *, std_weight: float = 1.0, covariance_weight: float = 1.0) -> None:
+        self.std_weight, self.covariance_weight = std_weight, covariance_weight
+
+    def __call__(self, samples: Float[Tensor, "n d"], generator: torch.Generator) -> Float[Tensor, ""]:
+        """See `Penalty.__call__`."""
+        return self.std_weight * hinge_std(samples) + self.covariance_weight * covariance(samples)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vjepa.layers import init_weights
-from vjepa.layers.pooling import AttentivePooler, read_tokens
+from vjepa.layers.pooling import AttentivePooler
 from vjepa.probes.base import Probe
 
 
@@ -49,19 +47,3 @@ class AttentiveProbe(Probe):
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b classes"]:
         """Tokens (B, N, D) to logits (B, classes)."""
         return self.linear(self.pooler(tokens)[:, 0])
-
-
-def logits_together(
-    probes: Sequence[AttentiveProbe], tokens: Float[Tensor, "b n d"]
-) -> list[Float[Tensor, "b classes"]]:
-    """Logits of several probes for the same tokens, which are read once where the probes have depth 1.
-
-    Args:
-        probes: Probes of one make.
-        tokens: Tokens (B, N, D).
-    """
-    if len(probes[0].pooler.blocks):
-        return [probe(tokens) for probe in probes]
-    looks = torch.stack([probe.pooler.look() for probe in probes])
-    mixed = read_tokens(tokens, looks.flatten(0, 1)).split(looks.shape[1], dim=1)
-    return [probe.linear(probe.pooler.pool(part)[:, 0]) for probe, part in zip(probes, mixed, strict=True)]

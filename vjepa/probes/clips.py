@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
@@ -24,6 +24,7 @@ def eval_clips(
     *,
     num_frames: int | None = None,
     fps: float | None = None,
+    frame_step: int | None = None,
     decoder: str = "auto",
     layout: ClipLayout = ONE_CLIP,
 ) -> VideoClips:
@@ -34,13 +35,14 @@ def eval_clips(
         encoder: Whose native height, width and length the clips get.
         num_frames: Frames of a clip (default: the encoder's).
         fps: Frames of the clip a second of video; None takes every frame.
+        frame_step: Every so many-th frame instead of a rate.
         decoder: Backend that reads the videos.
         layout: Segments, each from the middle of an equal part of the video, and views, squares along the longer
             side. They follow each other in one long clip, which `layout.tokens` takes apart.
     """
     return VideoClips(
         manifest,
-        sampler=_sampler(encoder, num_frames, fps, "centre", layout.segments),
+        sampler=_sampler(encoder, num_frames, (fps, frame_step), "centre", layout.segments),
         transform=view_transform(encoder.config["img_size"], layout.views),
         decoder=decoder,
     )
@@ -73,9 +75,9 @@ class AugmentedClips(Dataset[Sample]):
 class ClipPlan:
     """How the clips of a probe are cut from its videos.
 
-    `num_frames` and `fps` as in `eval_clips`; `layout` of a test, of which training has the segments and one view;
-    `augment` random views of each training video, drawn by `seed`, from anywhere in the video (in its part, of
-    several segments), with the published augmentation of probes.
+    `num_frames`, `fps` and `frame_step` as in `eval_clips`; `layout` of a test, of which training has the
+    segments and one view; `augment` random views of each training video, drawn by `seed`, from anywhere in the
+    video (in its part, of several segments), with the published augmentation of probes.
     """
 
     num_frames: int | None = None
@@ -84,6 +86,7 @@ class ClipPlan:
     layout: ClipLayout = ONE_CLIP
     augment: int = 0
     seed: int = 0
+    frame_step: int | None = None
 
     def __post_init__(self) -> None:
         if self.augment < 0:
@@ -92,7 +95,7 @@ class ClipPlan:
     @property
     def train_layout(self) -> ClipLayout:
         """Clips of a video in training."""
-        return ClipLayout(segments=self.layout.segments)
+        return replace(self.layout, views=1)
 
     def train(self, manifest: Manifest, encoder: VideoEncoder) -> VideoClips | AugmentedClips:
         """The clips to train on, for this encoder."""
@@ -101,7 +104,9 @@ class ClipPlan:
             return plain
         random = VideoClips(
             manifest,
-            sampler=_sampler(encoder, self.num_frames, self.fps, "random", self.layout.segments),
+            sampler=_sampler(
+                encoder, self.num_frames, (self.fps, self.frame_step), "random", self.layout.segments
+            ),
             transform=ProbeTrainTransform(size=encoder.config["img_size"]),
             decoder=self.decoder,
             seed=self.seed,
@@ -112,12 +117,20 @@ class ClipPlan:
         """The clips to test on, for this encoder."""
         return self._plain(manifest, encoder, self.layout)
 
+    def preprocessing(self, *, training: bool) -> dict[str, Any]:
+        """What tokens of these clips depend on, beside videos and encoder: the key of cached ones."""
+        layout = self.train_layout if training else self.layout
+        drawn = {"augment": self.augment, "seed": self.seed} if self.augment and training else {}
+        rate = {"fps": self.fps, "frame_step": self.frame_step}
+        return {"num_frames": self.num_frames, **rate, "decoder": self.decoder, **asdict(layout), **drawn}
+
     def _plain(self, manifest: Manifest, encoder: VideoEncoder, layout: ClipLayout) -> VideoClips:
         return eval_clips(
             manifest,
             encoder,
             num_frames=self.num_frames,
             fps=self.fps,
+            frame_step=self.frame_step,
             decoder=self.decoder,
             layout=layout,
         )
@@ -126,10 +139,10 @@ class ClipPlan:
 def _sampler(
     encoder: VideoEncoder,
     num_frames: int | None,
-    fps: float | None,
+    rate: tuple[float | None, int | None],
     position: Literal["centre", "random"],
     segments: int,
 ) -> FrameSampler:
     frames = num_frames or encoder.config["num_frames"]
-    sampler = ClipSampler(num_frames=frames, fps=fps, position=position)
+    sampler = ClipSampler(num_frames=frames, fps=rate[0], frame_step=rate[1], position=position)
     return sampler if segments == 1 else SegmentSampler(sampler=sampler, num_segments=segments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,13 +14,15 @@ from jaxtyping import Float16, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vjepa.data.dataset import VideoClips, collate
+from vjepa.data.dataset import Sample, VideoClips, collate
 from vjepa.data.manifest import Manifest
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
+from vjepa.probes.cache import TokenFile
 from vjepa.probes.clips import AugmentedClips
+from vjepa.probes.trunk import Trunk
 from vjepa.probes.views import ONE_CLIP, ClipLayout
-from vjepa.types import ClipFailure
+from vjepa.types import ClipBatch, ClipFailure
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ def random_twin(encoder: VideoEncoder, *, seed: int) -> VideoEncoder:
 
 @torch.no_grad()
 def extract_features(
-    encoder: VideoEncoder,
+    encoder: VideoEncoder | Trunk,
     clips: VideoClips | AugmentedClips,
     *,
     layout: ClipLayout = ONE_CLIP,
@@ -89,66 +91,132 @@ def extract_features(
     precision: Precision = "fp32",
     max_ram_gb: float = 8.0,
     scratch: Path | None = None,
+    cached: TokenFile | None = None,
 ) -> Features:
     """Tokens of every clip, once, in the order of the manifest.
 
     Args:
         encoder: Frozen encoder; put in eval mode and back. Its device does the work, the tokens stay in RAM.
         clips: Clips that are the same each time, e.g. of `eval_clips`.
-        layout: Several clips of a video in each of them.
+        layout: Several clips of a video in each of them, and the blocks whose tokens are taken.
         batch_size: Clips of one forward.
         num_workers: Processes that decode.
         precision: "bf16" runs the encoder in autocast.
         max_ram_gb: Size of the tokens in 10^9 bytes above which they go to a file in `scratch`.
         scratch: Folder for that file, which the caller deletes; None: too large is an error.
+        cached: Where tokens are kept; those that are there are not computed again.
 
     Raises:
         ProbeError: If no clip can be read, the tokens are not finite, or they are too large.
     """
-    device = next(encoder.parameters()).device
+    room = cached or TokenRoom(len(clips), max_ram_gb=max_ram_gb, scratch=scratch)
+    positions = room.missing()
     loader = DataLoader(
         clips,
+        sampler=positions,
         batch_size=max(1, batch_size // layout.clips),
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=_collate_with_failures,
         generator=torch.Generator(),  # else the loader draws from the random state of the process
     )
-    was_training = encoder.training
+    device, was_training = next(encoder.parameters()).device, encoder.training
     encoder.eval()
-    tokens: Tensor | None = None
-    index: list[int] = []
-    failures: list[ClipFailure] = []
-    noticed = time.monotonic()
-    for batch in loader:
-        failures += batch.failures
-        if not len(batch):
-            continue
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            out = layout.tokens(encoder, batch.video.to(device))
-        if tokens is None:
-            tokens = _room((len(clips), *out.shape[1:]), max_ram_gb=max_ram_gb, scratch=scratch)
-        tokens[len(index) : len(index) + len(batch)] = out.half().cpu()
-        index += batch.index.tolist()
+    noticed, done = time.monotonic(), 0
+    for batch, failed in loader:
+        places = positions[done : done + len(failed)]
+        done += len(failed)
+        tokens = torch.empty(0, 0, 0, dtype=torch.float16)
+        if len(batch):
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                tokens = layout.tokens(encoder, batch.video.to(device)).half().cpu()
+            if not tokens.isfinite().all():
+                raise ProbeError(
+                    f"the encoder gives tokens that are not finite on {clips.manifest.source}: it has diverged. "
+                    "Use an earlier checkpoint."
+                )
+        room.add(places, tokens, {p: f for p, f in zip(places, failed, strict=True) if f is not None})
         if time.monotonic() - noticed > NOTICE_SECONDS:
             noticed = time.monotonic()
-            log.info("features of %d of %d clips", len(index) + len(failures), len(clips))
+            log.info("features of %d of %d clips", done, len(positions))
     encoder.train(was_training)
+    if cached is not None:
+        cached.wait()
+    return _features(room, clips, max_ram_gb=max_ram_gb, scratch=scratch)
+
+
+def _features(
+    room: TokenRoom | TokenFile,
+    clips: VideoClips | AugmentedClips,
+    *,
+    max_ram_gb: float,
+    scratch: Path | None,
+) -> Features:
+    """What is in a room, without the places of failures."""
+    tokens, failures = room.tokens(), room.failures()
+    listed = tuple(failures.values())
     if tokens is None:
         raise ProbeError(
-            f"none of the {len(clips)} clips of {clips.manifest.source} can be read: {_list(failures)}."
+            f"none of the {len(clips)} clips of {clips.manifest.source} can be read: {_list(listed)}."
         )
+    good = torch.tensor([i for i in range(len(clips)) if i not in failures])
     if failures:
-        log.warning("%d of %d clips cannot be read: %s", len(failures), len(clips), _list(failures))
-    tokens = tokens[: len(index)]
-    if not all(part.isfinite().all() for part in tokens.split(batch_size)):
-        raise ProbeError(
-            f"the encoder gives tokens that are not finite on {clips.manifest.source}: it has diverged. "
-            "Use an earlier checkpoint."
-        )
-    return Features(tokens=tokens, index=torch.tensor(index), failures=tuple(failures))
+        log.warning("%d of %d clips cannot be read: %s", len(failures), len(clips), _list(listed))
+        whole, shape = tokens, (len(good), *tokens.shape[1:])
+        tokens = _space(shape, max_ram_gb=max_ram_gb, scratch=scratch)
+        for to, origin in enumerate(good.tolist()):
+            tokens[to] = whole[origin]
+    return Features(tokens=tokens, index=good % len(clips.manifest), failures=listed)
 
 
-def _room(shape: tuple[int, ...], *, max_ram_gb: float, scratch: Path | None) -> Float16[Tensor, "clips n d"]:
+class TokenRoom:
+    """The tokens of one process's clips, each at its place, in RAM or, if they are many, in a scratch file.
+
+    Args:
+        num_clips: How many clips there are.
+        max_ram_gb: What is larger goes to the file.
+        scratch: Folder for the file.
+    """
+
+    def __init__(self, num_clips: int, *, max_ram_gb: float, scratch: Path | None) -> None:
+        self.num_clips, self._max_ram_gb, self._scratch = num_clips, max_ram_gb, scratch
+        self._tokens: Tensor | None = None
+        self._failures: dict[int, ClipFailure] = {}
+
+    def missing(self) -> list[int]:
+        """Positions of all clips: nothing is there yet."""
+        return list(range(self.num_clips))
+
+    def add(
+        self,
+        positions: Sequence[int],
+        tokens: Float16[Tensor, "good n d"],
+        failures: Mapping[int, ClipFailure],
+    ) -> None:
+        """Keep a batch, as `TokenFile.add` does."""
+        self._failures |= failures
+        good = [position for position in positions if position not in failures]
+        if good and self._tokens is None:
+            shape = (self.num_clips, *tokens.shape[1:])
+            self._tokens = _space(shape, max_ram_gb=self._max_ram_gb, scratch=self._scratch)
+        if good and self._tokens is not None:
+            self._tokens[good] = tokens
+
+    def tokens(self) -> Float16[Tensor, "clips n d"] | None:
+        """All tokens; None where no clip could be read."""
+        return self._tokens
+
+    def failures(self) -> dict[int, ClipFailure]:
+        """Clips that could not be read, by position."""
+        return self._failures
+
+
+def _collate_with_failures(samples: Sequence[Sample]) -> tuple[ClipBatch, tuple[ClipFailure | None, ...]]:
+    return collate(samples), tuple(sample.failure for sample in samples)
+
+
+def _space(
+    shape: tuple[int, ...], *, max_ram_gb: float, scratch: Path | None
+) -> Float16[Tensor, "clips n d"]:
     """An empty tensor in RAM, or in a file if it is large."""
     count = torch.Size(shape).numel()
     gigabytes = count * torch.float16.itemsize / 1e9

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from vjepa.models import VideoEncoder
-from vjepa.models.files import write_tensors, write_text
+from vjepa.models.files import digest, write_tensors, write_text
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
+from vjepa.probes.knn import KnnProbe
 from vjepa.probes.linear import LinearProbe
 from vjepa.probes.results import ProbeKind, ProbeResult
 from vjepa.probes.views import ClipLayout
@@ -31,7 +31,9 @@ class ProbeCard:
 
     `segments` and `views` of a video are those of the test: the probe sees the segments together.
     `label_names` in the order of the class ids; `encoder` the path of the encoder, `encoder_digest` a hash of
-    its weights; `num_frames` and `fps` of the clips it was trained on (`fps` None: every frame).
+    its weights; `num_frames` and `fps` of the clips it was trained on (`fps` and `frame_step`
+    None: every frame); `levels` the encoder's blocks it reads (None: the last); `options` of the class of a k-NN
+    probe.
     """
 
     kind: ProbeKind
@@ -46,16 +48,10 @@ class ProbeCard:
     fps: float | None
     segments: int = 1
     views: int = 1
+    frame_step: int | None = None
+    levels: tuple[int, ...] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     format: int = field(default=FORMAT)
-
-
-def digest(network: nn.Module) -> str:
-    """A hash of all weights of a network, to recognise it by."""
-    state = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(network.state_dict().items()):
-        state.update(name.encode())
-        state.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-    return state.hexdigest()
 
 
 def card_of(
@@ -67,6 +63,7 @@ def card_of(
     num_frames: int,
     fps: float | None,
     layout: ClipLayout,
+    frame_step: int | None = None,
 ) -> ProbeCard:
     """The card of a trained probe.
 
@@ -78,7 +75,9 @@ def card_of(
         num_frames: Frames of a clip.
         fps: Frames of the clip a second of video; None: every frame.
         layout: Clips of a video in the test.
+        frame_step: Frames from one of a clip to the next, instead of a rate.
     """
+    options = ("num_clips", "k", "temperature") if result.kind == "knn" else ()
     return ProbeCard(
         kind=result.kind,
         label_names=label_names,
@@ -92,6 +91,9 @@ def card_of(
         fps=fps,
         segments=layout.segments,
         views=layout.views,
+        frame_step=frame_step,
+        levels=layout.levels,
+        options={name: result.settings[name] for name in options},
     )
 
 
@@ -110,6 +112,8 @@ def load_probe(folder: Path) -> tuple[StandardizedProbe, ProbeCard]:
     """
     try:
         stored = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        levels = stored.get("levels")
+        stored |= {"levels": None if levels is None else tuple(levels)}
         card = ProbeCard(**{**stored, "label_names": tuple(stored["label_names"])})
         tensors = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
@@ -142,6 +146,8 @@ def _build(card: ProbeCard) -> StandardizedProbe:
     probe: Probe
     if card.kind == "linear":
         probe = LinearProbe(embed_dim=card.embed_dim, num_classes=classes)
+    elif card.kind == "knn":
+        probe = KnnProbe(embed_dim=card.embed_dim, num_classes=classes, **card.options)
     else:
         assert card.num_heads is not None and card.depth is not None
         probe = AttentiveProbe(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from vjepa.optim import Cosine
-from vjepa.probes.attentive import AttentiveProbe, logits_together
-from vjepa.probes.base import StandardizedProbe
-from vjepa.probes.results import logits_of
+from vjepa.probes.attentive import AttentiveProbe
+from vjepa.probes.base import Probe, StandardizedProbe, clips_at_once
+from vjepa.probes.grid import ProbeGrid
 from vjepa.probes.trials import MARKS, Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
 
 HEAD_DIM = 64  # channels a head in all published encoders of which probes are known, but the largest
@@ -41,32 +42,76 @@ def fit_attentive(
         num_steps: Optimiser steps.
         seed: Of the first weights, which all probes share, and of the order of the clips.
     """
-    points = [
-        {"lr": lr, "weight_decay": decay}
-        for lr, decay in itertools.product(settings.lr, settings.weight_decay)
-    ]
-    heads = [_new_probe(data, settings, seed) for _ in points]
-    probes = [StandardizedProbe(data.standardize, head) for head in heads]
-    groups = [{"params": list(head.parameters()), **point} for head, point in zip(heads, points, strict=True)]
-    optimizer = torch.optim.AdamW(groups, fused=data.device.type in ("cpu", "cuda"))
+    points = points_of(settings)
+    heads = [new_probe(data, settings, seed) for _ in points]
+    grid = ProbeGrid(heads)
+    side_by_side = SideBySide(
+        points=points,
+        probes=[StandardizedProbe(data.standardize, head) for head in heads],
+        groups=[
+            {"params": list(h.parameters()), "scale": 1.0, **p} for h, p in zip(heads, points, strict=True)
+        ],
+        scores=lambda tokens: grid(data.standardize(tokens)),  # once for all probes
+        before_step=grid.hand_out_gradients,
+    )
+    return train_side_by_side(
+        data, rows, held, side_by_side, settings=settings, num_steps=num_steps, seed=seed
+    )
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Probes that are trained on the same minibatches, a `points` each.
+
+    `groups` are the optimiser's, with peak `lr` and its `scale`; `scores` gives the logits of all from tokens as they
+    are kept; `before_step` brings their gradients to the optimiser.
+    """
+
+    points: list[dict[str, float]]
+    probes: list[Probe]
+    groups: list[dict[str, Any]]
+    scores: Callable[[Tensor], Tensor]
+    before_step: Callable[[], None] = lambda: None
+
+
+def points_of(settings: ProbeSettings) -> list[dict[str, float]]:
+    """Every pair of learning rate and weight decay."""
+    pairs = itertools.product(settings.lr, settings.weight_decay)
+    return [{"lr": lr, "weight_decay": decay} for lr, decay in pairs]
+
+
+def train_side_by_side(
+    data: ProbeData,
+    rows: Int[Tensor, "rows"],
+    held: Int[Tensor, "held"],
+    trained: SideBySide,
+    *,
+    settings: ProbeSettings,
+    num_steps: int,
+    seed: int,
+) -> list[Trial]:
+    """AdamW with a cosine to 0; arguments as of `fit_attentive`."""
+    peaks = [group["lr"] * group.pop("scale") for group in trained.groups]
+    optimizer = torch.optim.AdamW(trained.groups, fused=data.device.type in ("cpu", "cuda"))
     cosine = Cosine(start=1.0, end=0.0)
     generator = torch.Generator().manual_seed(seed)
-    marks: list[list[Mark]] = [[] for _ in points]
+    marks: list[list[Mark]] = []
     marked = {math.ceil(share * num_steps) for share in MARKS}
     batches = _minibatches(rows, settings.batch_size, generator)
     for step, batch in enumerate(itertools.islice(batches, num_steps)):
-        for group, point in zip(optimizer.param_groups, points, strict=True):
-            group["lr"] = point["lr"] * cosine.value(step - 1, num_steps)
-        tokens = data.standardize(data.tokens[batch].to(data.device))  # once for all probes
-        labels = data.labels[batch].to(data.device)
-        loss = torch.stack([F.cross_entropy(x, labels) for x in logits_together(heads, tokens)]).sum()
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * cosine.value(step - 1, num_steps)
+        logits = trained.scores(data.tokens[batch].to(data.device))
         optimizer.zero_grad()
-        loss.backward()
+        _losses(logits, data.labels[batch].to(data.device)).sum().backward()
+        trained.before_step()
         optimizer.step()
         if step + 1 in marked:
-            for probe, found in zip(probes, marks, strict=True):
-                found.append(_mark(data, probe, rows[:LOOKED_AT], held, step + 1))
-    return [Trial(point, p, tuple(m)) for point, p, m in zip(points, probes, marks, strict=True)]
+            marks.append(_mark(data, trained.scores, rows[:LOOKED_AT], held, step + 1))
+    return [
+        Trial(point, probe, found)
+        for point, probe, found in zip(trained.points, trained.probes, zip(*marks, strict=True), strict=True)
+    ]
 
 
 def steps_for(settings: ProbeSettings, num_clips: int) -> int:
@@ -83,7 +128,8 @@ def heads_for(embed_dim: int) -> int:
     return max(h for h in range(1, max(embed_dim // HEAD_DIM, 1) + 1) if embed_dim % h == 0)
 
 
-def _new_probe(data: ProbeData, settings: ProbeSettings, seed: int) -> AttentiveProbe:
+def new_probe(data: ProbeData, settings: ProbeSettings, seed: int) -> AttentiveProbe:
+    """An attentive probe for these tokens, its weights drawn by `seed`."""
     embed_dim = data.tokens.shape[-1]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -105,14 +151,26 @@ def _minibatches(
         yield from (b for b in order.split(batch_size) if len(b) == min(batch_size, len(rows)))
 
 
+def _losses(logits: Float[Tensor, "heads b classes"], labels: Int[Tensor, "b"]) -> Float[Tensor, "heads"]:
+    """Cross-entropy of each head."""
+    shares = logits.log_softmax(dim=-1)
+    return -shares[:, torch.arange(len(labels), device=labels.device), labels].mean(dim=1)
+
+
+@torch.no_grad()
 def _mark(
     data: ProbeData,
-    probe: StandardizedProbe,
+    scores: Callable[[Tensor], Tensor],
     rows: Int[Tensor, "rows"],
     held: Int[Tensor, "held"],
     step: int,
-) -> Mark:
-    logits = logits_of(probe, data.tokens, torch.cat([rows, held]), data.device)
-    train_loss, train_accuracy = loss_and_accuracy(logits[: len(rows)], data.labels[rows])
-    held_loss, held_accuracy = loss_and_accuracy(logits[len(rows) :], data.labels[held])
-    return Mark(step, train_loss, train_accuracy, held_loss, held_accuracy)
+) -> list[Mark]:
+    """Where each head stands, from one reading of the tokens."""
+    chunks = torch.cat([rows, held]).split(clips_at_once(data.tokens))
+    scored = [scores(data.tokens[chunk].to(data.device)).cpu() for chunk in chunks]
+    marks = []
+    for logits in torch.cat(scored, dim=1):
+        train_loss, train_accuracy = loss_and_accuracy(logits[: len(rows)], data.labels[rows])
+        held_loss, held_accuracy = loss_and_accuracy(logits[len(rows) :], data.labels[held])
+        marks.append(Mark(step, train_loss, train_accuracy, held_loss, held_accuracy))
+    return marks

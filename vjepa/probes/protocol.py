@@ -12,8 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vjepa.probes.base import ProbeError, Standardize
+from vjepa.probes.finetune import Tail, fit_finetune
 from vjepa.probes.fit_attentive import fit_attentive, heads_for, steps_for
 from vjepa.probes.fit_linear import fit_linear
+from vjepa.probes.knn import fit_knn
 from vjepa.probes.results import ProbeKind, ProbeResult, Progress, has_converged, logits_of, scores
 from vjepa.probes.splits import held_out_videos, labelled_clips
 from vjepa.probes.trials import ProbeData, ProbeSettings, Trial
@@ -36,6 +38,7 @@ def fit_probe(
     device: torch.device | str = "cpu",
     train_videos: Int[Tensor, "train"] | None = None,
     num_views: int = 1,
+    tail: Tail | None = None,
 ) -> ProbeResult:
     """Train a probe on frozen tokens and measure it.
 
@@ -44,7 +47,7 @@ def fit_probe(
     measured, once, on the validation clips. Clips labelled -1 are left out.
 
     Args:
-        kind: "linear" or "attentive".
+        kind: "linear", "attentive", "knn" or "finetune".
         train_tokens: Tokens (clips, N, D) to train on, of any float type; a file mapped to memory will do.
         train_labels: Their class ids.
         val_tokens: Tokens to measure on.
@@ -58,12 +61,12 @@ def fit_probe(
         train_videos: Which video each training clip shows, where some show the same: all clips of a video are on one
             side of the held-out split, and its first clip stands for it where accuracies are measured.
         num_views: Views whose tokens follow each other in a validation clip; their probabilities are averaged.
+        tail: Of kind "finetune": the last blocks, which the tokens go to; they are copied.
 
     Raises:
         ProbeError: If the labels do not make a task.
     """
-    settings = settings or ProbeSettings()
-    generator = torch.Generator().manual_seed(seed)
+    settings, generator = settings or ProbeSettings(), torch.Generator().manual_seed(seed)
     videos = torch.arange(len(train_labels)) if train_videos is None else train_videos
     kept = labelled_clips(train_labels, videos, num_per_class, generator)
     val_rows = (val_labels >= 0).nonzero()[:, 0]
@@ -71,26 +74,28 @@ def fit_probe(
     if len(kept) < len(train_labels):
         train_tokens, train_labels, videos = train_tokens[kept], train_labels[kept], videos[kept]
         groups = [groups[i] for i in kept.tolist()] if groups else ()
-    standardize = Standardize(embed_dim=train_tokens.shape[-1])
-    standardize.measure(train_tokens)
-    device = torch.device(device)
+    standardize, device = Standardize(embed_dim=train_tokens.shape[-1]), torch.device(device)
+    if tail is None:
+        standardize.measure(train_tokens)
     num_videos = len(videos.unique())
     data = ProbeData(train_tokens, train_labels, standardize.to(device), num_classes, device, num_videos)
     rows, held = held_out_videos(train_labels, groups, videos, generator)
-    twin = best_trial(_trials(kind, data, rows, held, settings, seed))
+    twin = best_trial(_trials(kind, data, rows, held, settings, seed, tail))
     alone: dict[str, Any] = {name: (value,) for name, value in twin.setting.items()}
     used = replace(settings, **alone)
-    final = _on_everything(kind, data, used, seed)
-    if kind == "attentive" and settings.num_steps is None and not has_converged(_merged(final, twin)):
+    final = _on_everything(kind, data, used, seed, tail)
+    if (
+        kind in ("attentive", "finetune")
+        and settings.num_steps is None
+        and not has_converged(_merged(final, twin))
+    ):
         used = replace(used, num_steps=2 * steps_for(settings, num_videos))
-        (twin,) = _trials(kind, data, rows, held, used, seed)
-        final = _on_everything(kind, data, used, seed)
+        (twin,) = _trials(kind, data, rows, held, used, seed, tail)
+        final = _on_everything(kind, data, used, seed, tail)
     history = _merged(final, twin)
     return ProbeResult(
         kind=kind,
-        **scores(
-            logits_of(final.probe, val_tokens, val_rows, device, num_views=num_views), val_labels[val_rows]
-        ),
+        **_tested(final, val_tokens, val_labels, val_rows, num_views, device),
         converged=has_converged(history),
         history=history,
         settings={**final.setting, **_fixed(kind, used, data)},
@@ -98,6 +103,17 @@ def fit_probe(
         num_val=len(val_rows),
         probe=final.probe.cpu().eval(),
     )
+
+
+def _tested(
+    final: Trial,
+    tokens: Float[Tensor, "val m d"],
+    labels: Int[Tensor, "val"],
+    rows: Int[Tensor, "rows"],
+    num_views: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    return scores(logits_of(final.probe, tokens, rows, device, num_views=num_views), labels[rows])
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
@@ -112,15 +128,23 @@ def _trials(
     held: Int[Tensor, "held"],
     settings: ProbeSettings,
     seed: int,
+    tail: Tail | None,
 ) -> list[Trial]:
     if kind == "linear":
         return fit_linear(data, rows, held, settings=settings)
+    if kind == "knn":
+        return fit_knn(data, rows, held, settings=settings)
     num_steps = steps_for(settings, data.num_videos)
+    if kind == "finetune":
+        assert tail is not None
+        return fit_finetune(data, rows, held, tail=tail, settings=settings, num_steps=num_steps, seed=seed)
     return fit_attentive(data, rows, held, settings=settings, num_steps=num_steps, seed=seed)
 
 
-def _on_everything(kind: ProbeKind, data: ProbeData, settings: ProbeSettings, seed: int) -> Trial:
-    (trial,) = _trials(kind, data, torch.arange(len(data.labels)), torch.arange(0), settings, seed)
+def _on_everything(
+    kind: ProbeKind, data: ProbeData, settings: ProbeSettings, seed: int, tail: Tail | None
+) -> Trial:
+    (trial,) = _trials(kind, data, torch.arange(len(data.labels)), torch.arange(0), settings, seed, tail)
     return trial
 
 
@@ -128,6 +152,8 @@ def _fixed(kind: ProbeKind, settings: ProbeSettings, data: ProbeData) -> dict[st
     """What does not vary in the grid, as it was used."""
     if kind == "linear":
         return {"max_iterations": settings.max_iterations}
+    if kind == "knn":
+        return {"num_clips": len(data.labels)}
     return {
         "num_steps": steps_for(settings, data.num_videos),
         "batch_size": settings.batch_size,

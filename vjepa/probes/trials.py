@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa.probes.base import Standardize, StandardizedProbe
+from vjepa.probes.base import Probe, Standardize
 
 MARKS = (0.5, 0.75, 1.0)  # shares of the training at which a probe is looked at
 
@@ -31,6 +31,10 @@ class ProbeSettings:
         depth: 1 is the probe of V-JEPA, 4 that of V-JEPA 2.
         l2: Penalties of the linear probe on its squared weights, of pooled features with variance 1.
         max_iterations: Most iterations of its full-batch L-BFGS.
+        num_blocks: Last blocks of the encoder that fine-tuning trains too.
+        tail_scale: Their learning rate over that of the probe.
+        k: Neighbours of the k-NN probe.
+        temperature: Its temperatures, of the cosines of mean tokens.
     """
 
     lr: tuple[float, ...] = (3e-3, 1e-3)
@@ -41,10 +45,16 @@ class ProbeSettings:
     depth: int = 1
     l2: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     max_iterations: int = 200
+    num_blocks: int = 2
+    tail_scale: float = 0.1
+    k: tuple[int, ...] = (5, 10, 20)
+    temperature: tuple[float, ...] = (0.07,)
 
     def __post_init__(self) -> None:
-        if not (self.lr and self.weight_decay and self.l2):
-            raise ValueError("an empty grid: give at least one value each for lr, weight_decay and l2.")
+        if not all((self.lr, self.weight_decay, self.l2, self.k, self.temperature)):
+            raise ValueError(
+                "an empty grid: give at least one value each for lr, weight_decay, l2, k and temperature."
+            )
         if min(self.batch_size, self.num_steps or 4, self.max_iterations) < 1:
             raise ValueError(
                 f"batch_size {self.batch_size}, num_steps {self.num_steps}, max_iterations "
@@ -83,7 +93,7 @@ class Trial:
     """A probe trained with one setting of a grid, looked at after a half, three quarters and all of it."""
 
     setting: dict[str, Any]
-    probe: StandardizedProbe
+    probe: Probe
     marks: tuple[Mark, ...]
 
 

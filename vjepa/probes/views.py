@@ -12,11 +12,14 @@ from torch import Tensor
 
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import Probe, ProbeError
+from vjepa.probes.trunk import Trunk
 
 
 @dataclass(frozen=True)
 class ClipLayout:
     """The clips of one video: `segments` that follow in time, `views` that lie side by side.
+
+    `levels` are blocks whose tokens stand one after the other within a clip; None: the last block's alone.
 
     >>> ClipLayout(segments=8, views=3).clips
     24
@@ -24,6 +27,7 @@ class ClipLayout:
 
     segments: int = 1
     views: int = 1
+    levels: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if min(self.segments, self.views) < 1:
@@ -34,24 +38,28 @@ class ClipLayout:
         """How many clips there are of a video."""
         return self.segments * self.views
 
-    def tokens(self, encoder: VideoEncoder, video: Float[Tensor, "b c vst h w"]) -> Float[Tensor, "b vsn d"]:
+    def tokens(
+        self, encoder: VideoEncoder | Trunk, video: Float[Tensor, "b c vst h w"]
+    ) -> Float[Tensor, "b vsn d"]:
         """Tokens of all clips, (view, segment, token) on one axis.
 
         Args:
             encoder: The frozen encoder, in eval mode.
             video: The clips in a row, (view, segment, frame), as a `SegmentSampler` and a `ViewsTransform` leave them.
         """
-        if self.clips == 1:
+        if self.clips == 1 and self.levels is None:
             return encoder(video)
         clips = rearrange(video, "b c (v s t) h w -> b s v c t h w", s=self.segments, v=self.views)
-        return rearrange(join_segments(view_tokens(encoder, clips)), "b v m d -> b (v m) d")
+        return rearrange(
+            join_segments(view_tokens(encoder, clips, levels=self.levels)), "b v m d -> b (v m) d"
+        )
 
 
 ONE_CLIP = ClipLayout()
 
 
 def view_tokens(
-    encoder: VideoEncoder,
+    encoder: VideoEncoder | Trunk,
     clips: Float[Tensor, "b segments views c t h w"],
     *,
     levels: Sequence[int] | None = None,
@@ -66,7 +74,11 @@ def view_tokens(
     """
     _, segments, views = clips.shape[:3]
     flat = rearrange(clips, "b s v c t h w -> (b s v) c t h w")
-    tapped = [encoder(flat)] if levels is None else encoder.forward_intermediates(flat, levels)
+    if levels is None:
+        tapped = [encoder(flat)]
+    else:
+        assert isinstance(encoder, VideoEncoder)
+        tapped = encoder.forward_intermediates(flat, levels)
     return rearrange(torch.cat(tapped, dim=1), "(b s v) n d -> b s v n d", s=segments, v=views)
 
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
@@ -15,6 +15,8 @@ from lightning.fabric.plugins.io import CheckpointIO
 from torch import Tensor
 
 from vjepa.checkpoints import save_folder
+from vjepa.checkpoints.opening import check_whole
+from vjepa.checkpoints.strict import CheckpointError
 from vjepa.objectives import Objective
 from vjepa.training.sharding import unsharded
 
@@ -38,13 +40,40 @@ def run_folder(trainer: L.Trainer) -> Path | None:
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes a checkpoint beside its place and moves it there whole: a killed run leaves the last good one."""
+    """Writes a checkpoint beside its place and moves it there whole: a killed run leaves the last good one.
+
+    Args:
+        failed_save: Whether a save that fails, e.g. on a full disk, is to "stop" the run or to let it "continue";
+            the last good checkpoint stays in either case.
+    """
+
+    def __init__(self, *, failed_save: Literal["stop", "continue"] = "stop") -> None:
+        super().__init__()
+        self.failed_save = failed_save
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write `checkpoint` to `path`."""
+        """Write `checkpoint` to `path`.
+
+        Raises:
+            CheckpointError: If that fails and the run is to stop.
+        """
         path = Path(path)
+        try:
+            self._write(checkpoint, path)
+        except (OSError, RuntimeError) as error:  # torch turns an error of the file into its own RuntimeError
+            kept = "the last good file is kept" if path.is_file() else "there is no earlier one"
+            told = (
+                f"{path} cannot be saved ({str(error).splitlines()[0]}); {kept}. Make room or mend the disk"
+            )
+            if self.failed_save == "stop":
+                raise CheckpointError(
+                    f"{told}, or let the run go on with failed_save 'continue' of vjepa.training.AtomicCheckpointIO."
+                ) from error
+            log.error("%s: the run goes on without this checkpoint.", told)
+
+    def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -63,6 +92,7 @@ class AtomicCheckpointIO(CheckpointIO):
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such checkpoint. Give a .ckpt file, or 'last'.")
+        check_whole(path)
         return torch.load(path, map_location=map_location, weights_only=True)
 
     def remove_checkpoint(self, path: str | Path) -> None:

@@ -13,11 +13,12 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from vjepa.layers import Block
-from vjepa.masks import RankRows
+from vjepa.masks import MaskStrategy
+from vjepa.masks.rank_rows import RankRows
 from vjepa.models.files import describe
 from vjepa.objectives import Objective
 from vjepa.optim import Schedule, decay_groups, ema_update
-from vjepa.training.health import feature_health, network_health
+from vjepa.training.health import feature_health, input_health, mask_geometry, network_health
 from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
 from vjepa.types import ClipBatch
 
@@ -33,7 +34,7 @@ class PretrainModule(L.LightningModule):
         objective: Networks, masks and loss.
         lr: Learning rate of each optimiser step.
         weight_decay: Weight decay of each step, on weights that are neither biases nor vectors.
-        momentum: Momentum of the moving average after each step.
+        momentum: Momentum of the moving average after each step; left out for objectives without one.
         betas: Decay of AdamW's two averages.
         eps: AdamW's epsilon.
         seed: Seed of the masks, which depend on it, the rank, and the batch's epoch and number in it alone.
@@ -50,7 +51,7 @@ class PretrainModule(L.LightningModule):
         objective: Objective,
         lr: Schedule,
         weight_decay: Schedule,
-        momentum: Schedule,
+        momentum: Schedule | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         seed: int = 0,
@@ -59,6 +60,13 @@ class PretrainModule(L.LightningModule):
         compile_blocks: bool = False,
     ) -> None:
         super().__init__()
+        if bool(objective.ema_pairs()) != (momentum is not None):
+            raise ValueError(
+                f"{type(objective).__name__} keeps a moving average, got no momentum. Give one, such as "
+                "{class_path: vjepa.optim.Linear, init_args: {start: 0.998, end: 1.0}}."
+                if momentum is None
+                else f"{type(objective).__name__} keeps no moving average, got momentum {momentum}. Leave it out."
+            )
         self.objective = objective
         self.lr, self.weight_decay, self.momentum = lr, weight_decay, momentum
         self.betas, self.eps, self.seed = betas, eps, seed
@@ -98,10 +106,13 @@ class PretrainModule(L.LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         turn = batch.turn or (self.trainer.current_epoch, batch_idx)  # of a loader that does not count
+        self.objective.at_step(self.trainer.global_step, self.total_steps)
         output = self.objective(batch, self.mask_generator(*turn))
         logged = {"loss": output.loss.detach(), **output.metrics}
         if self._log_now():
-            logged |= feature_health(output)
+            logged |= feature_health(output) | input_health(batch)
+            if output.grid is not None:
+                logged |= mask_geometry(output.masks, output.grid)
         self.log_dict(self._named("train", logged), batch_size=len(batch))
         self.log("loss", output.loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return output.loss
@@ -134,21 +145,22 @@ class PretrainModule(L.LightningModule):
         step, log_now = self.trainer.global_step, self._log_now()
         lr = self.lr.value(step, self.total_steps)
         decay = self.weight_decay.value(step, self.total_steps)
-        momentum = self.momentum.value(step, self.total_steps)
         for group in optimizer.param_groups:
             group["lr"], group["weight_decay"] = lr, decay if group["decay"] else 0.0
         optimizer.step(closure=optimizer_closure)
         if self.device_mesh is not None:
             complete_state(cast("Any", optimizer).optimizer)
-        ema_update(self.objective.ema_pairs(), momentum)
+        logged = {"lr": lr, "weight_decay": decay}
+        if self.momentum is not None:
+            logged["momentum"] = self.momentum.value(step, self.total_steps)
+            ema_update(self.objective.ema_pairs(), logged["momentum"])
         if log_now:
-            self.log_dict({"train/lr": lr, "train/weight_decay": decay, "train/momentum": momentum})
+            self.log_dict({f"train/{name}": value for name, value in logged.items()})
 
     def on_fit_end(self) -> None:
         """Hand the mask strategies back as they were."""
         if self.mask_batch == "all":
-            objective = cast("Any", self.objective)
-            objective.masks = [mask.strategy for mask in objective.masks]
+            self.objective.masks = self._own_masks()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `vjepa.load_encoder` needs to build the networks again."""
@@ -165,13 +177,16 @@ class PretrainModule(L.LightningModule):
         return torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
 
     def _share_masks(self) -> None:
-        objective = cast("Any", self.objective)  # not every objective hides something
-        if not getattr(objective, "masks", None):
-            raise ValueError(
-                f"{type(objective).__name__} draws no masks, mask_batch is 'all'. Set mask_batch to 'rank'."
-            )
+        masks = self._own_masks()
+        if not masks:
+            name = type(self.objective).__name__
+            raise ValueError(f"{name} draws no masks, mask_batch is 'all'. Set mask_batch to 'rank'.")
         ranks = {"rank": self.global_rank, "world_size": self.trainer.world_size}
-        objective.masks = [RankRows(strategy=mask, **ranks) for mask in objective.masks]
+        self.objective.masks = [RankRows(strategy=mask, **ranks) for mask in masks]
+
+    def _own_masks(self) -> list[MaskStrategy]:
+        """The objective's strategies without what an earlier fit, broken off, may have put around them."""
+        return [mask.strategy if isinstance(mask, RankRows) else mask for mask in self.objective.masks]
 
     def _log_now(self) -> bool:
         """Whether Lightning writes the figures of this step, the last of every n; or it is the first of all."""

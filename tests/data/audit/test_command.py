@@ -12,6 +12,7 @@ from tests.videos import write_broken, write_manifest, write_video
 from vjepa.cli import main
 from vjepa.data import read_manifest
 from vjepa.data.audit import check_command
+from vjepa.data.audit.command import printable
 from vjepa.data.decoders.pyav import PyAVDecoder
 from vjepa.data.quarantine import Quarantine
 from vjepa.usage import UsageError
@@ -80,6 +81,11 @@ def test_a_name_that_is_no_unicode_is_listed_and_left_out(tmp_path, capsys):
     assert "?.mp4" in capsys.readouterr().out
     kept = Quarantine(tmp_path / "o").without(read_manifest(folder / "train"))
     assert [row.path.rpartition("/")[2] for row in kept.rows] == ["clip_000.mp4"]
+
+
+def test_line_ends_in_a_name_do_not_break_the_line():
+    assert printable("new\nline \u65e5.mp4") == "new\\nline \u65e5.mp4"
+    assert printable("caf\udce9.mp4") == "caf?.mp4"
 
 
 def test_many_classes_fit_on_the_page(tmp_path):
@@ -169,8 +175,8 @@ def test_clips_of_the_recipe_decide_what_is_short(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_check_on_ray_finds_the_same(tmp_path):
-    pytest.importorskip("ray")
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of what it leaves open
+def test_a_check_on_ray_finds_the_same(tmp_path, ray_cluster):
     write_manifest(tmp_path, 3, num_frames=4, height=16, width=16)
     write_broken(tmp_path / "train")
     here = run(tmp_path / "train", tmp_path / "here")

@@ -39,7 +39,10 @@ def test_what_cannot_be_read_is_sorted():
         "variable",
     ]
     (variable,) = (f for f in of_files(found, {"c"}, ClipNeeds()) if f.kind == "variable")
-    assert "2 of 8 gaps between frames are not 0.100 s, the longest is 0.500 s" in variable.reason
+    assert (
+        "2 of 8 gaps between frames are more than a tenth from 0.100 s, the longest is 0.500 s"
+        in variable.reason
+    )
 
 
 def test_short_rows_are_named_by_line():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from vjepa.data.audit.page import write_page
 from vjepa.data.audit.run import Running, check
 from vjepa.data.jobs import Engine
 from vjepa.data.remote import is_url
-from vjepa.report import Report
+from vjepa.report import Report, write_whole
 from vjepa.usage import UsageError
 
 log = logging.getLogger(__name__)
@@ -106,8 +107,9 @@ def check_command(
 
 
 def printable(text: str) -> str:
-    """A name on disk need not be Unicode; as much of it as is."""
-    return text.encode("utf-8", "replace").decode()
+    """In one line, what can be shown of a name: on disk it may hold line ends, and need not be Unicode."""
+    shown = text.encode("utf-8", "replace").decode()
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
 
 
 def title_of(report: AuditReport) -> str:
@@ -127,13 +129,14 @@ def title_of(report: AuditReport) -> str:
 
 def write_quarantine(path: Path, report: AuditReport) -> None:
     """Write what no clip can be made of; a row without `start` and `end` is the whole file."""
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "reason", "start", "end"])
-        for found in report.findings:
-            if found.kind in UNUSABLE:
-                place = found.path if is_url(found.path) else os.path.abspath(found.path)
-                writer.writerow([place, found.reason, found.start, found.end])
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(["path", "reason", "start", "end"])
+    for found in report.findings:
+        if found.kind in UNUSABLE:
+            place = found.path if is_url(found.path) else os.path.abspath(found.path)
+            writer.writerow([place, found.reason, found.start, found.end])
+    write_whole(path, file.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def write_findings(path: Path, report: AuditReport) -> None:
@@ -143,7 +146,7 @@ def write_findings(path: Path, report: AuditReport) -> None:
         "files": {path: asdict(file) for path, file in report.files.items()},
         **report.figures(),
     }
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=1).encode())
 
 
 def shown_on_terminal(steps: Iterator[None], total: int) -> Iterable[None]:

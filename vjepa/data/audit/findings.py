@@ -183,8 +183,8 @@ def of_files(files: Mapping[str, FileRecord], ended: set[str], needs: ClipNeeds)
             yield Finding(
                 "variable",
                 path,
-                f"variable frame rate: {file.uneven} of {file.num_frames - 1} gaps between frames are not "
-                f"{file.gap:.3f} s, the longest is {file.longest_gap:.3f} s",
+                f"variable frame rate: {file.uneven} of {file.num_frames - 1} gaps between frames are more "
+                f"than a tenth from {file.gap:.3f} s, the longest is {file.longest_gap:.3f} s",
             )
     rates = {path: round(1 / file.gap, 1) for path, file in files.items() if file.gap}
     shared, count = Counter(rates.values()).most_common(1)[0] if rates else (0.0, 0)

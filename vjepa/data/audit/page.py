@@ -13,6 +13,7 @@ from vjepa.data.audit.examine import FileJob, thumbnail
 from vjepa.data.audit.findings import AuditReport
 from vjepa.data.audit.run import Running
 from vjepa.data.jobs import run_jobs
+from vjepa.report import write_whole
 
 SAMPLE, SUSPICIOUS = 24, 36  # pictures, of about 4 kB each
 LISTED = 200  # findings of one kind; all of them are in report.json
@@ -59,7 +60,7 @@ def write_page(path: Path, report: AuditReport, *, decoder: str, running: Runnin
     ]
     head = f'<meta charset="utf-8"><title>vjepa data check</title><style>{STYLE}</style>'
     page = f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>'
-    path.write_text(page, encoding="utf-8", errors="replace")  # a name on disk need not be Unicode
+    write_whole(path, page.encode("utf-8", "replace"))  # a name on disk need not be Unicode
 
 
 def _pictures(paths: Sequence[str], decoder: str, running: Running) -> dict[str, str]:

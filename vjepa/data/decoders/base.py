@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float64, UInt8
 from numpy import ndarray
@@ -81,6 +81,14 @@ class Decoder(ABC):
         self.close()
 
 
+@runtime_checkable
+class Opener(Protocol):
+    """A backend's class, or whatever else opens videos."""
+
+    def open(self, path: str | Path) -> Decoder:
+        """Open `path`; raises `DecodeError` where it is no readable video."""
+
+
 def decoder_class(name: str) -> type[Decoder]:
     """The backend of that name.
 
@@ -124,6 +132,15 @@ def check_same_rounding(path: str, backend: str, *, bits: int, codec: str) -> No
     if bits > 8 or codec in ROUNDED_FREELY:
         kind = f"{bits} bits a channel" if bits > 8 else f"codec {codec}"
         raise DecodeError(path, f"{kind}: {backend} rounds otherwise than the other decoders; use 'pyav'")
+
+
+def check_unicode(path: str, backend: str) -> None:
+    """Raise `DecodeError` for a name whose bytes are no UTF-8, which a backend cannot be handed."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as e:
+        reason = f"its name is not UTF-8, which {backend} needs; rename it, or use 'pyav'"
+        raise DecodeError(path, reason) from e
 
 
 def first_line(error: BaseException) -> str:

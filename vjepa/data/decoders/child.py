@@ -22,7 +22,7 @@ from einops import rearrange
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vjepa.data.decoders.base import Decoder
+from vjepa.data.decoders.base import Decoder, Opener
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 REAP_SECONDS = 5.0  # a killed process is gone in a millisecond, unless the kernel waits for a dead disk
@@ -66,7 +66,7 @@ class Child:
     It dies with the thread that started it, whatever that died of, and does not hear Ctrl-C.
     """
 
-    def __init__(self, backend: type[Decoder]) -> None:
+    def __init__(self, backend: Opener) -> None:
         self.frames = SharedFrames()
         self.num_open = 0
         self._parent = os.getpid()
@@ -95,7 +95,7 @@ class Child:
         self.pipe.close()
         return self._end() or "it was ended before"
 
-    def serve(self, pipe: Connection, backend: type[Decoder]) -> None:
+    def serve(self, pipe: Connection, backend: Opener) -> None:
         """Answer requests until the parent closes the pipe; runs in the child."""
         videos: dict[int, Decoder] = {}
         opened = 0
@@ -143,7 +143,7 @@ def _portable(error: Exception) -> Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def _run(pipe: Connection, child: Child, backend: type[Decoder]) -> NoReturn:
+def _run(pipe: Connection, child: Child, backend: Opener) -> NoReturn:
     """All that the child does; never returns to the code that was forked."""
     code = 1
     try:

@@ -13,7 +13,14 @@ from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from vjepa.data.decoders.base import DecodeError, Decoder, check_indices, check_same_rounding, first_line
+from vjepa.data.decoders.base import (
+    DecodeError,
+    Decoder,
+    check_indices,
+    check_same_rounding,
+    check_unicode,
+    first_line,
+)
 from vjepa.data.decoders.pyav import PyAVDecoder
 
 # what decord writes before its reason: "[22:33:55] /github/workspace/src/video/video_reader.cc:151: "
@@ -23,10 +30,10 @@ PLACE = re.compile(r"(\[\d\d:\d\d:\d\d\] \S+:\d+: )+")
 class DecordDecoder(Decoder):
     """Reads with decord, as the reference code does; frames are numbered by the packets in the file.
 
-    It reads no AV1 and no GIF. MPEG transport streams, MPEG-4 part 2 and files of more than 8 bits a channel are
-    refused: decord's frames of them differ from those of the other backends. All is decoded from the start of the
-    file: after a seek decord gives other frames than those asked for where groups of pictures are open or refreshed
-    bit by bit, and in MPEG streams, and does not say so.
+    It reads no AV1 and no GIF. MPEG transport streams, MPEG-4 part 2, files of more than 8 bits a channel and some
+    narrower than 64 are refused: decord's frames of them differ from those of the other backends. All is decoded from
+    the start of the file: after a seek decord gives other frames than those asked for where groups of pictures are
+    open or refreshed bit by bit, and in MPEG streams, and does not say so.
     """
 
     def __init__(self, *, path: str, reader: Any, timestamps: Float64[ndarray, "n"]) -> None:
@@ -38,6 +45,7 @@ class DecordDecoder(Decoder):
     @classmethod
     def open(cls, path: str | Path) -> DecordDecoder:
         path = str(path)
+        check_unicode(path, "decord")
         _decord()
         with PyAVDecoder.open(path) as packets:
             timestamps = packets.timestamps
@@ -77,6 +85,9 @@ class DecordDecoder(Decoder):
             ) from e
         if len({pixels.shape for pixels in kept.values()}) > 1:
             raise DecodeError(self._path, "changes size on its way")
+        channels = kept[indices[0]].shape[2]
+        if channels != 3:  # it divides the bytes of a padded row by the width, such as 192 by 48
+            raise DecodeError(self._path, f"decord gives narrow videos {channels} channels; use 'pyav'")
         return rearrange(torch.from_numpy(np.stack([kept[index] for index in indices])), "t h w c -> t c h w")
 
 

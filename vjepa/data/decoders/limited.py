@@ -10,8 +10,9 @@ from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
+from vjepa.data.decoders.base import DecodeError, Decoder, Opener
 from vjepa.data.decoders.child import Child
+from vjepa.data.decoders.indexed import backend
 
 # the child is forked, as DataLoader's workers are; where a process with threads is not safely forked: no limit
 POSSIBLE = sys.platform == "linux"
@@ -27,9 +28,10 @@ class LimitedProcess:
     Args:
         decoder: the backend that it uses, as for `decoder_class`.
         seconds: how long it may take to open a video, and to decode the frames of one request.
+        index: packet index of the videos.
     """
 
-    def __init__(self, *, decoder: str, seconds: float) -> None:
+    def __init__(self, *, decoder: str, seconds: float, index: str | None = None) -> None:
         if seconds <= 0 or not POSSIBLE:
             raise ValueError(
                 f"timeout_seconds {seconds:g} on {sys.platform}: a limit is above 0 and needs Linux. "
@@ -37,7 +39,7 @@ class LimitedProcess:
             )
         self.decoder = decoder
         self.seconds = seconds
-        self._backend = decoder_class(decoder)  # an unknown name is refused here, not in the child
+        self._backend = backend(decoder, index)  # an unknown name is refused here, not in the child
         self._child: Child | None = None
         self._num_opens = 0
 
@@ -149,16 +151,17 @@ class LimitedDecoder(Decoder):
         self._number = -1
 
 
-def opener(decoder: str, timeout_seconds: float) -> type[Decoder] | LimitedProcess:
+def opener(decoder: str, timeout_seconds: float, *, index: str | None = None) -> Opener:
     """What opens videos with that backend: the class itself, or in a child process if there is a limit.
 
     Args:
         decoder: as for `decoder_class`.
         timeout_seconds: how long it may take to open a video, and to decode a clip; 0 for no limit.
+        index: packet index that `vjepa data index` wrote.
 
     >>> opener("pyav", 0.0).__name__
     'PyAVDecoder'
     """
     if not timeout_seconds:
-        return decoder_class(decoder)
-    return LimitedProcess(decoder=decoder, seconds=timeout_seconds)
+        return backend(decoder, index)
+    return LimitedProcess(decoder=decoder, seconds=timeout_seconds, index=index)

@@ -38,11 +38,12 @@ class PyAVDecoder(Decoder):
         self._timestamps = index.pts.astype(np.float64) * base.numerator / base.denominator
 
     @classmethod
-    def open(cls, path: str | Path) -> PyAVDecoder:
+    def open(cls, path: str | Path, *, index: PacketIndex | None = None) -> PyAVDecoder:
+        """Open `path`, whose packets are read unless `index` tells of them."""
         path = str(path)
         video = open_video_file(path)
         try:
-            index = index_packets(path, video)
+            index = index_packets(path, video) if index is None else index
         except BaseException:
             video.container.close()
             raise
@@ -118,6 +119,8 @@ class PyAVDecoder(Decoder):
         """Frames from here to the last wanted one, but for those that no other refers to, where that is safe."""
         context, coming = self._stream.codec_context, set(wanted)
         for packet in self._container.demux(self._stream):
+            if packet.size == 0 and packet.pts is not None:
+                continue  # Theora: the picture before stays; it has no number, and ffmpeg takes it for an error
             is_wanted = packet.pts is None or packet.pts in coming
             if self._may_skip:
                 context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
@@ -127,6 +130,19 @@ class PyAVDecoder(Decoder):
                 if not coming:  # all are in the decoder, which holds some back
                     yield from self._stream.decode(None)
                     return
+
+
+def _progressive(frame: av.VideoFrame) -> av.VideoFrame:
+    """A copy without the mark "interlaced", for which ffmpeg turns each field to RGB alone; other backends do not."""
+    plain = av.VideoFrame(frame.width, frame.height, frame.format.name)
+    plain.colorspace, plain.color_range = frame.colorspace, frame.color_range
+    for ours, theirs in zip(plain.planes, frame.planes, strict=True):
+        rows = np.frombuffer(memoryview(theirs), np.uint8).reshape(theirs.height, theirs.line_size)
+        width = min(ours.line_size, theirs.line_size)  # rows are padded
+        np.frombuffer(memoryview(ours), np.uint8).reshape(ours.height, ours.line_size)[:, :width] = rows[
+            :, :width
+        ]
+    return plain
 
 
 class _Pictures:
@@ -146,7 +162,9 @@ class _Pictures:
     def put(self, frame: av.VideoFrame, places: list[int]) -> None:
         """A decoded frame and the places it takes."""
         # one thread for the colours: ffmpeg's automatic choice costs 1.4 ms instead of 0.05 ms at 64 x 64
-        plane = self._to_rgb.reformat(frame, format="rgb24", threads=1).planes[0]
+        plane = self._to_rgb.reformat(
+            _progressive(frame) if frame.interlaced_frame else frame, format="rgb24", threads=1
+        ).planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         rgb = rearrange(rows[:, : 3 * plane.width], "h (w c) -> h w c", c=3)
         if turns := round(frame.rotation / 90) % 4:  # counter-clockwise, as the file asks for

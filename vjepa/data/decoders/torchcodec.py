@@ -11,7 +11,14 @@ from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from vjepa.data.decoders.base import DecodeError, Decoder, check_indices, check_same_rounding, first_line
+from vjepa.data.decoders.base import (
+    DecodeError,
+    Decoder,
+    check_indices,
+    check_same_rounding,
+    check_unicode,
+    first_line,
+)
 from vjepa.data.decoders.pyav import PyAVDecoder
 
 ADVICE = (
@@ -38,6 +45,7 @@ class TorchCodecDecoder(Decoder):
     def open(cls, path: str | Path) -> TorchCodecDecoder:
         reader_class = _video_decoder()
         path = str(path)
+        check_unicode(path, "torchcodec")
         with PyAVDecoder.open(path) as packets:
             timestamps = packets.timestamps
             check_same_rounding(path, "torchcodec", bits=packets.bits, codec=packets.codec)

@@ -1,0 +1,145 @@
+"""Kills, restarts, ranks and workers change no byte; other settings are not mixed in."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import vjepa.features
+from tests.videos import write_video
+from vjepa.extraction import ExtractionError, features, parts
+from vjepa.extraction.commands import extract
+
+KEPT = ("features.safetensors", "index.csv", "features.json")
+
+
+def contents(out):
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name in KEPT}
+
+
+def names(out):
+    return sorted(path.name for path in out.iterdir())
+
+
+@pytest.fixture
+def tiny_parts(monkeypatch):
+    """Parts of one batch, so that there are many."""
+    monkeypatch.setattr(features, "part_batches", lambda made: 1)
+    monkeypatch.setattr(parts, "MAX_UNITS", 4)
+
+
+def stopped_after(monkeypatch, count):
+    """Raise in place of writing part number `count`, features written or not."""
+    write, calls = parts.Parts.write, []
+
+    def stop(self, *args):
+        calls.append(args)
+        if len(calls) > count:
+            raise KeyboardInterrupt
+        write(self, *args)
+
+    monkeypatch.setattr(parts.Parts, "write", stop)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_a_stop_between_parts_leaves_no_gap(small, clips, tmp_path, monkeypatch, tiny_parts, count):
+    given = {"encoder": small, "data": clips, "window": 0.25, "batch_size": 4}
+    extract(out=tmp_path / "whole", **given)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(patch, count)
+        extract(out=tmp_path / "cut", **given)
+    done = extract(out=tmp_path / "cut", **given)
+    assert done.figures["num_made"] == 60 - done.figures["num_clips"] + done.figures["num_made"]
+    assert (done.figures["num_made"] < 60) == (count > 0)
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert names(tmp_path / "cut") == names(tmp_path / "whole")
+    assert extract(out=tmp_path / "cut", **given).figures["num_made"] == 0
+
+
+def test_a_broken_tail_is_one_line_also_after_a_restart(small, tmp_path, monkeypatch, tiny_parts):
+    video = write_video(tmp_path / "v" / "a.mp4", num_frames=160, height=32, width=32, gop=8)
+    content = bytearray(video.read_bytes())
+    first, last = content.find(b"mdat"), content.find(b"moov")
+    content[(first + last) // 2 : (first + last) // 2 + 400] = bytes(400)
+    video.write_bytes(bytes(content))
+    write_video(tmp_path / "v" / "b.mp4", num_frames=16, height=32, width=32)
+    given = {"encoder": small, "data": str(tmp_path / "v"), "window": 0.5, "batch_size": 3}
+    report = extract(out=tmp_path / "whole", **given)
+    for count in (2, 4):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            stopped_after(patch, count)
+            extract(out=tmp_path / f"cut{count}", **given)
+        extract(out=tmp_path / f"cut{count}", **given)
+        assert contents(tmp_path / f"cut{count}") == contents(tmp_path / "whole")
+    assert report.figures["num_failures"] == 1 and "nothing is read from" in report.figures["failures"][0]
+    assert 4 < report.figures["num_clips"] < 44
+
+
+@pytest.mark.parametrize("window", [None, 0.5])
+def test_ranks_write_what_one_process_writes(small, clips, tmp_path, monkeypatch, tiny_parts, window):
+    given = {"encoder": small, "data": clips, "window": window, "batch_size": 3}
+    extract(out=tmp_path / "one", **given)
+    first = extract(out=tmp_path / "two", rank=1, world_size=2, **given)
+    assert not first.figures["is_complete"] and not (tmp_path / "two" / "features.json").exists()
+    monkeypatch.setenv("RANK", "0")  # as torchrun says it
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
+    second = extract(out=tmp_path / "two", **given)
+    assert second.figures["is_complete"] and 0 < second.figures["num_made"] < second.figures["num_clips"]
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    for wrong in ({"rank": 2, "world_size": 2}, {"rank": 0}):
+        with pytest.raises(ExtractionError, match="got rank"):
+            extract(out=tmp_path / "x", **given, **wrong)
+
+
+@pytest.mark.slow
+def test_workers_share_one_long_video_and_change_nothing(small, long_video, tmp_path):
+    given = {"encoder": small, "data": str(long_video), "window": 0.5, "batch_size": 3}
+    extract(out=tmp_path / "a", **given)
+    extract(out=tmp_path / "b", num_workers=2, **given)
+    assert contents(tmp_path / "b") == contents(tmp_path / "a")
+
+
+def test_other_settings_are_refused_or_overwritten(small, clips, tmp_path):
+    extract(encoder=small, data=clips, out=tmp_path)
+    with pytest.raises(ExtractionError, match="made with another pool. .*--overwrite true"):
+        extract(encoder=small, data=clips, out=tmp_path, pool="frame")
+    extract(encoder=small, data=clips, out=tmp_path, pool="frame", overwrite=True)
+    assert vjepa.features.open(tmp_path).features.ndim == 3
+
+
+def test_units_depend_on_no_rank():
+    assert parts.unit_rows(1000, batch_size=16, one_clip=True) == 16
+    assert parts.unit_rows(1000, batch_size=16, one_clip=False) == 16
+    assert parts.unit_rows(3, batch_size=16, one_clip=False) == 1
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment(small, clips, tmp_path):
+    """Real processes, killed; the last one goes on to the end."""
+    arguments = f"encoder={small!r}, data={clips!r}, window=0.25, batch_size=2"
+    program = (
+        "import sys, time; from pathlib import Path; from vjepa.extraction import features, parts\n"
+        "from vjepa.extraction.commands import extract\n"
+        "features.part_batches = lambda made: 1\n"
+        "encode = features._OpenUnit._encode\n"
+        "features._OpenUnit._encode = lambda self: (time.sleep(0.05), encode(self))\n"  # room to be killed in
+        f"extract({arguments}, out=Path(sys.argv[1]))\n"
+    )
+
+    def start(out):
+        return subprocess.Popen([sys.executable, "-c", program, str(out)])
+
+    assert start(tmp_path / "whole").wait() == 0
+    for count in (1, 9):
+        running = start(tmp_path / "cut")
+        seen = tmp_path / "cut" / "parts"
+        while len(list(seen.glob("*.json"))) <= count and running.poll() is None:
+            time.sleep(0.002)
+        running.send_signal(signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL
+    assert start(tmp_path / "cut").wait() == 0
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert names(tmp_path / "cut") == names(tmp_path / "whole")

@@ -1,0 +1,183 @@
+"""Released probes name videos; long videos are named window by window; what cannot be read is listed."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from tests.checkpoints.given import HEADS, WIDTH, random_, tiny_encoder, tiny_probe
+from tests.probes.test_commands import write_clip
+from vjepa.checkpoints import save_meta
+from vjepa.cli import main
+from vjepa.convert import convert
+from vjepa.data.manifest import Manifest, ManifestRow
+from vjepa.models.files import save_folder
+from vjepa.probes import AttentiveProbe, ProbeError, mean_probabilities, view_tokens
+from vjepa.probes.classify import classify
+from vjepa.probes.labels import read_labels
+from vjepa.probes.namer import open_namer
+from vjepa.probes.protocols import PROTOCOLS, protocol_told_by
+from vjepa.probes.windows import window_bounds
+
+NAMES = ["a", "b", "c", "d", "e"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Released probes of every make, their encoder, two clips, and the names in a file."""
+    folder = tmp_path_factory.mktemp("released")
+    encoder, deep, shallow = tiny_encoder(), tiny_probe(num_heads=2), tiny_probe(depth=1, num_heads=2)
+    save_folder(folder / "encoder", encoder)
+    save_meta(folder / "ssv2-vitl-4x2x3.pt", probe=deep)
+    save_meta(folder / "ssv2-probe.pth.tar", probe=shallow)
+    save_meta(folder / "whole.pt", encoder=encoder, probe=deep)
+    heads = {"num_heads": HEADS["encoder"], "probe_num_heads": 2, "img_size": 32}
+    for to in ("native", "hf"):
+        convert(src=str(folder / "whole.pt"), dst=folder / to, to=to, **heads)
+    config = json.loads((folder / "hf" / "config.json").read_text())
+    config["id2label"] = {str(i): name for i, name in enumerate(NAMES)}
+    (folder / "hf" / "config.json").write_text(json.dumps(config))
+    (folder / "names.csv").write_text("id,label\n" + "".join(f"{i},{n}\n" for i, n in enumerate(NAMES)))
+    for i in range(2):
+        write_clip(folder / f"{i}.mp4", (60, 200)[i], i)
+    return folder
+
+
+def expected(place, namer, video, layout):
+    """Probabilities spelt out: clips one by one, tokens side by side, the mean of the softmax over views."""
+    sample = namer.clips(Manifest((ManifestRow(str(video)),), (), "videos", "test"))[0].video
+    clips = sample.reshape(3, layout.views, layout.segments, -1, 32, 32).permute(2, 1, 0, 3, 4, 5)[None]
+    with torch.no_grad():
+        return mean_probabilities(namer.head, view_tokens(namer.encoder, clips, levels=layout.levels))[0]
+
+
+@pytest.mark.parametrize("name", ["ssv2-vitl-4x2x3.pt", "ssv2-probe.pth.tar", "hf", "native"])
+def test_released_probes_of_every_make(place, name):
+    given = {} if name in ("hf", "native") else {"encoder": str(place / "encoder")}
+    labels = {} if name == "hf" else {"labels": str(place / "names.csv")}
+    report = classify(probe=place / name, videos=[str(place / "0.mp4")], device="cpu", **given, **labels)
+    (found,) = report.figures["predictions"].values()
+    namer = open_namer(place / name, **given, **labels)
+    shares = expected(place, namer, place / "0.mp4", namer.layout)
+    assert {x["label"]: pytest.approx(x["probability"], abs=1e-5) for x in found} == {
+        n: float(s) for n, s in zip(NAMES, shares, strict=True)
+    }
+    assert report.exit_code == 0
+
+
+def test_the_name_of_a_released_file_tells_how_clips_are_cut(place):
+    namer = open_namer(place / "ssv2-vitl-4x2x3.pt", encoder=str(place / "encoder"))
+    assert (namer.num_frames, namer.frame_step) == (4, 4)
+    assert (namer.layout.segments, namer.layout.views) == (2, 3)
+    assert namer.label_names == tuple(f"class {i}" for i in range(5))
+    told = open_namer(place / "native", protocol_name="ssv2-g384")
+    assert (told.num_frames, told.frame_step, told.layout.segments) == (64, 2, 2)
+    assert protocol_told_by("k400-probe.pth.tar", depth=1) == ("k400-v1", PROTOCOLS["k400-v1"])
+    assert protocol_told_by("vjepa2-vitg-fpc32-384-diving48", depth=4) == ("diving48", PROTOCOLS["diving48"])
+    assert protocol_told_by("probe.pt", depth=4) is None
+    with pytest.raises(ProbeError, match="nearest is 'ssv2'"):
+        open_namer(place / "native", protocol_name="ssv3")
+
+
+def test_probes_of_several_levels(place, tmp_path):
+    file = save_meta(tmp_path / "diving48-vitl-4x1x1.pt", probe=tiny_probe(num_heads=2))
+    encoder = str(place / "encoder")
+    with pytest.raises(ProbeError, match=r"Say which with --layers, for example --layers \[1,1\]"):
+        open_namer(file, encoder=encoder)
+    namer = open_namer(file, encoder=encoder, levels=[0, 1])
+    assert namer.layout.levels == (0, 1)
+    video = torch.randn(1, 3, 4, 32, 32)
+    with torch.no_grad():
+        levels = torch.cat(namer.encoder.forward_intermediates(video, [0, 1]), dim=1)
+        torch.testing.assert_close(namer.probabilities(video), namer.head(levels).softmax(-1))
+    assert PROTOCOLS["diving48"].levels(24) == (17, 19, 21, 23) and PROTOCOLS["ssv2"].levels(2) is None
+
+
+def test_what_does_not_fit(place, tmp_path):
+    videos = [str(place / "0.mp4")]
+    with pytest.raises(ProbeError, match="no encoder. Name the encoder's place with --encoder"):
+        classify(probe=place / "ssv2-vitl-4x2x3.pt", videos=videos)
+    with pytest.raises(ProbeError, match="Give a probe: of"):
+        classify(probe=place / "encoder", videos=videos)
+    save_folder(tmp_path / "wide", tiny_encoder(embed_dim=2 * WIDTH))
+    with pytest.raises(ProbeError, match="Give the encoder it was trained on"):
+        classify(probe=place / "ssv2-vitl-4x2x3.pt", videos=videos, encoder=str(tmp_path / "wide"))
+    with pytest.raises(ProbeError, match="k400 names 400 classes, the probe has 5"):
+        classify(probe=place / "native", videos=videos, labels="k400")
+    other = random_(AttentiveProbe(embed_dim=WIDTH, num_classes=5, num_heads=2), 1)
+    with torch.no_grad():
+        other.linear.bias.fill_(float("nan"))
+    broken = save_meta(tmp_path / "nan.pt", probe=other)
+    with pytest.raises(ProbeError, match="not finite"):
+        classify(probe=broken, videos=videos, encoder=str(place / "encoder"))
+
+
+def test_label_files(tmp_path):
+    assert read_labels("k400")[:2] == ("abseiling", "air drumming") and len(read_labels("ucf101")) == 101
+    (tmp_path / "labels.json").write_text('{"Moving": "1", "Holding": "0"}')
+    assert read_labels(str(tmp_path / "labels.json")) == ("Holding", "Moving")
+    (tmp_path / "id2label.json").write_text('{"1": "b", "0": "a"}')
+    assert read_labels(str(tmp_path / "id2label.json")) == ("a", "b")
+    (tmp_path / "gap.csv").write_text("id,label\n0,a\n2,b\n")
+    with pytest.raises(ProbeError, match="without a gap"):
+        read_labels(str(tmp_path / "gap.csv"))
+    (tmp_path / "bare.csv").write_text("a\nb\n")
+    with pytest.raises(ProbeError, match="header must be id,label"):
+        read_labels(str(tmp_path / "bare.csv"))
+    with pytest.raises(ProbeError, match="labels.json"):
+        read_labels("ssv2")
+
+
+@pytest.mark.parametrize("duration", [0.3, 1.0, 2.0, 7.77, 60.0])
+@pytest.mark.parametrize("stride", [0.5, 1.0, 2.0])
+def test_windows_cover_the_video(duration, stride):
+    bounds = window_bounds(duration, window=2.0, stride=stride)
+    assert bounds[0][0] == 0.0 and bounds[-1][1] == pytest.approx(duration)
+    assert all(b[0] <= a[1] + 1e-9 and a[0] < b[0] for a, b in zip(bounds, bounds[1:], strict=False))
+    assert all(high - low == pytest.approx(min(2.0, duration)) for low, high in bounds)
+
+
+def test_windows_are_named_one_by_one(place, tmp_path, capsys):
+    clip = str(place / "0.mp4")  # 4 frames at 8 fps
+    arguments = [
+        "classify",
+        "--probe",
+        str(place / "hf"),
+        "--window",
+        "0.25",
+        "--out",
+        str(tmp_path),
+        "--top",
+        "2",
+    ]
+    assert main([*arguments, clip, str(tmp_path / "missing.mp4")]) == 2
+    result = json.loads((tmp_path / "result.json").read_text())
+    windows = result["windows"][clip]
+    assert [(w["start"], w["end"]) for w in windows] == [(0.0, 0.25), (0.25, 0.5)]
+    assert [f["path"] for f in result["failures"]] == [str(tmp_path / "missing.mp4")]
+    printed = capsys.readouterr().out
+    assert "cannot be read" in printed and "all windows" in printed
+    with (tmp_path / "classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 and rows[0]["label"] == windows[0]["labels"][0]["label"]
+    assert rows[-1]["start"] == "" and rows[-2]["rank"] == "1"
+    whole = classify(probe=place / "hf", videos=[clip], window=0.25, top=5).figures
+    by_window = [{x["label"]: x["probability"] for x in w["labels"]} for w in whole["windows"][clip]]
+    for found in whole["predictions"][clip]:
+        mean = sum(w[found["label"]] for w in by_window) / 2
+        assert found["probability"] == pytest.approx(mean, abs=1e-6)
+    assert (
+        len(classify(probe=place / "hf", videos=[clip], window=0.25, stride=0.125).figures["windows"][clip])
+        == 3
+    )
+    assert main([*arguments[:3], clip]) == 0
+
+
+def test_windows_that_cannot_be(place):
+    with pytest.raises(ProbeError, match="give lengths above 0"):
+        classify(probe=place / "hf", videos=[str(place / "0.mp4")], window=0.0)
+    with pytest.raises(ProbeError, match="Give its length with --window"):
+        classify(probe=place / "hf", videos=[str(place / "0.mp4")], stride=1.0)
+    with pytest.raises(ProbeError, match="none of the 1 clips"):
+        classify(probe=place / "hf", videos=[str(place / "gone.mp4")], window=1.0)

@@ -1,0 +1,174 @@
+"""Folders of features, as `vjepa extract` writes them: rows, a pandas table, a torch data set, one video's time line.
+
+>>> import vjepa.features
+>>> store = vjepa.features.open("runs/features")  # doctest: +SKIP
+>>> store.features.shape, store.rows[0].path  # doctest: +SKIP
+(torch.Size([1000, 384]), 'data/clip_000.mp4')
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+from torch.utils.data import Dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ABOUT, INDEX = "features.json", "index.csv"
+STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class FeaturesError(ValueError):
+    """A folder that holds no features, or not those asked for; the message says what to do."""
+
+
+class FeatureRow(NamedTuple):
+    """What a row of features is of: `path`, seconds of its first and last frame, class id (-1: none) and name."""
+
+    path: str
+    start: float
+    end: float
+    label: int
+    label_name: str
+    manifest_row: int
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Features of one video in order: `features` (W, ...), and `seconds` (W, 2) of first and last frames."""
+
+    features: Float[Tensor, "w *feature"]
+    seconds: Float64[Tensor, "w 2"]
+
+
+class FeatureStore(Dataset[tuple[Tensor, int]]):
+    """Features in a folder. As a data set it gives pairs of a feature and its class id.
+
+    Args:
+        folder: The folder, written by `vjepa extract`.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self.about: dict[str, Any] = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FeaturesError(
+                f"{folder} has no {ABOUT}: no features, or not all of them. Give a folder that `vjepa extract` "
+                "has finished; the same command again finishes one that was stopped."
+            ) from error
+
+    def __len__(self) -> int:
+        return self.about["shape"][0]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.features[index], self.rows[index].label
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their ids."""
+        return tuple(self.about["label_names"])
+
+    @cached_property
+    def features(self) -> Float[Tensor, "w *feature"]:
+        """All features (rows, ...), mapped from the file, which stays as it is; those of Parquet are read whole."""
+        file = self.folder / file_of(self.about["format"])
+        shape, dtype = tuple(self.about["shape"]), STORED[self.about["dtype"]]
+        if self.about["format"] == "parquet":
+            from pyarrow import parquet
+
+            column = parquet.read_table(file, columns=["features"])["features"]
+            flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
+            return torch.from_numpy(flat).reshape(shape)
+        if self.about["format"] == "npy":
+            return torch.from_numpy(np.load(file, mmap_mode="c"))
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            header = json.loads(opened.read(length))
+        begin, end = header["features"]["data_offsets"]
+        # "c": pages of one's own where they are written to, so that torch has a tensor that may be changed
+        raw = np.memmap(file, np.uint8, mode="c", offset=8 + length + begin, shape=(end - begin,))
+        return torch.from_numpy(raw).view(dtype).reshape(shape)
+
+    @cached_property
+    def rows(self) -> list[FeatureRow]:
+        """What each row is."""
+        with (self.folder / INDEX).open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            return [
+                FeatureRow(
+                    path=cells["path"],
+                    start=float(cells["start"]),
+                    end=float(cells["end"]),
+                    label=int(cells["label"]),
+                    label_name=cells["label_name"],
+                    manifest_row=int(cells["manifest_row"]),
+                )
+                for cells in table
+            ]
+
+    @property
+    def labels(self) -> Int[Tensor, "w"]:
+        """Class id of each row, -1 where it has none."""
+        return torch.tensor([row.label for row in self.rows], dtype=torch.int64)
+
+    def pandas(self) -> pd.DataFrame:
+        """The rows as a table, with a column `features` of arrays.
+
+        Raises:
+            FeaturesError: If pandas is missing.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise FeaturesError("pandas is not installed: pip install pandas, or use `.rows`.") from error
+        table = pd.DataFrame(self.rows)
+        table["features"] = list(self.features.float().numpy())
+        return table
+
+    def timeline(self, path: str) -> Timeline:
+        """The features of one video, in the order of its windows.
+
+        Args:
+            path: As in the rows.
+
+        Raises:
+            FeaturesError: If it is none of them.
+        """
+        chosen = [i for i, row in enumerate(self.rows) if row.path == path]
+        if not chosen:
+            known = ", ".join(sorted({row.path for row in self.rows})[:3])
+            raise FeaturesError(f"no features of {path} in {self.folder}. It has those of {known}, ...")
+        seconds = torch.tensor([self.rows[i][1:3] for i in chosen], dtype=torch.float64)
+        return Timeline(self.features[torch.tensor(chosen)], seconds)
+
+
+def file_of(kind: str) -> str:
+    """Name of the file that holds the features.
+
+    >>> file_of("npy")
+    'features.npy'
+    """
+    return f"features.{kind}"
+
+
+def open(folder: str | Path) -> FeatureStore:
+    """The features in a folder, as `vjepa extract` wrote them.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        FeaturesError: If it holds none, or they are not complete.
+    """
+    return FeatureStore(folder)

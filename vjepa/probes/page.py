@@ -1,0 +1,211 @@
+"""A page of a probe's test in one HTML file: confusion, classes, the worst clips and where the probe looked."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from vjepa.data.manifest import Manifest
+from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from vjepa.models.files import write_text
+from vjepa.probes.attention import attention_of, overlay
+from vjepa.probes.namer import Namer
+from vjepa.types import TokenGrid
+
+MOST_WORST = 24  # clips shown; a strip of each is about 30 kB
+MOST_FRAMES, FRAME_HEIGHT, QUALITY = 8, 96, 80
+MOST_CONFUSED = 40  # classes up to which the whole matrix is drawn; above, the pairs most often confused
+STYLE = """
+body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2733}
+table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .5rem;text-align:right;font-weight:400}
+th{color:#566}.name{text-align:left;max-width:16rem;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.matrix td{min-width:1.6rem;text-align:center;border:1px solid #fff}.clip{margin:1.2rem 0}
+.clip img{display:block;max-width:100%;margin:.15rem 0}.path{color:#566;font-size:13px;overflow-wrap:anywhere}
+"""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The test once more, clip by clip: `rows` of the manifest, `labels` and `shares` of each clip."""
+
+    rows: list[int]
+    labels: Tensor
+    shares: Float[Tensor, "clips classes"]
+
+    @property
+    def true_share(self) -> Float[Tensor, "clips"]:
+        """Probability of the true class of each clip."""
+        return self.shares.gather(1, self.labels[:, None])[:, 0]
+
+
+def write_page(
+    file: Path,
+    namer: Namer,
+    manifest: Manifest,
+    *,
+    title: str,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    decoder: str = "auto",
+) -> Path:
+    """Test a probe once more, clip by clip, and write the page; nothing in it is loaded from elsewhere.
+
+    Args:
+        file: The page.
+        namer: The probe and its encoder.
+        manifest: The labelled test videos.
+        title: Heading.
+        batch_size: Clips the encoder takes at a time.
+        num_workers: Processes that decode.
+        decoder: What reads the videos.
+    """
+    tested = _tested(namer, manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
+    confusion = multiclass_confusion_matrix(tested.shares, tested.labels, len(namer.label_names))
+    right = int(confusion.diag().sum())
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{right} of {len(tested.rows)} clips named rightly: top-1 {100 * right / len(tested.rows):.1f} %.</p>",
+        "<h2>Confusion</h2>",
+        *_confusion(confusion, namer.label_names),
+        "<h2>Classes</h2>",
+        *_classes(confusion, namer.label_names),
+        "<h2>Worst clips</h2><p>Lowest probability of the true class first. Below the frames: the share of each "
+        "place in what the probe read, where the probe is attentive.</p>",
+        *_worst(namer, manifest, tested, decoder),
+    ]
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    write_text(f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>", file)
+    return file
+
+
+def _tested(namer: Namer, manifest: Manifest, *, batch_size: int, num_workers: int, decoder: str) -> Tested:
+    rows: list[int] = []
+    labels, shares = [], []
+    batches = namer.named(manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
+    for batch, found in batches:
+        known = batch.label >= 0
+        rows += batch.index[known].tolist()
+        labels.append(batch.label[known])
+        shares.append(found[known])
+    return Tested(rows, torch.cat(labels), torch.cat(shares))
+
+
+def _confusion(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
+    """The matrix, a row a true class; of many classes, the pairs most often confused."""
+    if len(names) > MOST_CONFUSED:
+        yield from _confused_pairs(confusion, names)
+        return
+    shares = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)
+    heads = "".join(f'<th title="{escape(name)}">{i}</th>' for i, name in enumerate(names))
+    yield f'<table class="matrix"><tr><th class="name">true \\ named</th><th></th>{heads}</tr>'
+    for i, name in enumerate(names):
+        cells = "".join(
+            f'<td style="background:rgba({"30,120,180" if i == j else "210,70,40"},{share:.2f})">{count or ""}</td>'
+            for j, (count, share) in enumerate(zip(confusion[i].tolist(), shares[i].tolist(), strict=True))
+        )
+        yield f'<tr><th class="name">{escape(name)}</th><th>{i}</th>{cells}</tr>'
+    yield "</table>"
+
+
+def _confused_pairs(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
+    wrong = confusion - torch.diag(confusion.diag())
+    order = wrong.flatten().argsort(descending=True)[:MOST_CONFUSED].tolist()
+    yield f"<p>The {MOST_CONFUSED} pairs most often confused, of {len(names)} classes.</p>"
+    yield '<table><tr><th class="name">true</th><th class="name">named</th><th>clips</th></tr>'
+    for true, named in (divmod(cell, len(names)) for cell in order):
+        if count := int(wrong[true, named]):
+            pair = f'<td class="name">{escape(names[true])}</td><td class="name">{escape(names[named])}</td>'
+            yield f"<tr>{pair}<td>{count}</td></tr>"
+    yield "</table>"
+
+
+def _classes(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
+    """Recall and precision of each class, the lowest recall first."""
+    clips, named, right = confusion.sum(dim=1), confusion.sum(dim=0), confusion.diag()
+    order = (right / clips.clamp(min=1)).argsort().tolist()
+    yield '<table><tr><th class="name">class</th><th>clips</th><th>recall</th><th>precision</th></tr>'
+    for i in order:
+        recall, precision = (
+            f"{100 * int(right[i]) / int(of):.1f} %" if of else "-" for of in (clips[i], named[i])
+        )
+        yield (
+            f'<tr><td class="name">{escape(names[i])}</td><td>{int(clips[i])}</td><td>{recall}</td>'
+            f"<td>{precision}</td></tr>"
+        )
+    yield "</table>"
+
+
+def _worst(namer: Namer, manifest: Manifest, tested: Tested, decoder: str) -> Iterator[str]:
+    clips = namer.clips(manifest, decoder=decoder)
+    for i in tested.true_share.argsort()[:MOST_WORST].tolist():
+        sample = clips[tested.rows[i]]
+        if sample.video is None:  # read a moment ago, and no longer
+            continue
+        guess = int(tested.shares[i].argmax())
+        true = int(tested.labels[i])
+        said = (
+            f"<b>{escape(namer.label_names[true])}</b> {float(tested.shares[i, true]):.3f}, named "
+            f"<b>{escape(namer.label_names[guess])}</b> {float(tested.shares[i, guess]):.3f}"
+        )
+        strips = "".join(f'<img alt="" src="{_uri(strip)}">' for strip in clip_strips(namer, sample.video))
+        path = escape(manifest.rows[tested.rows[i]].path)
+        yield f'<div class="clip">{said}<div class="path">{path}</div>{strips}</div>'
+
+
+@torch.no_grad()
+def clip_strips(namer: Namer, video: Float[Tensor, "3 vst h w"]) -> list[UInt8[Tensor, "3 height width"]]:
+    """Frames of a clip side by side, and below them the same under the probe's attention, if it is attentive.
+
+    Of several views the middle one, all its segments in a row.
+
+    Args:
+        namer: The probe and its encoder.
+        video: A clip of `Namer.clips`.
+    """
+    layout = namer.layout
+    view = rearrange(video, "c (v st) h w -> v c st h w", v=layout.views)[layout.views // 2]
+    parts = rearrange(view, "c (s t) h w -> 1 s 1 c t h w", s=layout.segments)
+    one = namer.encoder.grid_of(parts[:, 0, 0])
+    grid = TokenGrid(t=layout.segments * one.t, h=one.h, w=one.w)
+    starts = torch.arange(one.t) * max(parts.shape[4] // one.t, 1)
+    frames = _pixels(rearrange(parts[0, :, 0, :, starts], "s c t h w -> (s t) c h w"))
+    shown = torch.linspace(0, grid.t - 1, min(grid.t, MOST_FRAMES), dtype=torch.float64).round().long()
+    strips = [_joined(frames[shown])]
+    device = next(namer.encoder.parameters()).device
+    tokens = type(layout)(layout.segments, 1, layout.levels).tokens(namer.encoder, view[None].to(device))
+    if (shares := attention_of(namer.head, tokens)) is not None:
+        levels = len(layout.levels or (0,))
+        by_place = rearrange(shares[0].cpu(), "(s l n) -> l (s n)", s=layout.segments, l=levels).sum(
+            dim=0
+        )  # a place's share is that of all its levels
+        strips.append(_joined(overlay(frames, by_place, grid)[shown]))
+    return strips
+
+
+def _pixels(frames: Float[Tensor, "t 3 h w"]) -> UInt8[Tensor, "t 3 h w"]:
+    mean, std = (torch.tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+    return ((frames * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _joined(frames: UInt8[Tensor, "t 3 h w"]) -> UInt8[Tensor, "3 h tw"]:
+    return rearrange(frames, "t c h w -> c h (t w)")
+
+
+def _uri(strip: UInt8[Tensor, "3 h w"]) -> str:
+    """A JPEG within the page."""
+    image = Image.fromarray(rearrange(strip, "c h w -> h w c").numpy())
+    width = max(round(image.width * FRAME_HEIGHT / image.height), 1)
+    stream = io.BytesIO()
+    image.resize((width, FRAME_HEIGHT)).save(stream, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

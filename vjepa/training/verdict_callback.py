@@ -1,0 +1,72 @@
+"""Says how the run is: a line whenever the verdict changes, and figures to choose checkpoints by."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+import lightning as L
+
+from vjepa.training.verdict import Figures, Verdict, verdict
+
+log = logging.getLogger(__name__)
+
+
+class HealthVerdict(L.Callback):
+    """Judges the run at each step whose figures are logged.
+
+    Args:
+        stop_after: Verdicts in a row that are not healthy after which the run ends; None to go on.
+        keep: Steps of figures that a verdict is made of, besides those of the first.
+    """
+
+    def __init__(self, *, stop_after: int | None = None, keep: int = 20) -> None:
+        if keep < 3:
+            raise ValueError(
+                f"keep {keep}: a verdict looks at three steps at least. Raise keep to 3 or more."
+            )
+        self.stop_after, self.keep = stop_after, keep
+        self.history: list[Figures] = []
+        self.verdict = Verdict()
+        self.unhealthy = 0  # verdicts in a row
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Judge, and say so if the verdict is another."""
+        step = trainer.global_step
+        every = cast("Any", trainer).log_every_n_steps  # set by the trainer, not declared by it
+        known = self.history and self.history[-1]["step"] == step  # micro-batches share a step
+        if known or not step or (step > 1 and step % every):
+            return
+        figures = {
+            name.removeprefix("train/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("train/")
+        }
+        self.history.append({"step": float(step), **figures})
+        if len(self.history) > self.keep + 1:
+            del self.history[1]  # the first stays, to compare with
+        new = verdict(self.history)
+        self.unhealthy = 0 if new.judgement == "healthy" else self.unhealthy + 1
+        pl_module.log("train/unhealthy", float(self.unhealthy))
+        if (new.judgement, new.change) != (self.verdict.judgement, self.verdict.change) or len(
+            self.history
+        ) == 1:
+            log.log(logging.WARNING if self.unhealthy else logging.INFO, "health at step %d: %s", step, new)
+        self.verdict = new
+        if self.stop_after is not None and self.unhealthy >= self.stop_after:
+            log.warning(
+                "the run ends at step %d: %d verdicts in a row were not healthy", step, self.unhealthy
+            )
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to go on judging."""
+        return {"history": self.history, "unhealthy": self.unhealthy}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the history of the run that was left."""
+        self.history, self.unhealthy = state_dict["history"], state_dict["unhealthy"]
+        if self.history:
+            self.verdict = verdict(self.history)
