@@ -14,6 +14,7 @@ import torch
 from tests.recipes import tiny_recipe
 from tests.videos import write_manifest
 from vjepa.cli import main
+from vjepa.data import VideoDataModule
 from vjepa.data.loader import LostWorkerError
 
 pytestmark = pytest.mark.slow
@@ -47,6 +48,33 @@ def test_a_run_whose_worker_was_killed_says_so_saves_and_ends_bit_equal(tmp_path
     runs = tmp_path / "whole" / "version_0", tmp_path / "lost" / "version_1"
     first, second = ((run / "export" / "encoder.safetensors").read_bytes() for run in runs)
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), LostWorkerError),
+        (EOFError(), LostWorkerError),
+        (RuntimeError("DataLoader worker (pid 7) exited unexpectedly"), LostWorkerError),
+        (
+            ConnectionError("Caught ConnectionError in DataLoader worker process 0.\nno route"),
+            ConnectionError,
+        ),
+        (RuntimeError("Caught RuntimeError in DataLoader worker process 0."), RuntimeError),
+    ],
+)
+def test_a_worker_is_lost_however_it_shows(tmp_path, error, expected):
+    def broken(keys):
+        raise error
+        yield
+
+    data = VideoDataModule(train=str(write_manifest(tmp_path, 4)), batch_size=2)
+    data.setup("fit")
+    loader = data.train_dataloader()
+    loader._make = broken
+    with pytest.raises(expected) as found:
+        next(iter(loader))
+    assert type(found.value) is expected
 
 
 def test_the_error_says_what_to_do():

@@ -187,9 +187,9 @@ class ResumableLoader:
         while (batch := part.take()) is None:
             try:
                 group = next(self._groups)  # asks for more, so that something is in flight
-            except RuntimeError as error:
-                if str(error).startswith("DataLoader worker"):
-                    raise LostWorkerError(str(error)) from error
+            except (RuntimeError, ConnectionError, EOFError) as error:
+                if _is_of_a_lost_worker(error):
+                    raise LostWorkerError(str(error) or type(error).__name__) from error
                 raise
             self._in_flight.popleft().receive(group)
         if len(self._parts) > 1:
@@ -219,6 +219,13 @@ class ResumableLoader:
             hashlib.blake2b(part.order.identities.tobytes(), digest_size=8).hexdigest()
             for part in self._parts
         ]
+
+
+def _is_of_a_lost_worker(error: Exception) -> bool:
+    """Whether a worker is gone: torch says so, or the pipe through which its batch came broke first."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker")
+    return "in DataLoader worker process" not in str(error)  # that is one the worker lived to tell
 
 
 def _restore(part: PartBatches, places: list[list[int]], failed: list[list[Any]]) -> None:
