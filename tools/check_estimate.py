@@ -27,7 +27,7 @@ from vjepa.masks import ImageBlocks, RandomTubes, TubeBlocks
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives import DensePrediction, LatentPrediction, Objective, PixelPrediction
 from vjepa.optim import Constant, decay_groups, ema_update
-from vjepa.training.dry_run import drawn_lengths, dry_flops, dry_memory
+from vjepa.training.dry_run import OWN_OPERATORS, drawn_lengths, dry_flops, dry_memory
 from vjepa.types import ClipBatch
 
 STEPS = 3
@@ -105,29 +105,11 @@ def measured(name: str) -> dict[str, float]:
     peak = _status("VmHWM") - before  # now: counting holds tensors longer
     flops = []
     for _ in range(STEPS):
-        with FlopCounterMode(display=False, custom_mapping=OURS) as counter:
+        with FlopCounterMode(display=False, custom_mapping=dict(OWN_OPERATORS)) as counter:
             step()
         flops.append(counter.get_total_flops())
     parameters = sum(p.numel() for p in objective.parameters())
     return {"parameters": parameters, "GFLOP a step": statistics.mean(flops) / 1e9, "peak MB": peak / 1e6}
-
-
-def _attention(query: torch.Size, *_: Any, out_shape: Any = None) -> int:
-    """FLOPs of attention in blocks: two products of all tokens with all."""
-    rows, heads, length, width = query
-    return 4 * rows * heads * length**2 * width
-
-
-def _attention_backward(gradient: torch.Size, *given: Any, out_shape: Any = None) -> int:
-    """Five: the scores again, and the gradients of weights, values, queries and keys."""
-    return _attention(gradient) * 5 // 2
-
-
-# the counter knows torch's operators; this one is ours
-OURS = {
-    torch.ops.vjepa.attend_in_blocks: _attention,
-    torch.ops.vjepa.attend_in_blocks_backward: _attention_backward,
-}
 
 
 def estimated(name: str) -> dict[str, float]:

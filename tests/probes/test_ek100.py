@@ -135,7 +135,15 @@ def test_wrong_use_says_what_to_do(tree, tmp_path, capsys):
         ("cache", "x"),
         ("folder", "x"),
     ]
-    given += [("label", "x"), ("segments", "2"), ("views", "1"), ("num_per_class", "1"), ("world_size", "2")]
+    given += [
+        ("label", "x"),
+        ("segments", "2"),
+        ("views", "1"),
+        ("num_per_class", "1"),
+        ("world_size", "2"),
+        ("rank", "1"),
+        ("val_share", "0.5"),
+    ]
     for name, value in given:
         assert command(tree, tmp_path, f"--{name}", value) == 2
         assert f"no use for --{name}. Leave" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from vjepa.probes.anticipation_files import save_anticipation
 from vjepa.probes.base import ProbeError
 from vjepa.probes.epic import ActionIds
 from vjepa.probes.epic_tree import EpicNames, EpicSplit, read_split, video_files
-from vjepa.probes.features import random_twin
+from vjepa.probes.features import Precision, random_twin
 from vjepa.probes.fit_anticipation import (
     TASKS,
     Foreteller,
@@ -71,7 +71,7 @@ class AnticipationWork:
     seed: int
     batch_size: int
     num_workers: int
-    bf16: bool
+    precision: Precision
     device: torch.device
     decoder: str
 
@@ -147,7 +147,7 @@ def _fitted(
     choice: AnticipationChoice,
 ) -> tuple[Recalls, list[Recalls], set[ClipFailure]]:
     """The best head on these networks, all heads, and what could not be read."""
-    foreteller = Foreteller(encoder, predictor, cut.fps, choice.mask_token, work.bf16)
+    foreteller = Foreteller(encoder, predictor, cut.fps, choice.mask_token, work.precision == "bf16")
     reading = Reading(work.batch_size, work.num_workers)
     train = ForetellingClips(splits[0], cut, training=True, seed=work.seed)
     val = ForetellingClips(splits[1], cut, training=False)

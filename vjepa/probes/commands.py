@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import tempfile
-from dataclasses import asdict, fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from vjepa.checkpoints import load_encoder
-from vjepa.data.manifest import Manifest
-from vjepa.models import VideoEncoder
 from vjepa.probes.anticipation_command import NAME as EK100
 from vjepa.probes.anticipation_command import AnticipationChoice, AnticipationWork, probe_anticipation
-from vjepa.probes.base import ProbeError, StandardizedProbe
-from vjepa.probes.cache import Shard, TokenFile, cache_folder
-from vjepa.probes.clips import ClipPlan
+from vjepa.probes.base import ProbeError
 from vjepa.probes.devices import Device, device_of
-from vjepa.probes.features import Features, Precision, extract_features, random_twin
-from vjepa.probes.files import card_of, save_probe
-from vjepa.probes.finetune import FinetunedProbe
-from vjepa.probes.folder import labelled_manifests
-from vjepa.probes.namer import open_namer
-from vjepa.probes.page import write_page
-from vjepa.probes.protocol import fit_probe
-from vjepa.probes.recipe import ClipChoice, Recipe, resolve_recipe
-from vjepa.probes.results import ProbeKind, ProbeResult
+from vjepa.probes.features import Precision
+from vjepa.probes.labelled_command import LabelledWork, probe_labelled
+from vjepa.probes.results import ProbeKind
 from vjepa.probes.trials import ProbeSettings
-from vjepa.probes.trunk import Trunk
 from vjepa.report import Report
-from vjepa.types import ClipFailure
-
-log = logging.getLogger(__name__)
 
 DEFAULT_GRID = ProbeSettings()
 DEFAULT_ANTICIPATION = AnticipationChoice()
-PAGE = "report.html"
-UNUSED_BY_EK100 = (
-    *("folder", "segments", "views", "layers", "cache", "num_per_class"),
-    *("probe", "label", "augment", "world_size", "report"),
-)
 
 
 def probe(
@@ -116,244 +94,32 @@ def probe(
         anticipation: What protocol ek100 alone needs. Its train and val are the official EPIC_100_train.csv and
             EPIC_100_validation.csv, root the folder of the videos; val then chooses the head, as published.
     """
-    given = dict(locals())
-    return _probe_ek100(given) if protocol == EK100 else _probe_labels(given)
+    return _started(dict(locals()))
 
 
-def _probe_labels(given: dict[str, Any]) -> Report:
-    """The protocols of one label a video, and none.
-
-    Args:
-        given: The arguments of `probe`.
-    """
+def _started(given: dict[str, Any]) -> Report:
+    """Hand the arguments of `probe` to the kind of protocol that reads them."""
+    given = given | {"device": device_of(given["device"])}
+    if given["protocol"] == EK100:
+        _refuse_unread(given)
+        return probe_anticipation(
+            AnticipationWork(**_fields_of(AnticipationWork, given)), given["anticipation"]
+        )
     if given["anticipation"] != DEFAULT_ANTICIPATION:
         raise ProbeError(
             f"--anticipation.* without protocol {EK100}. Give --protocol {EK100}, or leave it out."
         )
-    sources = ("train", "val", "folder", "val_share", "root", "label", "seed")
-    manifests = labelled_manifests(**{name: given[name] for name in sources})
-    work = {
-        "kind": given["probe"],
-        "out": given["out"],
-        "cache": _shared(given["cache"], Shard(given["rank"], given["world_size"])),
-        "extraction": {name: given[name] for name in ("batch_size", "num_workers", "precision")},
-        "options": {name: given[name] for name in ("num_per_class", "seed")}
-        | {"device": device_of(given["device"])},
-    }
-    choice = ClipChoice(*(given[name] for name in ("num_frames", "fps", "segments", "views", "layers")))
-    return _run(
-        given["encoder"],
-        manifests,
-        (given["protocol"], choice, given["grid"]),
-        chances={name: given[name] for name in ("decoder", "augment", "seed")},
-        random_init=given["random_init"],
-        page=given["report"],
-        work=work,
-    )
+    return probe_labelled(LabelledWork(**_fields_of(LabelledWork, given)))
 
 
-def _probe_ek100(given: dict[str, Any]) -> Report:
-    """The protocol that is not of single labels.
+def _fields_of(kind: type[AnticipationWork] | type[LabelledWork], given: dict[str, Any]) -> dict[str, Any]:
+    return {field.name: given[field.name] for field in fields(kind)}
 
-    Args:
-        given: The arguments of `probe`.
-    """
+
+def _refuse_unread(given: dict[str, Any]) -> None:
+    """Raise `ProbeError` where an argument was given that protocol ek100 does not read."""
+    read = {field.name for field in fields(AnticipationWork)} | {"protocol", "anticipation"}
     defaults = inspect.signature(probe).parameters
-    changed = [f"--{name}" for name in UNUSED_BY_EK100 if given[name] != defaults[name].default]
-    if changed:
-        raise ProbeError(f"protocol {EK100} has no use for {', '.join(changed)}. Leave it out.")
-    taken = {field.name: given[field.name] for field in fields(AnticipationWork) if field.name in given}
-    work = taken | {"device": device_of(given["device"]), "bf16": given["precision"] == "bf16"}
-    return probe_anticipation(AnticipationWork(**work), given["anticipation"])
-
-
-def _run(
-    path: str,
-    manifests: tuple[Manifest, Manifest],
-    asked: tuple[str | None, ClipChoice, ProbeSettings],
-    *,
-    chances: dict[str, Any],
-    random_init: bool,
-    page: bool,
-    work: dict[str, Any],
-) -> Report:
-    """The verb, with its arguments by what they are for: recipe, reading of clips, baseline, page, and work."""
-    model, names, out, where = (
-        load_encoder(path),
-        manifests[0].label_names,
-        work["out"],
-        work["options"]["device"],
-    )
-    recipe = _recipe(model, manifests[0], asked, kind=work["kind"])
-    cut: dict[str, Any] = {
-        "num_frames": recipe.num_frames,
-        "fps": recipe.fps,
-        "frame_step": recipe.frame_step,
-    }
-    cut["layout"] = recipe.layout
-    work = work | {"plan": ClipPlan(**cut, **chances)}
-    work["options"] = work["options"] | {"settings": recipe.settings}
-    out.mkdir(parents=True, exist_ok=True)
-    networks = [model.to(where)] + ([random_twin(model, seed=chances["seed"])] if random_init else [])
-    if work["cache"] is not None and work["cache"][1].rank:
-        return _compute_share(networks, manifests, work)
-    result, failures = _fitted(networks[0], manifests, **work)
-    place = _save(out, result, names, model, path, **cut)
-    if page:
-        reading = {k: work["extraction"][k] for k in ("batch_size", "num_workers")}
-        namer = open_namer(out, encoder=place, device=where)
-        title = f"{result.kind} probe"
-        write_page(out / PAGE, namer, manifests[1], title=title, decoder=chances["decoder"], **reading)
-        log.info("page in %s", out / PAGE)
-    baseline = None
-    if random_init:
-        baseline, more = _fitted(networks[1], manifests, **work)
-        failures |= more
-    found = _report(result, baseline, names, sorted(failures, key=lambda failure: failure.path))
-    return replace(found, figures=found.figures | {"recipe": recipe.stored})
-
-
-def _recipe(
-    model: VideoEncoder,
-    train: Manifest,
-    asked: tuple[str | None, ClipChoice, ProbeSettings],
-    *,
-    kind: ProbeKind,
-) -> Recipe:
-    num_videos = sum(row.label >= 0 for row in train.rows)
-    recipe = resolve_recipe(
-        asked[0], model, asked[1], asked[2], num_classes=len(train.label_names), num_videos=num_videos
-    )
-    if kind == "finetune" and recipe.layout.levels is not None:
-        raise ProbeError(
-            "several layers with probe finetune, which trains the last block: drop --layers, or --protocol if it "
-            "reads several."
-        )
-    return recipe
-
-
-def _shared(cache: Path | None, shard: Shard) -> tuple[Path, Shard] | None:
-    if cache is None and shard.world_size > 1:
-        raise ProbeError("several processes share their work in a folder: give one with --cache.")
-    return None if cache is None else (cache, shard)
-
-
-def _save(
-    out: Path, result: ProbeResult, names: tuple[str, ...], model: VideoEncoder, encoder: str, **clips: Any
-) -> str:
-    """Write the probe, and of a fine-tuned one its encoder, too; where its encoder is."""
-    head = result.probe
-    if isinstance(head, FinetunedProbe):
-        encoder, model = str(out / "encoder"), head.tail.back_in(model)
-        model.save_pretrained(encoder)
-        head = head.head
-    assert isinstance(head, StandardizedProbe)
-    save_probe(out, head, card_of(result, names, model, encoder, **clips))
-    return encoder
-
-
-def _fitted(
-    network: VideoEncoder,
-    manifests: tuple[Manifest, Manifest],
-    *,
-    kind: ProbeKind,
-    plan: ClipPlan,
-    out: Path,
-    cache: tuple[Path, Shard] | None,
-    extraction: dict[str, Any],
-    options: dict[str, Any],
-) -> tuple[ProbeResult, set[ClipFailure]]:
-    """A probe of one network, and the clips that could not be read."""
-    train, val = manifests
-    with tempfile.TemporaryDirectory(dir=out, ignore_cleanup_errors=True) as scratch:
-        extraction = extraction | {"scratch": Path(scratch)}
-        frozen = _frozen(network, kind, options)
-        frames = plan.num_frames or network.config["num_frames"]
-        tail = frozen.tail(num_frames=frames) if isinstance(frozen, Trunk) else None
-        known, unseen = _tokens(network, frozen, manifests, plan, cache, extraction)
-        result = fit_probe(
-            kind,
-            known.tokens,
-            known.labels(train),
-            unseen.tokens,
-            unseen.labels(val),
-            num_classes=len(train.label_names),
-            groups=known.groups(train),
-            train_videos=known.index,
-            num_views=plan.layout.views,
-            tail=tail,
-            **options,
-        )
-    return result, set(known.failures + unseen.failures)
-
-
-def _frozen(network: VideoEncoder, kind: ProbeKind, options: dict[str, Any]) -> VideoEncoder | Trunk:
-    """The part of a network that is not trained."""
-    return Trunk(network, num_blocks=options["settings"].num_blocks) if kind == "finetune" else network
-
-
-def _tokens(
-    network: VideoEncoder,
-    frozen: VideoEncoder | Trunk,
-    manifests: tuple[Manifest, Manifest],
-    plan: ClipPlan,
-    cache: tuple[Path, Shard] | None,
-    extraction: dict[str, Any],
-) -> tuple[Features, Features]:
-    """Tokens of the training and of the validation clips; those in the cache are not computed again."""
-    found = []
-    for manifest, training in zip(manifests, (True, False), strict=True):
-        clips = plan.train(manifest, network) if training else plan.test(manifest, network)
-        cached = None
-        if cache is not None:
-            key = plan.preprocessing(training=training) | {"precision": extraction["precision"]}
-            cached = TokenFile(cache_folder(cache[0], frozen, manifest, key), len(clips), cache[1])
-        layout = plan.train_layout if training else plan.layout
-        found.append(extract_features(frozen, clips, layout=layout, cached=cached, **extraction))
-    return found[0], found[1]
-
-
-def _compute_share(
-    networks: list[VideoEncoder], manifests: tuple[Manifest, Manifest], work: dict[str, Any]
-) -> Report:
-    """What a process does that is not the first: its share of the tokens."""
-    for network in networks:
-        frozen = _frozen(network, work["kind"], work["options"])
-        _tokens(network, frozen, manifests, work["plan"], work["cache"], work["extraction"])
-    shard = work["cache"][1]
-    return Report(title="features", figures={"rank": shard.rank, "world_size": shard.world_size})
-
-
-def _report(
-    result: ProbeResult, baseline: ProbeResult | None, names: tuple[str, ...], failures: list[ClipFailure]
-) -> Report:
-    if not result.converged:
-        log.warning("the probe had not converged: raise --grid.num_steps or --grid.max_iterations")
-    compared = {"encoder": result, "random init": baseline}
-    rows = [
-        {"features": name, "top1": r.top1, "top5": r.top5, "converged": r.converged}
-        for name, r in compared.items()
-        if r is not None
-    ]
-    return Report(
-        title=f"{result.kind} probe, {result.num_train} training and {result.num_val} validation clips",
-        rows=rows,
-        figures={
-            "top1": result.top1,
-            "interval": result.interval,
-            "top5": result.top5,
-            "random_init_top1": None if baseline is None else baseline.top1,
-            "chance": result.chance,
-            "converged": result.converged,
-            "random_init_converged": None if baseline is None else baseline.converged,
-            "num_train": result.num_train,
-            "num_val": result.num_val,
-            "num_failures": len(failures),
-            "per_class": dict(zip(names, result.per_class, strict=True)),
-            "labels": names,
-            "confusion": result.confusion,
-            "chosen": result.settings,
-            "history": [asdict(mark) for mark in result.history],
-            "failures": [asdict(failure) for failure in failures],
-        },
-    )
+    unread = [f"--{name}" for name in given if name not in read and given[name] != defaults[name].default]
+    if unread:
+        raise ProbeError(f"protocol {EK100} has no use for {', '.join(unread)}. Leave it out.")
