@@ -62,7 +62,9 @@ def explain(parser: ArgumentParser, message: str, argv: Sequence[str]) -> str:
     if found := UNRECOGNIZED.search(message):
         return f"{_unknown_flag(parser, found[1])} {advice}"
     if found := REQUIRED.search(message):
-        missing = [key.removeprefix(f"{verb}.") for key in found[1].split(", ")]
+        # a class's own key is named bare; the keys that led to the class stand before it
+        within = "".join(f"{place}.init_args." for place in PARSER_KEY.findall(message[: found.start()]))
+        missing = [within + key.removeprefix(f"{verb}.") for key in found[1].split(", ")]
         spelt = " and ".join(_spelt(parser, key) for key in missing)
         if len(missing) > 1 and not _config_files(argv):
             return f"no recipe: give one with --config RECIPE.yaml, or {spelt}. {advice}"

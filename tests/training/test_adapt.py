@@ -105,4 +105,4 @@ def test_the_recipe_without_a_checkpoint_says_what_is_missing(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     write_videos(tmp_path / "clips", 1, num_frames=6, height=32, width=32)
     assert main(["fit", "--config", str(ADAPT), "--data.train", "clips"]) == 2
-    assert "path" in capsys.readouterr().err
+    assert "missing --model.objective.init_args.path: give it" in capsys.readouterr().err
