@@ -48,11 +48,9 @@ def fit_attentive(
     side_by_side = SideBySide(
         points=points,
         probes=[StandardizedProbe(data.standardize, head) for head in heads],
-        groups=[
-            {"params": list(h.parameters()), "scale": 1.0, **p} for h, p in zip(heads, points, strict=True)
-        ],
+        groups=[{"params": w, "scale": 1.0, **p} for w, p in zip(grid.weights, points, strict=True)],
         scores=lambda tokens: grid(data.standardize(tokens)),  # once for all probes
-        before_step=grid.hand_out_gradients,
+        backward=grid.backward,
     )
     return train_side_by_side(
         data, rows, held, side_by_side, settings=settings, num_steps=num_steps, seed=seed
@@ -64,14 +62,14 @@ class SideBySide:
     """Probes that are trained on the same minibatches, a `points` each.
 
     `groups` are the optimiser's, with peak `lr` and its `scale`; `scores` gives the logits of all from tokens as they
-    are kept; `before_step` brings their gradients to the optimiser.
+    are kept; `backward` brings the gradients of a loss to the optimiser.
     """
 
     points: list[dict[str, float]]
     probes: list[Probe]
     groups: list[dict[str, Any]]
     scores: Callable[[Tensor], Tensor]
-    before_step: Callable[[], None] = lambda: None
+    backward: Callable[[Tensor], None] = Tensor.backward
 
 
 def points_of(settings: ProbeSettings) -> list[dict[str, float]]:
@@ -103,8 +101,7 @@ def train_side_by_side(
             group["lr"] = peak * cosine.value(step - 1, num_steps)
         logits = trained.scores(data.tokens[batch].to(data.device))
         optimizer.zero_grad()
-        _losses(logits, data.labels[batch].to(data.device)).sum().backward()
-        trained.before_step()
+        trained.backward(_losses(logits, data.labels[batch].to(data.device)).sum())
         optimizer.step()
         if step + 1 in marked:
             marks.append(_mark(data, trained.scores, rows[:LOOKED_AT], held, step + 1))

@@ -9,7 +9,8 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, vmap
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from vjepa.layers.pooling import read_tokens
 from vjepa.probes.attentive import AttentiveProbe
@@ -18,8 +19,9 @@ from vjepa.probes.attentive import AttentiveProbe
 class ProbeGrid:
     """Attentive probes that see the same tokens.
 
-    The heads keep their own parameters, which become rows of the stacked ones: an optimiser steps the heads after
-    `hand_out_gradients`, and each head can be used by itself at any time.
+    The weights of all heads lie in one matrix, a row a head, and the heads' own parameters are parts of their row, so
+    that each can be used by itself at any time. An optimiser steps the rows, `weights`: a few large tensors and not
+    hundreds of small ones.
 
     Args:
         heads: Probes of one make, on one device.
@@ -32,10 +34,18 @@ class ProbeGrid:
             looking, naming = _Looking(self.heads[0]), _Naming(self.heads[0])
             self._looks = vmap(lambda weights: functional_call(looking, weights, ()))
             self._names = vmap(lambda weights, mixed: functional_call(naming, weights, (mixed,)))
-            self._stacked, _ = stack_module_state([_Looking(head) for head in self.heads])
-            for name, stacked in self._stacked.items():
-                for head, row in zip(self.heads, stacked.data, strict=True):
-                    head.get_parameter(name.removeprefix("probe.")).data = row
+            self._rows = torch.stack([parameters_to_vector(h.parameters()).detach() for h in self.heads])
+            self._gradients = torch.empty_like(self._rows)
+            self._stacked, end = dict[str, Tensor](), 0
+            for name, weight in self.heads[0].named_parameters():
+                begin, end = end, end + weight.numel()
+                stacked = self._rows[:, begin:end].view(len(self.heads), *weight.shape)
+                self._stacked[f"probe.{name}"] = stacked.requires_grad_()
+            self.weights = [[nn.Parameter(row)] for row in self._rows]
+            for head, row in zip(self.heads, self._rows, strict=True):
+                vector_to_parameters(row, head.parameters())
+        else:
+            self.weights = [list(head.parameters()) for head in self.heads]
 
     def __call__(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "heads b classes"]:
         """Logits of every head; deep heads share no reading, as each has blocks of its own before it.
@@ -50,15 +60,17 @@ class ProbeGrid:
         by_head = rearrange(mixed, "b (heads looks) d -> heads b looks d", heads=len(self.heads))
         return cast("Tensor", self._names(self._stacked, by_head))
 
-    def hand_out_gradients(self) -> None:
-        """Give each head its row of the gradients that `backward` left, and forget the rest."""
+    def backward(self, loss: Float[Tensor, ""]) -> None:
+        """Give each of `weights` its gradient of a loss of the logits."""
         if not self._shares_reading:
+            loss.backward()
             return
-        for name, stacked in self._stacked.items():
-            assert stacked.grad is not None
-            for head, row in zip(self.heads, stacked.grad, strict=True):
-                head.get_parameter(name.removeprefix("probe.")).grad = row
-            stacked.grad = None
+        end = 0
+        for found in torch.autograd.grad(loss, list(self._stacked.values())):
+            begin, end = end, end + found[0].numel()
+            self._gradients[:, begin:end].view_as(found).copy_(found)
+        for (weight,), row in zip(self.weights, self._gradients, strict=True):
+            weight.grad = row
 
 
 class _Looking(nn.Module):
