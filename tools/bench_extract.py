@@ -1,10 +1,11 @@
 """Throughput of `vjepa extract` beside the bare encoder loop, and its memory.
 
-    python tools/bench_extract.py --num_windows 1000 --rounds 3
+    python tools/bench_extract.py --num_windows 1000 --rounds 3 [--img_size 224] [--precision bf16]
     python tools/bench_extract.py --hour            # one video of an hour: memory against a video of a minute
 
 Prints windows a second of: the bare loop (one batch in memory, again and again), ours (real files to a folder), and
-transformers' VJEPA2 of the same size fed by a plain loader (PyAV, one clip after the other), where that is installed.
+transformers' VJEPA2 of the same size fed by a plain loader (PyAV, one clip after the other, and transformers' own
+processor), where that is installed.
 The three take turns, so that a change of the machine's load meets all of them.
 """
 
@@ -24,6 +25,7 @@ import torch
 
 import vjepa
 from vjepa.extraction.commands import extract
+from vjepa.extraction.pooling import Precision
 from vjepa.worlds.video import write_video
 
 SIZES = {"img_size": 128, "num_frames": 16, "embed_dim": 192, "depth": 12, "num_heads": 3}
@@ -40,17 +42,17 @@ def make_videos(folder: Path, count: int, num_frames: int, seed: int = 0) -> Non
         write_video(folder / f"{i:04d}.mp4", frames, fps=25.0)
 
 
-def bare(encoder: torch.nn.Module, count: int) -> float:
+def bare(encoder: torch.nn.Module, count: int, precision: Precision) -> float:
     """Windows a second of the encoder alone."""
     video = torch.randn(BATCH, 3, 16, SIZES["img_size"], SIZES["img_size"])
     began = time.perf_counter()
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         for _ in range(count // BATCH):
             encoder(video).mean(dim=1)
     return count // BATCH * BATCH / (time.perf_counter() - began)
 
 
-def ours(encoder: str, data: Path, num_workers: int) -> float:
+def ours(encoder: str, data: Path, num_workers: int, precision: Precision) -> float:
     """Windows a second of `vjepa extract`."""
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
@@ -61,28 +63,32 @@ def ours(encoder: str, data: Path, num_workers: int) -> float:
             window=0.64,
             batch_size=BATCH,
             num_workers=num_workers,
+            precision=precision,
         )
         return report.figures["num_clips"] / (time.perf_counter() - began)
 
 
-def theirs(data: Path, count: int) -> float | None:
+def theirs(data: Path, count: int, precision: Precision) -> float | None:
     """Windows a second of transformers' model; None where it is missing."""
     try:
-        from transformers import VJEPA2Config, VJEPA2Model
+        from transformers import VJEPA2Config, VJEPA2Model, VJEPA2VideoProcessor
     except ImportError:
         return None
     config = VJEPA2Config(
         crop_size=SIZES["img_size"], frames_per_clip=16, hidden_size=SIZES["embed_dim"],
         num_hidden_layers=SIZES["depth"], num_attention_heads=SIZES["num_heads"],
     )  # fmt: skip
-    model, look = VJEPA2Model(config).eval(), vjepa.default_transform(vjepa.VideoEncoder(**SIZES))
+    side = SIZES["img_size"]
+    look = VJEPA2VideoProcessor(crop_size={"height": side, "width": side}, size={"shortest_edge": side})
+    model = VJEPA2Model(config).eval()
     done, began = 0, time.perf_counter()
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         for path in sorted(data.iterdir()):
             starts = [0.64 * k for k in range(4)]
             clips = [vjepa.read_clip(path, num_frames=16, fps=25.0, start_seconds=s) for s in starts]
-            for part in torch.stack([look(clip) for clip in clips]).split(BATCH):
-                model(part.transpose(1, 2), skip_predictor=True).last_hidden_state.mean(dim=1)
+            ready = [look(clip.frames, return_tensors="pt")["pixel_values_videos"] for clip in clips]
+            for part in torch.cat(ready).split(BATCH):
+                model(part, skip_predictor=True).last_hidden_state.mean(dim=1)
                 done += len(part)
             if done >= count:
                 break
@@ -136,9 +142,12 @@ def main() -> None:
     parser.add_argument("--num_windows", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--num_workers", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--img_size", type=int, default=128)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--hour", action="store_true")
     parser.add_argument("--minutes", type=int, default=60)
     given = parser.parse_args()
+    SIZES["img_size"] = given.img_size
     with tempfile.TemporaryDirectory() as where:
         folder = Path(where)
         if given.hour:
@@ -149,12 +158,12 @@ def main() -> None:
         encoder.save_pretrained(folder / "encoder")
         found: dict[str, list[float]] = {}
         for _ in range(given.rounds):
-            loops = {"bare": bare(encoder, given.num_windows)}
+            loops = {"bare": bare(encoder, given.num_windows, given.precision)}
             for workers in given.num_workers:
                 loops[f"extract, {workers} workers"] = ours(
-                    str(folder / "encoder"), folder / "videos", workers
+                    str(folder / "encoder"), folder / "videos", workers, given.precision
                 )
-            if (other := theirs(folder / "videos", given.num_windows)) is not None:
+            if (other := theirs(folder / "videos", given.num_windows, given.precision)) is not None:
                 loops["transformers"] = other
             for name, rate in loops.items():
                 found.setdefault(name, []).append(rate)

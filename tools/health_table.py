@@ -3,8 +3,9 @@
 python tools/health_table.py --seed 100 --steps 300 --out DIR
 
 Runs the networks, masks and schedules of configs/quickstart.yaml (schedules of 1500 steps, of which
---steps are run) on clips of the world that are read once. A broken run is damaged from its first step and ends
-with the first verdict that is not healthy. Prints one row a run, and writes DIR/result.json and each run's figures.
+--steps are run) on clips of the world that are read once. A broken run is damaged from its first step, or after
+--damage_at steps of a healthy run, and ends with the second verdict in turn that is not healthy. Prints one row a run,
+and writes DIR/result.json and each run's figures.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -63,20 +64,49 @@ class NoStopGradient(LatentPrediction):
 
 @dataclass(frozen=True)
 class Case:
-    """A run: what it changes in the quickstart, and the words its verdict should begin with."""
+    """A run: how it differs from the quickstart, what damages it, and the words its verdict should begin with."""
 
     name: str
     verdict: str = "healthy"
     lr: float = 0.002
     momentum: Schedule = field(default_factory=lambda: Linear(start=0.99, end=1.0))
     masks: Callable[[], list[MaskStrategy]] = field(default=lambda: quickstart_masks())
-    objective: type[LatentPrediction] = LatentPrediction
-    video: Callable[[Tensor], Tensor] = field(default=lambda video: video)
+    damage: Callable[[PretrainModule, Batches], None] = field(default=lambda module, batches: None)
 
 
 def quickstart_masks() -> list[MaskStrategy]:
     """The masks of configs/quickstart.yaml."""
     return [TubeBlocks(num_blocks=8, spatial_scale=(0.15, 0.15)), Causal(past=(0.25, 0.6))]
+
+
+def schedule(peak: float) -> Schedule:
+    """The quickstart's learning rate, with another peak."""
+    return WarmupCosine(peak=peak, end=1e-5, warmup=0.1)
+
+
+def no_average(module: PretrainModule, batches: Batches) -> None:
+    """Targets of the encoder that is trained."""
+    module.average = Constant(at=0.0)
+
+
+def hundredfold_rate(module: PretrainModule, batches: Batches) -> None:
+    """A hundred times the learning rate."""
+    module.lr = schedule(0.2)
+
+
+def no_stop_gradient(module: PretrainModule, batches: Batches) -> None:
+    """The loss may pull the targets to the predictions."""
+    module.objective.__class__ = NoStopGradient
+
+
+def masks_hide_nothing(module: PretrainModule, batches: Batches) -> None:
+    """Every token is seen."""
+    module.objective.masks = [HidesNothing()]
+
+
+def constant_video(module: PretrainModule, batches: Batches) -> None:
+    """Clips of nothing."""
+    batches.change = torch.zeros_like
 
 
 CASES = (
@@ -85,12 +115,28 @@ CASES = (
     Case("half the learning rate", lr=0.001),
     Case("momentum 0.996", momentum=Constant(at=0.996)),
     Case("random tubes", masks=lambda: [RandomTubes(ratio=0.75)]),
-    Case("EMA 0", "partial collapse", momentum=Constant(at=0.0)),
-    Case("learning rate x100", "diverging", lr=0.2),
-    Case("no stop-gradient", "partial collapse", objective=NoStopGradient),
-    Case("masks hide nothing", "partial collapse", masks=lambda: [HidesNothing()]),
-    Case("constant video", "partial collapse", video=torch.zeros_like),
+    Case("EMA 0", "partial collapse", damage=no_average),
+    Case("learning rate x100", "diverging", damage=hundredfold_rate),
+    Case("no stop-gradient", "partial collapse", damage=no_stop_gradient),
+    Case("masks hide nothing", "partial collapse", damage=masks_hide_nothing),
+    Case("constant video", "partial collapse", damage=constant_video),
 )
+
+
+class DamageAt(L.Callback):
+    """Breaks a run at a step, and notes the first verdict after it that is not healthy."""
+
+    def __init__(self, case: Case, batches: Batches, step: int, judge: HealthVerdict) -> None:
+        self.case, self.batches, self.step, self.judge = case, batches, step, judge
+        self.before: str | None = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Damage."""
+        if trainer.global_step == self.step:
+            self.before = str(self.judge.verdict) if self.judge.history else None
+            self.case.damage(cast("PretrainModule", pl_module), self.batches)
 
 
 class StopAt(L.Callback):
@@ -108,16 +154,17 @@ class StopAt(L.Callback):
 
 
 class Batches(torch.utils.data.IterableDataset[ClipBatch]):
-    """Batches drawn at random from clips in memory."""
+    """Batches drawn at random from clips in memory; `change` is what damage does to their pictures."""
 
-    def __init__(self, clips: ClipBatch, case: Case, seed: int) -> None:
-        self.clips, self.case, self.seed = clips, case, seed
+    def __init__(self, clips: ClipBatch, seed: int) -> None:
+        self.clips, self.seed = clips, seed
+        self.change: Callable[[Tensor], Tensor] = torch.clone
 
     def __iter__(self) -> Any:
         generator = torch.Generator().manual_seed(self.seed)
         while True:
             rows = torch.randint(len(self.clips), (BATCH_SIZE,), generator=generator)
-            video = self.case.video(self.clips.video[rows])
+            video = self.change(self.clips.video[rows])
             yield replace(self.clips, video=video, label=self.clips.label[rows], index=self.clips.index[rows])
 
 
@@ -140,10 +187,10 @@ def world_clips(num_clips: int) -> ClipBatch:
     )
 
 
-def run(case: Case, clips: ClipBatch, *, seed: int, steps: int) -> dict[str, Any]:
+def run(case: Case, clips: ClipBatch, *, seed: int, steps: int, damage_at: int) -> dict[str, Any]:
     """Train one case; the verdict, the step it was made at, and the figures."""
     L.seed_everything(seed)
-    objective = case.objective(
+    objective = LatentPrediction(
         encoder=VideoEncoder(
             img_size=32, patch_size=8, num_frames=16, tubelet_size=4, embed_dim=128, depth=4, num_heads=2, **ROTARY
         ),
@@ -152,22 +199,24 @@ def run(case: Case, clips: ClipBatch, *, seed: int, steps: int) -> dict[str, Any
     )  # fmt: skip
     module = PretrainModule(
         objective=objective,
-        lr=WarmupCosine(peak=case.lr, end=1e-5, warmup=0.1),
+        lr=schedule(case.lr),
         weight_decay=Cosine(start=0.04, end=0.1),
         momentum=case.momentum,
         seed=seed,
     )
+    batches = Batches(clips, seed)
     judge = HealthVerdict(stop_after=None if case.verdict == "healthy" else 2, keep=1000)
+    damage = DamageAt(case, batches, damage_at, judge)
     trainer = L.Trainer(
         accelerator="cpu", max_steps=TOTAL_STEPS, precision="bf16-mixed", gradient_clip_val=1.0, logger=False,
         log_every_n_steps=LOG_EVERY, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[judge, StopAt(steps)],
+        enable_model_summary=False, callbacks=[damage, judge, StopAt(damage_at + steps)],
     )  # fmt: skip
-    trainer.fit(module, torch.utils.data.DataLoader(Batches(clips, case, seed), batch_size=None))
-    right = judge.verdict.judgement.startswith(case.verdict)
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
+    right = judge.verdict.judgement.startswith(case.verdict) and damage.before in (None, "healthy")
     return {
-        "run": case.name, "step": trainer.global_step, "verdict": str(judge.verdict), "right": right,
-        "figures": judge.history,
+        "run": case.name, "step": trainer.global_step - damage_at, "before": damage.before,
+        "verdict": str(judge.verdict), "right": right, "figures": judge.history,
     }  # fmt: skip
 
 
@@ -178,6 +227,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--damage_at", type=int, default=0)
     parser.add_argument("--clips", type=int, default=1024)
     parser.add_argument("--only", nargs="*", default=[case.name for case in CASES])
     parser.add_argument("--out", type=Path, required=True)
@@ -190,14 +240,21 @@ def main() -> None:
     for number, case in enumerate(CASES):
         if case.name not in arguments.only:
             continue
-        row = run(case, clips, seed=arguments.seed + number, steps=arguments.steps)
+        row = run(
+            case, clips, seed=arguments.seed + number, steps=arguments.steps, damage_at=arguments.damage_at
+        )
         (arguments.out / f"{number}.json").write_text(json.dumps(row.pop("figures"), indent=1))
         rows.append(row)
         log.info(
             "| %s | %d | %s | %s |", row["run"], row["step"], row["verdict"], "yes" if row["right"] else "NO"
         )
     figures = {"right": sum(row["right"] for row in rows), "of": len(rows), "runs": rows}
-    write_result(arguments.out, figures=figures, settings={"steps": arguments.steps}, seed=arguments.seed)
+    write_result(
+        arguments.out,
+        figures=figures,
+        settings={"steps": arguments.steps, "damage_at": arguments.damage_at},
+        seed=arguments.seed,
+    )
 
 
 if __name__ == "__main__":

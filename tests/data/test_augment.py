@@ -25,8 +25,9 @@ from vjepa.data import (
     read_manifest,
 )
 from vjepa.data.augment import erase_box
+from vjepa.data.fixed_point import Box
 from vjepa.data.image_transforms import resize_image
-from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Box, EvalTransform, TrainTransform, normalise
+from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, TrainTransform, normalise
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 PROBE_IMAGES = {

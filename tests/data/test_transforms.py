@@ -9,15 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reference import reference_case
+from vjepa.data.fixed_point import Box, resize_fixed_point
 from vjepa.data.transforms import (
-    Box,
     EvalTransform,
     TrainTransform,
     covering_size,
     crop_and_resize,
     normalise,
     random_resized_crop_box,
-    resize_fixed_point,
 )
 
 
@@ -141,6 +140,30 @@ def test_fixed_point_resize_is_close_to_bilinear():
         frames.float(), size=(28, 35), mode="bilinear", align_corners=False
     )
     assert (resize_fixed_point(frames, (28, 35)).float() - exact).abs().max() <= 1
+
+
+@given(
+    shape=st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    size=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    share=st.tuples(*[st.floats(0, 1)] * 4),
+)
+def test_a_part_of_a_resized_frame_is_that_part(shape, size, share):
+    frames = torch.randint(0, 256, (2, *shape, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    top, left = int(share[0] * (size[0] - 1)), int(share[1] * (size[1] - 1))
+    cut = Box(top, left, 1 + int(share[2] * (size[0] - top - 1)), 1 + int(share[3] * (size[1] - left - 1)))
+    whole = resize_fixed_point(frames, size)
+    part = resize_fixed_point(frames, size, cut)
+    assert whole.shape[-2:] == size
+    assert torch.equal(part, whole[:, :, top : top + cut.height, left : left + cut.width])
+    assert torch.equal(whole, resize_fixed_point(frames.contiguous(), size))
+
+
+def test_evaluation_in_bytes_is_the_evaluation():
+    frames = torch.randint(0, 256, (4, 3, 50, 70), dtype=torch.uint8)
+    transform = EvalTransform(size=(24, 32))
+    pixels = transform.pixels(frames)
+    assert pixels.dtype == torch.uint8 and pixels.is_contiguous()
+    assert torch.equal(transform.pixel_scale.normalised(pixels), transform(frames))
 
 
 def test_options_out_of_range_are_refused():

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from vjepa.data.augment import check_draws, erase_box
 from vjepa.data.auto_augment import Fill, change_frames, policy_named
+from vjepa.data.fixed_point import Box
 from vjepa.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     SHORT_SIDE_PER_CROP,
-    Box,
     TrainingTransform,
     covering_size,
     normalise,

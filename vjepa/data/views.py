@@ -8,13 +8,13 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from vjepa.data.fixed_point import resize_fixed_point
 from vjepa.data.sampling import ClipSampler, usable_part
 from vjepa.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     EvalTransform,
     normalise,
-    resize_fixed_point,
 )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
@@ -27,7 +27,7 @@ REQUEST_BYTES = 64e6  # of decoded frames that lie in memory at once, or one win
 
 @dataclass(frozen=True)
 class WindowBlock:
-    """Neighbouring windows of manifest row `row`, of which `first` is the first.
+    """Neighbouring windows of manifest row `row`, of which `first` is the first, in bytes.
 
     `seconds` (W, 2) when the first and the last frame of each is shown. `failure`: the windows after these, or
     all of the video, cannot be read.
@@ -35,7 +35,7 @@ class WindowBlock:
 
     row: int
     first: int
-    video: Float[Tensor, "w 3 t h w2"]
+    video: UInt8[Tensor, "w 3 t h w2"]
     seconds: Float64[Tensor, "w 2"]
     failure: ClipFailure | None = None
 
@@ -49,7 +49,7 @@ class WindowClips(IterableDataset[WindowBlock]):
     Args:
         manifest: Which videos.
         windows: Which frames of a video.
-        transform: From frames to the encoder's input.
+        transform: From frames to pixels of the encoder's size.
         decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
         todo: Rows of the manifest that are wanted, each with the first of its windows that is.
     """
@@ -160,12 +160,12 @@ class WindowClips(IterableDataset[WindowBlock]):
         seconds = torch.from_numpy(np.stack([shown[read[:, 0]], shown[read[:, -1]]], axis=1))
         return WindowBlock(index, block.start, torch.stack(clips), seconds, failure)
 
-    def _decode(self, video: Decoder, frames: Int64[ndarray, "w t"]) -> list[Float[Tensor, "3 t h w2"]]:
+    def _decode(self, video: Decoder, frames: Int64[ndarray, "w t"]) -> list[UInt8[Tensor, "3 t h w2"]]:
         """Windows that are decoded together: a frame they share is decoded and resized once."""
         needed, place = np.unique(frames, return_inverse=True)
         decoded = video.frames_at(needed.tolist())
         self._bytes_a_window = decoded[0].nbytes * frames.shape[1]
-        ready = self.transform(decoded)
+        ready = self.transform.pixels(decoded)
         return [ready[:, torch.from_numpy(one)] for one in place.reshape(frames.shape)]
 
     def _one_by_one(
@@ -183,5 +183,5 @@ class WindowClips(IterableDataset[WindowBlock]):
 
     def _nothing(self, index: int, first: int, failure: ClipFailure | None) -> WindowBlock:
         height, width = self.transform.size
-        empty = torch.empty(0, 3, self.windows.num_frames, height, width)
+        empty = torch.empty(0, 3, self.windows.num_frames, height, width, dtype=torch.uint8)
         return WindowBlock(index, first, empty, torch.empty(0, 2, dtype=torch.float64), failure)

@@ -16,6 +16,7 @@ from vjepa.extraction.errors import ExtractionError
 from vjepa.extraction.parts import Part, Parts, Resume, part_batches
 from vjepa.extraction.pooling import FeatureMaker
 from vjepa.extraction.windows import Windows
+from vjepa.types import PixelScale
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class _OpenUnit:
     unit: int
     at: Resume
     maker: FeatureMaker
+    scale: PixelScale
     batch_size: int
     dropped: set[int] = field(default_factory=set)
     waiting: list[tuple[Tensor, tuple[int, float, float], int]] = field(default_factory=list)
@@ -92,7 +94,8 @@ class _OpenUnit:
         self._write(following=(self.parts.end_of(self.unit), 0), is_last=True)
 
     def _encode(self) -> None:
-        self.features.append(self.maker(torch.stack([clip for clip, _, _ in self.waiting])))
+        pixels = torch.stack([clip for clip, _, _ in self.waiting]).to(self.maker.device)
+        self.features.append(self.maker(self.scale.normalised(pixels)))
         self.windows += [window for _, window, _ in self.waiting]
         self.waiting = []
 
@@ -132,7 +135,7 @@ def extract_features(
     blocks = iter(source.blocks([row for rows in todo.values() for row in rows]))
     ahead = next(blocks, None)
     for unit, at in left.items():
-        work = _OpenUnit(parts, unit, at, maker, batch_size)
+        work = _OpenUnit(parts, unit, at, maker, source.transform.pixel_scale, batch_size)
         while ahead is not None and parts.unit_of(ahead.row) == unit:
             work.add(ahead, source.manifest.rows[ahead.row].path)
             done += len(ahead.video)

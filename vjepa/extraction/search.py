@@ -156,7 +156,7 @@ def query_features(
         if block.failure is not None:
             log.warning("cannot read %s: %s", block.failure.path, block.failure.reason)
         if len(block.video):
-            made_of.append(maker(block.video))
+            made_of.append(maker(transform.pixel_scale.normalised(block.video)))
             starts += block.seconds[:, 0].tolist()
         elif block.failure is not None and not made_of:
             raise ExtractionError(f"{block.failure.path}: {block.failure.reason}. Give another query.")

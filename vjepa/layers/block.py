@@ -8,11 +8,12 @@ from typing import Literal, cast
 
 import torch
 from jaxtyping import Bool, Float
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vjepa.layers.attention import Attention
+from vjepa.layers.mlp import GeluMlp
 from vjepa.layers.position import RotaryTables
 from vjepa.layers.swiglu import SwiGlu, two_thirds
 
@@ -74,7 +75,7 @@ class Block(nn.Module):
 
 def _mlp(kind: MlpKind, embed_dim: int, hidden_dim: int) -> nn.Module:
     if kind == "gelu":
-        return Mlp(embed_dim, hidden_dim)
+        return GeluMlp(embed_dim=embed_dim, hidden_dim=hidden_dim)
     return SwiGlu(embed_dim=embed_dim, hidden_dim=two_thirds(hidden_dim) if kind == "swiglu" else hidden_dim)
 
 
