@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from vjepa.probes.base import Probe, StandardizedProbe, clips_at_once
 from vjepa.probes.trials import Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
 
+AT_ONCE = 1024  # clips that are compared with the bank at a time
 LEAST_SHARE = 1e-6  # of a class that no neighbour voted for: its logarithm must be finite
 
 
@@ -43,10 +44,13 @@ class KnnProbe(Probe):
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b classes"]:
         """Tokens (B, N, D) to logarithms of the shares of the vote (B, classes)."""
-        nearest = (directions(tokens) @ self.bank.T).topk(self.k, dim=1)
-        weights = ((nearest.values - 1) / self.temperature).exp()
-        votes = weights.new_zeros(len(tokens), self.num_classes)
-        votes.scatter_add_(1, self.labels[nearest.indices], weights)
+        return self.vote(*nearest(directions(tokens), self.bank, self.k))
+
+    def vote(self, cosines: Float[Tensor, "b n"], places: Int[Tensor, "b n"]) -> Float[Tensor, "b classes"]:
+        """Logarithms of the shares of the vote, from at least `k` neighbours of each clip, the nearest first."""
+        weights = ((cosines[:, : self.k] - 1) / self.temperature).exp()
+        votes = weights.new_zeros(len(weights), self.num_classes)
+        votes.scatter_add_(1, self.labels[places[:, : self.k]], weights)
         return (votes / votes.sum(dim=1, keepdim=True)).clamp(min=LEAST_SHARE).log()
 
 
@@ -57,6 +61,20 @@ def directions(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
     [[0.6000000238418579, 0.800000011920929]]
     """
     return F.normalize(tokens.mean(dim=1), dim=-1)
+
+
+def nearest(
+    found: Float[Tensor, "b d"], bank: Float[Tensor, "clips d"], count: int
+) -> tuple[Float[Tensor, "b n"], Int[Tensor, "b n"]]:
+    """Cosines and places of the nearest of a bank, nearest first, of few clips at a time: all pairs may be too many.
+
+    Args:
+        found: Directions (B, D).
+        bank: Directions (clips, D).
+        count: How many, if there are so many.
+    """
+    parts = [(part @ bank.T).topk(min(count, len(bank)), dim=1) for part in found.split(AT_ONCE)]
+    return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
 
 
 @torch.no_grad()
@@ -73,6 +91,7 @@ def fit_knn(
     """
     chunks = data.tokens.split(clips_at_once(data.tokens))
     found = torch.cat([directions(data.standardize(chunk.to(data.device))) for chunk in chunks])
+    cosines, places = nearest(found, found[rows], max(settings.k))
     trials = []
     for k, temperature in itertools.product(settings.k, settings.temperature):
         probe = KnnProbe(
@@ -83,7 +102,7 @@ def fit_knn(
             temperature=temperature,
         )
         probe.bank, probe.labels = found[rows], data.labels[rows].to(data.device)
-        logits = probe(found[:, None]).cpu()
+        logits = probe.vote(cosines, places).cpu()
         mark = Mark(
             0,
             *loss_and_accuracy(logits[rows], data.labels[rows]),
