@@ -73,7 +73,9 @@ def test_clips_labels_and_kinds_of_ones_own(clips, tmp_path):
     mine = {"train": str(labelled), "val": str(labelled), "root": str(clips.parent), "label": "kind"}
     given = callback(every_n_steps=4, kinds=["linear", "knn", "attentive"], **mine)
     assert fit(tmp_path / "own", unlabelled, given, more=("--trainer.max_steps", "4")) == 0
-    assert all(list(logged(tmp_path / "own", f"probe/{kind}")) == [4] for kind in ("linear", "knn", "attentive"))
+    assert all(
+        list(logged(tmp_path / "own", f"probe/{kind}")) == [4] for kind in ("linear", "knn", "attentive")
+    )
 
 
 @pytest.mark.parametrize(

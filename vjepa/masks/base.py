@@ -49,16 +49,21 @@ def take_ids(
 
     Args:
         chosen: Which tokens may be taken (B, N); at least `count` in each row.
-        count: Ids a row.
+        count: Ids a row, at least 1.
         surplus: What is dropped where a row has more: a "random" part, or the "tail", the highest ids, which
             are the latest frames (as released; it ties the task to the batch size).
         generator: Used by "random" only.
     """
-    rank = (~chosen).float()
-    if surplus == "random" and bool((chosen.sum(1) > count).any()):
-        rank = 2 * rank + torch.rand(chosen.shape, generator=generator)
-    order = rank.argsort(dim=1, stable=True)
-    return order[:, :count].sort(dim=1).values
+    kept, extra = chosen, bool((chosen.sum(1) > count).any())
+    if extra and surplus == "tail":
+        kept = chosen & (chosen.cumsum(1) <= count)
+    elif extra:
+        # those with the `count` smallest numbers; of equal ones at the limit the first
+        draws = torch.rand(chosen.shape, generator=generator).masked_fill(~chosen, 2.0)
+        limit = draws.kthvalue(count, dim=1, keepdim=True).values
+        below, at_limit = draws < limit, draws == limit
+        kept = below | (at_limit & (at_limit.cumsum(1) <= count - below.sum(1, keepdim=True)))
+    return rearrange(kept.nonzero()[:, 1], "(b k) -> b k", b=len(chosen))
 
 
 def pair_from_hidden(
