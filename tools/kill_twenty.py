@@ -1,6 +1,6 @@
 """Kills a run at random moments and resumes it each time; the weights must equal an uninterrupted run's.
 
-python tools/kill_twenty.py --config R.yaml --out DIR [--kills 20] [--seed 0]
+python tools/kill_twenty.py --config R.yaml --out DIR [--kills 20] [--seed 0] [flags of `vjepa fit`]
 
 The recipe needs a ModelCheckpoint with filename last and few steps between two files. Both runs use one thread:
 sums depend on the number of threads. A run that ends before it is killed counts as no kill.
@@ -34,12 +34,12 @@ def checkpoints(root: Path) -> dict[Path, float]:
     return {path: path.stat().st_mtime for path in root.glob("**/last.ckpt")}
 
 
-def killed(config: Path, root: Path, *, wait: float) -> bool:
+def killed(config: Path, root: Path, *more: str, wait: float) -> bool:
     """Start or resume; kill -9 the group `wait` seconds after a first new checkpoint. False if it ended before."""
     before = checkpoints(root)
     resume = ("--ckpt_path", "last") if before else ()
     process = subprocess.Popen(
-        command(config, root, *resume), start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        command(config, root, *more, *resume), start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     while checkpoints(root) == before and process.poll() is None:
@@ -60,17 +60,19 @@ def weights(root: Path) -> list[bytes]:
     return [(exports[-1] / f"{name}.safetensors").read_bytes() for name in NETWORKS]
 
 
-def kill_and_compare(config: Path, out: Path, *, kills: int, longest: float, seed: int) -> tuple[int, bool]:
+def kill_and_compare(
+    config: Path, out: Path, *more: str, kills: int, longest: float, seed: int
+) -> tuple[int, bool]:
     """How often a run was killed, and whether its weights equal those of one that was not."""
     chance, count = random.Random(seed), 0
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(command(config, out / "whole"), check=True, env=environment, **quiet)
-    while count < kills and killed(config, out / "killed", wait=chance.uniform(0, longest)):
+    subprocess.run(command(config, out / "whole", *more), check=True, env=environment, **quiet)
+    while count < kills and killed(config, out / "killed", *more, wait=chance.uniform(0, longest)):
         count += 1
         log.info("kill %d", count)
     if count == kills:
-        last = command(config, out / "killed", "--ckpt_path", "last")
+        last = command(config, out / "killed", *more, "--ckpt_path", "last")
         subprocess.run(last, check=True, env=environment, **quiet)
     return count, weights(out / "whole") == weights(out / "killed")
 
@@ -87,10 +89,10 @@ def main() -> int:
         "--longest", type=float, default=0.5, help="most seconds between a checkpoint and a kill"
     )
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    given, more = parser.parse_known_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     count, equal = kill_and_compare(
-        given.config, given.out, kills=given.kills, longest=given.longest, seed=given.seed
+        given.config, given.out, *more, kills=given.kills, longest=given.longest, seed=given.seed
     )
     log.info("%d kills, weights %s", count, "bit-equal" if equal else "DIFFER")
     return 0 if equal and count == given.kills else 1
