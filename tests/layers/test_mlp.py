@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from vjepa.layers import mlp as mlp_module
 from vjepa.layers.mlp import GeluMlp
 
 D, HIDDEN = 8, 32
@@ -35,6 +36,15 @@ def test_output_and_gradients_are_those_of_the_plain_mlp(dtype, shape):
         assert one.dtype == want.dtype
         torch.testing.assert_close(one, want)
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 4 * HIDDEN * 3, 2**24])
+def test_without_gradients_a_part_at_a_time_is_the_whole(block_bytes, monkeypatch):
+    monkeypatch.setattr(mlp_module, "BLOCK_BYTES", block_bytes)
+    mlp, tokens = GeluMlp(embed_dim=D, hidden_dim=HIDDEN), torch.randn(2, 5, D)
+    with torch.no_grad():
+        torch.testing.assert_close(mlp(tokens), mlp.fc2(torch.nn.functional.gelu(mlp.fc1(tokens))))
+        assert mlp(tokens[:0]).shape == (0, 5, D)
 
 
 def test_gradients_by_finite_differences():
