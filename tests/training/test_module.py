@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 
 from tests.training.runs import RUN_WARNINGS, clip_loader, joined, quiet_trainer, tiny_module
 from vjepa.checkpoints import load_encoder, load_predictor
@@ -55,6 +55,29 @@ def test_a_run_stopped_at_the_end_of_an_epoch_goes_on_as_if_it_had_not(tmp_path,
     whole, _ = run(2 * steps)
     for a, b in zip(resumed.parameters(), whole.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_resumed_run_saves_nothing_between_two_steps(tmp_path):
+    """A checkpoint after half of an accumulation lacks the gradients of that half."""
+    saved = []
+
+    class Note(ModelCheckpoint):
+        def _save_checkpoint(self, trainer, filepath):
+            saved.append((trainer.global_step, trainer.fit_loop.batch_idx))
+            super()._save_checkpoint(trainer, filepath)
+
+    def run(last_step, **arguments):
+        every = Note(dirpath=tmp_path, filename="last", every_n_train_steps=1, enable_version_counter=False)
+        limits = {"max_epochs": -1, "max_steps": last_step, "accumulate_grad_batches": 2}
+        trainer = quiet_trainer(tmp_path, callbacks=[every], **limits | {"enable_checkpointing": True})
+        trainer.fit(tiny_module(), clip_loader(8, 2), **arguments)
+
+    run(2)
+    assert saved == [(1, 1), (2, 3)]
+    saved.clear()
+    run(4, ckpt_path=tmp_path / "last.ckpt")
+    assert saved == [(3, 1), (4, 3)]
 
 
 def test_the_target_encoder_drops_no_paths_while_others_train(tmp_path):

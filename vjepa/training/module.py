@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
@@ -123,6 +124,23 @@ class PretrainModule(L.LightningModule):
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         if progress.current.completed >= self.trainer.num_training_batches:
             progress.reset_on_run()
+
+    def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Keep a batch that makes no step from being saved: the gradients it leaves are in no checkpoint.
+
+        Lightning saves a step once, but forgets that it has when it resumes there.
+        """
+        self._step_before = self.trainer.global_step
+        saving = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+        self._saved = [(each, each._last_global_step_saved) for each in saving]
+        for each in saving:
+            each._last_global_step_saved = self._step_before
+
+    def on_train_batch_end(self, outputs: Any, batch: ClipBatch, batch_idx: int) -> None:
+        """Let a validation that comes between two steps be saved as ever: its score is worth more."""
+        if self.trainer.global_step == self._step_before:
+            for each, step in self._saved:
+                each._last_global_step_saved = step
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
