@@ -45,6 +45,10 @@ def write_video(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if (
+        codec == "libx264"
+    ):  # its lookahead reads memory that nobody wrote: the file would not be the same every time
+        options = {"x264-params": "rc-lookahead=0:sync-lookahead=0:mbtree=0"} | (options or {})
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.width, stream.height, stream.gop_size = width, height, gop
