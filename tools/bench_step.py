@@ -1,6 +1,6 @@
 """Where the time of one V-JEPA 2 training step goes, beside Meta's modules and what a plain matrix product reaches.
 
-OMP_NUM_THREADS=2 taskset -c 2,3 python tools/bench_step.py [--threads 2] [--repeats 5] [--dtypes bf16 fp32]
+OMP_NUM_THREADS=2 taskset -c 2,3 python tools/bench_step.py [--threads 2] [--repeats 5] [--dtypes fp32 [--target_bf16]]
 
 Meta's modules are those of the package cc-vjepa2, in an environment of its own with ours:
 pip install --no-deps cc-vjepa2 && pip install . . Where it is absent, only ours are timed. Both have the same
@@ -10,7 +10,8 @@ memory.
 ViT-S, 16 frames of 224 x 224, batch 2, rotary positions, predictor 192 x 6, 8 blocks of 0.15 and 2 of 0.7. A line a
 part: median milliseconds over the steps, its share of the step, the FLOP/s of its linear layers over ALL of its
 time, and their share of the matrix product's FLOP/s measured in the same run. So the share is a lower bound of what
-the linear layers reach by themselves. Reading clips is not in it: tools/bench_data.py times that.
+the linear layers reach by themselves; a line a kind of work, from one more step under a profiler, says that apart.
+Reading clips is not in it: tools/bench_data.py times that.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Setting:
         return len(self.video) * len(self.objective.context_encoder.grid_of(self.video)) + seen
 
 
-def setting() -> Setting:
+def setting(target_bf16: bool = False) -> Setting:
     """The same at every call."""
     torch.manual_seed(0)
     masks = [
@@ -107,6 +108,9 @@ def setting() -> Setting:
         predictor=lambda width: Predictor(width, embed_dim=192, depth=6, num_heads=6),
         masks=list(masks),
     )
+    if target_bf16:
+        for block in objective.target_encoder.blocks:
+            block.products = torch.bfloat16
     video = torch.randn(2, 3, 16, 224, 224)
     grid = objective.context_encoder.grid_of(video)
     return Setting(objective, video, [m.sample(grid, 2, torch.Generator().manual_seed(0)) for m in masks])
@@ -219,17 +223,18 @@ def mixed(dtype: torch.dtype) -> Any:
     return torch.autocast("cpu", dtype) if dtype != torch.float32 else nullcontext()
 
 
-def peak(side: str, dtype: str, threads: int) -> float:
+def peak(side: str, dtype: str, threads: int, target_bf16: bool) -> float:
     """MiB that two steps take at most beyond what the process had before its networks were built."""
     command = [sys.executable, __file__, "--peak", side, "--dtypes", dtype, "--threads", str(threads)]
+    command += ["--target_bf16"] * target_bf16
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
-def measured_peak(side: str, dtype: torch.dtype) -> float:
+def measured_peak(side: str, dtype: torch.dtype, target_bf16: bool) -> float:
     """`peak`, of this process."""
     before = high_water()
-    steps = SIDES[side](setting(), dtype)
+    steps = SIDES[side](setting(target_bf16), dtype)
     if isinstance(steps, Theirs):
         del steps.given.objective  # theirs are copies
     steps.step()
@@ -257,6 +262,42 @@ def print_parts(ours: Ours, top: float) -> None:
         )
 
 
+def kind_of(event: Any) -> str:
+    """Linear layer, attention, or neither: by what the operator is part of."""
+    kind = "neither"
+    while event is not None:
+        name = event.name.lower()
+        if any(part in name for part in ("attend", "attention", "bmm", "softmax")):
+            return "attention"
+        if any(part in name for part in ("addmm", "aten::mm", "aten::linear", "mkldnn_linear")):
+            kind = "linear"
+        event = event.cpu_parent
+    return kind
+
+
+def print_kinds(ours: Ours, top: float) -> None:
+    """Where the time of a step goes by kind of work, with the operators of neither kind that take most."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+        ours.step()
+    spent, names = defaultdict[str, float](float), defaultdict[str, float](float)
+    for event in profiled.events():
+        kind = kind_of(event)
+        spent[kind] += event.self_cpu_time_total / 1e3
+        if kind == "neither":
+            names[event.name] += event.self_cpu_time_total / 1e3
+    work = sum(ours.clock.work.values())
+    rate = work / spent["linear"] * 1e3
+    print(
+        f"linear layers {spent['linear']:.0f} ms: {rate / 1e9:.0f} GFLOP/s, {rate / top:.0%} of the product"
+    )
+    whole = sum(spent.values())
+    print(
+        f"attention {spent['attention']:.0f} ms, neither {spent['neither']:.0f} ms: {spent['neither'] / whole:.0%}"
+    )
+    most = sorted(names.items(), key=lambda item: -item[1])[:8]
+    print("of neither: " + ", ".join(f"{name} {value:.0f}" for name, value in most), flush=True)
+
+
 def print_against(ours: Ours, theirs: Theirs, losses: list[tuple[float, float]]) -> None:
     """Medians of the pairs, and how far the losses are apart."""
     mine = ours.clock.times["step"]
@@ -277,9 +318,9 @@ def ceiling(dtype: torch.dtype) -> float:
     return 2 * SIDE**3 / statistics.median(seconds[1:])
 
 
-def compare(name: str, repeats: int, threads: int) -> None:
+def compare(name: str, repeats: int, threads: int, target_bf16: bool) -> None:
     """All that is printed for a dtype."""
-    dtype, given = DTYPES[name], setting()
+    dtype, given = DTYPES[name], setting(target_bf16)
     ours = Ours(given, dtype)
     theirs = Theirs(given, dtype) if importlib.util.find_spec("vjepa2") else None
     losses = [(ours.step(), theirs.step() if theirs else 0.0) for _ in range(repeats + 1)]
@@ -291,9 +332,10 @@ def compare(name: str, repeats: int, threads: int) -> None:
         f"{name}: matrix product {top / 1e9:.0f} GFLOP/s, first loss {losses[0][0]:.7f}, {rate:.0f} tokens/s"
     )
     print_parts(ours, top)
+    print_kinds(ours, top)
     if theirs:
         print_against(ours, theirs, losses)
-        mine, other = (peak(side, name, threads) for side in SIDES)
+        mine, other = (peak(side, name, threads, target_bf16) for side in SIDES)
         print(f"peak memory {mine:.0f} MiB, Meta's modules {other:.0f} MiB: {mine / other:.2f}", flush=True)
 
 
@@ -305,14 +347,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument("--target_bf16", action="store_true", help="our target encoder multiplies in bf16")
     parser.add_argument("--peak", choices=SIDES, help="measure only the peak of memory, of these")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.peak:
-        print(measured_peak(given.peak, DTYPES[given.dtypes[0]]))
+        print(measured_peak(given.peak, DTYPES[given.dtypes[0]], given.target_bf16))
         return
     for name in given.dtypes:
-        compare(name, given.repeats, given.threads)
+        compare(name, given.repeats, given.threads, given.target_bf16)
 
 
 if __name__ == "__main__":

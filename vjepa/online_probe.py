@@ -54,6 +54,11 @@ class OnlineProbe(L.Callback):
                 f"kinds {kinds}, every_n_steps {every_n_steps}, num_clips {num_clips}: give a kind of probe, at least "
                 "1 step and 2 clips."
             )
+        if "finetune" in kinds:
+            raise ValueError(
+                f"kinds {kinds}: fine-tuning takes longer than the run it would watch. Leave finetune out, and run "
+                "vjepa probe --probe finetune on the exported encoder."
+            )
         self.every_n_steps, self.label, self.kinds, self.num_clips = every_n_steps, label, kinds, num_clips
         self.sources, self.root = {"train": train, "val": val}, root
         self.last_step = 0

@@ -8,6 +8,10 @@ import torch
 
 from tests.training.runs import RUN_WARNINGS, clip_loader, quiet_trainer, tiny_module
 from vjepa.masks import RandomTubes
+from vjepa.models import Predictor
+from vjepa.objectives import PixelPrediction
+from vjepa.optim import Constant
+from vjepa.training.module import PretrainModule
 
 pytestmark = pytest.mark.filterwarnings(*RUN_WARNINGS)
 
@@ -64,6 +68,33 @@ def test_mixed_precision_is_near_the_full_one(tmp_path):
         max(float((p - q).abs().max()) for p, q in states) < 0.09
     )  # 4 steps of 0.01 each, in either direction
     assert not all(torch.equal(p, q) for p, q in states)
+
+
+def test_a_target_in_bf16_leaves_the_loss_of_an_fp32_run_as_it_is():
+    losses, targets = [], []
+    for lower in (False, True):
+        objective = tiny_module([RandomTubes(ratio=0.5)], target_bf16=lower).objective
+        batch = next(iter(clip_loader(8, 8)))
+        losses.append(objective(batch, torch.Generator().manual_seed(0)).loss.item())
+        targets.append(objective.targets(batch.video))
+        assert targets[-1].dtype == torch.float32
+        assert {block.products for block in objective.context_encoder.blocks} == {None}
+    assert losses[0] == pytest.approx(losses[1], rel=2e-5)
+    apart = (targets[0] - targets[1]).norm() / targets[0].norm()
+    assert 1e-5 < apart < 4e-3  # not the same, and nearer than bf16's own step of 2 ** -8
+
+
+def test_a_target_that_is_trained_stays_as_the_run_is():
+    tiny = tiny_module([RandomTubes(ratio=0.5)]).objective
+    encoder, build = (
+        tiny.context_encoder,
+        lambda width, **more: Predictor(width, embed_dim=8, depth=1, num_heads=1, **more),
+    )
+    pixels = PixelPrediction(encoder=encoder, predictor=build, masks=[RandomTubes(ratio=0.5)])
+    with pytest.raises(ValueError, match="PixelPrediction .*target_bf16"):
+        PretrainModule(
+            objective=pixels, lr=Constant(at=1e-3), weight_decay=Constant(at=0.0), target_bf16=True
+        )
 
 
 def test_clipped_gradients_train_otherwise(tmp_path):

@@ -36,9 +36,12 @@ class Block(nn.Module):
 
     Attributes:
         recompute: Whether the backward pass computes the block again and holds only what came in.
+        products: What the block is cast to for its matrix products, by autocast, whatever the run is in; the tokens
+            stay as they came. None leaves it to the run.
     """
 
     recompute = False
+    products: torch.dtype | None = None
 
     def __init__(
         self,
@@ -64,6 +67,9 @@ class Block(nn.Module):
         visible: Bool[Tensor, "n n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
         """Tokens (B, N, D) to tokens (B, N, D); `rotary` and `visible` as in `Attention`."""
+        if self.products is not None:
+            with torch.autocast(tokens.device.type, self.products):
+                return self._mix(tokens, rotary, visible)
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(self._mix, tokens, rotary, visible, use_reentrant=False)
         return self._mix(tokens, rotary, visible)

@@ -47,6 +47,8 @@ class PretrainModule(L.LightningModule):
         recompute_blocks: Compute each block again in the backward pass: a third more work, and of every block only
             its input is held until then.
         compile_blocks: Compile each block by `torch.compile`, for sequences of any length.
+        target_bf16: Multiply in bf16 in the blocks of the target encoder of a run in fp32, which leaves its tokens
+            in fp32 between them and the loss as it is to about 1e-6; faster where the hardware has bf16.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class PretrainModule(L.LightningModule):
         mask_batch: Literal["rank", "all"] = "rank",
         recompute_blocks: bool = False,
         compile_blocks: bool = False,
+        target_bf16: bool = False,
     ) -> None:
         super().__init__()
         if bool(objective.ema_pairs()) != (momentum is not None):
@@ -81,6 +84,8 @@ class PretrainModule(L.LightningModule):
             block.recompute = recompute_blocks
             if compile_blocks:
                 block.compile(dynamic=True)
+        if target_bf16:
+            self._lower_target()
 
     def configure_model(self) -> None:
         """Shard the networks where the strategy is to (FSDP2); Lightning may call this more than once."""
@@ -243,6 +248,13 @@ class PretrainModule(L.LightningModule):
         else:
             self.average = self.momentum
         log.info("%g clips a step, peak learning rate %.4g", self.clips_per_step, self.peak_lr())
+
+    def _lower_target(self) -> None:
+        if not self.objective.ema_pairs():
+            name = type(self.objective).__name__
+            raise ValueError(f"{name} has no target encoder that is not trained. Leave target_bf16 out.")
+        for block in self.objective.target_encoder.blocks:
+            cast("Block", block).products = torch.bfloat16
 
     def _share_masks(self) -> None:
         masks = self._own_masks()
