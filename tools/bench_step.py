@@ -332,11 +332,11 @@ def compare(name: str, repeats: int, threads: int, target_bf16: bool) -> None:
         f"{name}: matrix product {top / 1e9:.0f} GFLOP/s, first loss {losses[0][0]:.7f}, {rate:.0f} tokens/s"
     )
     print_parts(ours, top)
-    print_kinds(ours, top)
     if theirs:
         print_against(ours, theirs, losses)
         mine, other = (peak(side, name, threads, target_bf16) for side in SIDES)
         print(f"peak memory {mine:.0f} MiB, Meta's modules {other:.0f} MiB: {mine / other:.2f}", flush=True)
+    print_kinds(ours, top)
 
 
 def main() -> None:
