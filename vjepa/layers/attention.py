@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vjepa.layers.block_attention import attend_in_blocks
-from vjepa.layers.position import RotaryTables, rotate
+from vjepa.layers.heads import split_heads
+from vjepa.layers.position import RotaryTables
 
 # Longest sequence that a CPU mixes by plain products in bf16: the fused kernel takes 2 to 6 times as long
 # up to here (tools/bench_attention.py), and beyond it the square of weights no longer fits the caches.
@@ -69,9 +70,6 @@ class Attention(nn.Module):
             rotary: Turns queries and keys by their positions.
             visible: True where the token of the row may attend to that of the column; None: everywhere.
         """
-        split = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
-        query, key, value = split.unbind(0)
-        if rotary is not None:
-            query, key = rotate(query, rotary), rotate(key, rotary)
+        query, key, value = split_heads(self.qkv(tokens), self.num_heads, rotary)
         mixed = attend(query, key, value, visible)
         return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))

@@ -178,10 +178,18 @@ def rotate(x: Float[Tensor, "b heads n d"], tables: RotaryTables) -> Float[Tenso
 
     The arithmetic is fp32 whatever the dtype of `x`: in bf16 the angles at position 63 would be off by 0.1.
     """
+    return torch.addcmul(x * tables.cos, _partners(x, tables), tables.sin).to(x.dtype)
+
+
+def rotate_back(x: Float[Tensor, "b heads n d"], tables: RotaryTables) -> Float[Tensor, "b heads n d"]:
+    """The gradient of what was turned, from that of `rotate`'s result: the transpose, rounded once."""
+    return torch.add(x * tables.cos, _partners(x * tables.sin, tables)).to(x.dtype)
+
+
+def _partners(x: Tensor, tables: RotaryTables) -> Tensor:
+    """The other channel of each pair."""
     if tables.partner is not None:
-        other = x[..., tables.partner]
-    else:
-        pairs = rearrange(x, "b heads n (k two) -> b heads n k two", two=2)
-        # a flip and a fused product and sum read x three times; stacking the halves took six times as long
-        other = rearrange(pairs.flip(-1), "b heads n k two -> b heads n (k two)")
-    return torch.addcmul(x * tables.cos, other, tables.sin).to(x.dtype)
+        return x[..., tables.partner]
+    pairs = rearrange(x, "b heads n (k two) -> b heads n k two", two=2)
+    # a flip and a fused product and sum read x three times; stacking the halves took six times as long
+    return rearrange(pairs.flip(-1), "b heads n k two -> b heads n (k two)")
