@@ -71,6 +71,13 @@ def test_what_is_given_decides(recipe, tmp_path):
 def test_flags_are_numbers_above_zero_and_precisions_that_are_known(recipe, capsys):
     assert main(["estimate", "--config", str(recipe), "--gpus", "0"]) == 2
     assert "--gpus is 0. Give a number above 0" in capsys.readouterr().err
+    for flags, told in (
+        (["--mfu", "35"], "Give a share of 1"),
+        (["--clips_per_step", "0"], "Give a number above 0"),
+        (["--trainer.accumulate_grad_batches", "0"], "Give 1 or more"),
+    ):
+        assert main(["estimate", "--config", str(recipe), *flags]) == 2
+        assert told in capsys.readouterr().err
     assert main(["estimate", "--config", str(recipe), "--trainer.precision", "64-true"]) == 2
     assert "Give 32-true, bf16-mixed, 16-mixed" in capsys.readouterr().err
 
@@ -90,6 +97,18 @@ def test_parts_of_a_mixture_are_shapes_of_clips():
         ClipShape(share=0.25, batch_size=64, num_frames=1, height=32, width=48),
         ClipShape(share=0.75, batch_size=4, num_frames=8, height=32, width=48),
     ]
+
+
+@pytest.mark.slow
+def test_devices_of_the_recipe_decide_on_the_clips_of_a_step(recipe, tmp_path):
+    for devices, times in (("3", 3), ("auto", 2), ("[0,1,2,3]", 4)):
+        found = estimated(recipe, tmp_path / "out", "--gpus", "2", "--trainer.devices", devices)
+        assert found["clips_per_step"] == 4 * times
+
+
+@pytest.mark.slow
+def test_a_loss_of_covariances_is_estimated(tmp_path):
+    assert estimated(ROOT / "configs" / "vicreg.yaml", tmp_path / "out")["forward_gflop_per_clip"] > 0
 
 
 @pytest.mark.slow

@@ -272,3 +272,57 @@ def test_a_run_without_an_end_is_refused(clips, tmp_path, capsys):
     assert main(["fit", "--config", str(recipe)]) == 2
     assert "--trainer.max_steps" in capsys.readouterr().err
     assert main(["fit", "--config", str(recipe), "--trainer.max_steps", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--data.sampler.num_frames", "0"], "error: num_frames 0, fps 4.0"),
+        (["--model.lr_rule.reference_batch", "0"], "error: reference_batch is 0. Give"),
+        (["--model.betas", "[1.5,0.9]"], "error: betas (1.5, 0.9)"),
+        (
+            ["--model.momentum", "vjepa.optim.Constant", "--model.momentum.init_args.at", "1.5"],
+            "must be 0 to 1",
+        ),
+        (["--model.lr.init_args.peak", "-0.1"], "it must be 0 or more"),
+        (["--trainer.precision", "64-true"], "Set it to 32-true, bf16-mixed or 16-mixed"),
+        (["--trainer.accumulate_grad_batches", "-2"], "give 1 or more"),
+    ],
+)
+def test_values_out_of_range_are_mistakes_and_no_crashes(clips, tmp_path, capsys, flags, told):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
+    assert main(["fit", "--config", str(recipe), *flags]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("monitor", "told"),
+    [
+        ("train/unhealty", "Did you mean train/unhealthy?"),
+        ("val/loss", "monitor val/loss is no figure of this run"),
+        ("probe/linear", "There is no vjepa.online_probe.OnlineProbe in trainer.callbacks"),
+    ],
+)
+def test_a_figure_that_no_run_logs_chooses_no_checkpoint(clips, tmp_path, capsys, monitor, told):
+    arguments = {"monitor": monitor, "every_n_train_steps": 2}
+    chosen = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": arguments}
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs", callbacks=[chosen])
+    assert main(["fit", "--config", str(recipe)]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_chosen_checkpoints_come_beside_the_last_one(clips, tmp_path):
+    arguments = {"monitor": "train/unhealthy", "mode": "min", "every_n_train_steps": 4, "filename": "best"}
+    chosen = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": arguments}
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs", callbacks=[chosen], max_steps=201)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vjepa.training.callbacks.LastCheckpoint.on_train_end", lambda *_: None)  # as if killed
+        assert main(["fit", "--config", str(recipe)]) == 0
+    assert {path.name for path in tmp_path.glob("runs/**/*.ckpt")} == {"best.ckpt", "last.ckpt"}
+
+
+def test_a_run_that_is_done_says_that_nothing_is_left(clips, tmp_path, caplog):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
+    assert main(["fit", "--config", str(recipe), "--trainer.max_steps", "2"]) == 0
+    assert main(["fit", "--config", str(recipe), "--trainer.max_steps", "2", "--ckpt_path", "last"]) == 0
+    assert "is of step 2, --trainer.max_steps 2: nothing is left to train" in caplog.text

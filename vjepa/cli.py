@@ -168,6 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if is_users(error):
             return fail(f"error: {one_line(error)}", code=2)
+        if (told := refused_values(error)) is not None:
+            return fail(f"error: {told}", code=2)
         hint = "" if debug else "; set VJEPA_DEBUG=1 for the traceback"
         return fail(f"crashed: {type(error).__name__}: {one_line(error)}{hint}", code=1)
 
@@ -180,7 +182,7 @@ def is_users(error: Exception) -> bool:
     """
     if isinstance(error, (UsageError, FileNotFoundError)):
         return True
-    if isinstance(error, OSError) and error.errno in NO_SPACE:
+    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno in NO_SPACE):
         return True
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
@@ -190,6 +192,20 @@ def is_users(error: Exception) -> bool:
     frame = last.tb_frame
     raised = dis.opname[frame.f_code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
     return raised and frame.f_globals.get("__name__", "").split(".")[0] == "vjepa"
+
+
+def refused_values(error: Exception) -> str | None:
+    """What our classes said of their values, where the parser raised an error of its own around it.
+
+    It does so for a setting that may also be left out, and lists what each of the possible types said.
+    """
+    text = str(error)
+    if not text.startswith("Does not validate against any of the Union subtypes"):
+        return None
+    listed = text.partition("Errors:")[2].partition("Given value type:")[0]
+    told = [line.strip() for line in listed.split("\n  - ") if line.strip()]
+    ours = [line for line in told if not line.startswith(("Expected a", "Subclasses are"))]
+    return " ".join(" ".join(ours or told).split())
 
 
 def overview() -> str:

@@ -107,9 +107,17 @@ class Estimator(Trainer):
         """
         assert isinstance(model, PretrainModule) and isinstance(datamodule, VideoDataModule)
         given = {"gpus": gpus, "memory": memory, "peak_tflops": peak_tflops, "mfu": mfu}
-        for name, value in {**given, "clips_per_step": clips_per_step or 1}.items():
-            if value <= 0:
+        for name, value in {
+            **given,
+            "clips_per_step": 1 if clips_per_step is None else clips_per_step,
+        }.items():
+            if not 0 < value < float("inf"):
                 raise UsageError(f"--{name} is {value:g}. Give a number above 0.")
+        if mfu > 1:
+            raise UsageError(f"--mfu is {mfu:g}. Give a share of 1, such as 0.35.")
+        if self.recipe.accumulate_grad_batches < 1:
+            batches = self.recipe.accumulate_grad_batches
+            raise UsageError(f"--trainer.accumulate_grad_batches is {batches}. Give 1 or more.")
         clips = clips_per_step or _clips_per_step(self.recipe, datamodule.batch_size, gpus)
         figures, costs = _costs(model, clip_shapes(datamodule), self.recipe)
         rows = [
@@ -298,8 +306,13 @@ def _precision(given: Any) -> Precision:
 
 
 def _clips_per_step(recipe: Any, batch_size: int, gpus: int) -> int:
-    counted = recipe.devices if isinstance(recipe.devices, int) and recipe.devices > 0 else None
-    devices = gpus if counted is None else counted * recipe.num_nodes
+    devices = recipe.devices
+    if isinstance(devices, list):
+        devices = len(devices) * recipe.num_nodes
+    elif str(devices).isdecimal() and int(devices):  # a flag comes as text
+        devices = int(devices) * recipe.num_nodes
+    else:
+        devices = gpus
     return batch_size * devices * recipe.accumulate_grad_batches
 
 

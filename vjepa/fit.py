@@ -29,6 +29,7 @@ from vjepa.training import (
     ExportEncoder,
     HealthVerdict,
     LastCheckpoint,
+    MonitoredFigures,
     NonFiniteGuard,
     PretrainModule,
     ProgressLines,
@@ -164,6 +165,7 @@ class FitCLI(LightningCLI):
     def before_fit(self) -> None:
         """See that there are data, before the loggers make a folder, and start the clock."""
         self._check_checkpoint()
+        self._check_monitors()
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
         self.started = time.monotonic()
@@ -208,17 +210,49 @@ class FitCLI(LightningCLI):
             )
         if settings.ckpt_path is None:
             return
-        held = checkpoint_at(Path(settings.ckpt_path)).get("state_dict", {})
+        content = checkpoint_at(Path(settings.ckpt_path))
+        held, step = content.get("state_dict", {}), content.get("global_step", 0)
+        if 0 < self.trainer.max_steps <= step:
+            log.warning(
+                "%s is of step %d, --trainer.max_steps %d: nothing is left to train",
+                settings.ckpt_path,
+                step,
+                self.trainer.max_steps,
+            )
         if diff := key_diff(self.model.state_dict(), held):
             raise UsageError(
                 f"--ckpt_path {settings.ckpt_path} is of another model: {diff}. Give the recipe it was made with."
+            )
+
+    def _check_monitors(self) -> None:
+        """See that the probes by which checkpoints are chosen are made."""
+        trainer = cast("Any", self.trainer)
+        monitors = {getattr(callback, "monitor", None) or "" for callback in trainer.checkpoint_callbacks}
+        wanted = {monitor for monitor in monitors if monitor.startswith("probe/")}
+        if not wanted:
+            return
+        from vjepa.online_probe import OnlineProbe
+
+        probes = [callback for callback in trainer.callbacks if isinstance(callback, OnlineProbe)]
+        made = {f"probe/{kind}{end}" for probe in probes for kind in probe.kinds for end in ("", "_gain")}
+        if missing := wanted - made:
+            there = (
+                f"There are {', '.join(sorted(made))}"
+                if made
+                else "There is no vjepa.online_probe.OnlineProbe"
+            )
+            raise UsageError(
+                f"ModelCheckpoint: monitor {min(missing)} is no figure of this run. {there} in trainer.callbacks."
             )
 
     def _callbacks(self, settings: Namespace, on_terminal: bool) -> list[Any]:
         given = [type(callback) for callback in settings.callbacks or []]
         own: list[Any] = [ExportEncoder(), RichProgressBar() if on_terminal else ProgressLines()]
         own += [make() for make in (HealthVerdict, NonFiniteGuard) if make not in given]
-        if settings.enable_checkpointing is not False and ModelCheckpoint not in given:
+        own.append(MonitoredFigures())
+        chosen = [each for each in settings.callbacks or [] if isinstance(each, ModelCheckpoint)]
+        # one that waits for a figure is no substitute: a run that is killed before goes on from nowhere
+        if settings.enable_checkpointing is not False and all(each.monitor for each in chosen):
             own.append(
                 ModelCheckpoint(
                     filename=LAST.removesuffix(".ckpt"),

@@ -75,6 +75,19 @@ def test_warmup_reaches_the_peak_at_its_end():
     assert values[49] == 1.0 > values[50]  # stable until the decay begins
 
 
-def test_negative_warmup_is_refused():
-    with pytest.raises(ValueError, match="a number of steps or a share"):
-        WarmupCosine(peak=1.0, warmup=-1.0)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: WarmupCosine(peak=1.0, warmup=-1.0),
+        lambda: WarmupStableDecay(peak=1.0, decay=-0.1),
+        lambda: Linear(start=1.0, end=0.0, stretch=0.0),
+        lambda: Cosine(start=1.0, end=0.0, stretch=float("nan")),
+    ],
+)
+def test_lengths_below_zero_are_refused(make):
+    with pytest.raises(ValueError, match="of the run"):
+        make()
+
+
+def test_a_wave_shorter_than_a_step_is_at_its_end():
+    assert Cosine(start=1.0, end=0.25, stretch=0.01).value(0, 10) == 0.25

@@ -123,4 +123,6 @@ def test_history_is_short_and_survives_a_resume(tmp_path):
     assert (other.history, other.verdict, other.unhealthy) == (judge.history, judge.verdict, judge.unhealthy)
     with pytest.raises(ValueError, match="Raise keep to 3"):
         HealthVerdict(keep=2)
+    with pytest.raises(ValueError, match="give 1 verdict or more"):
+        HealthVerdict(stop_after=0)
     HealthVerdict(keep=3)

@@ -28,7 +28,9 @@ def hinge_std(samples: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
 
 def covariance(samples: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """Mean square of the covariances between different features."""
-    square = samples.T.cov().square()
+    # not Tensor.cov, which looks at numbers and so cannot be estimated without
+    centred = samples - samples.mean(dim=0)
+    square = (centred.T @ centred / max(len(samples) - 1, 1)).square()
     width = len(square)
     return (square.sum() - square.diagonal().sum()) / (width * (width - 1))
 

@@ -48,6 +48,9 @@ class Linear(Schedule):
     end: float
     stretch: float = 1.0
 
+    def __post_init__(self) -> None:
+        _check_lengths(stretch=self.stretch)
+
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
         share = min(step / (self.stretch * total_steps), 1.0)
@@ -68,9 +71,12 @@ class Cosine(Schedule):
     end: float
     stretch: float = 1.0
 
+    def __post_init__(self) -> None:
+        _check_lengths(stretch=self.stretch)
+
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
-        return _half_wave(self.start, self.end, (step + 1) / int(self.stretch * total_steps))
+        return _half_wave(self.start, self.end, (step + 1) / max(int(self.stretch * total_steps), 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +98,7 @@ class WarmupCosine(Schedule):
     stretch: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.warmup < 0:
-            raise ValueError(f"warmup is a number of steps or a share of the run, got {self.warmup}.")
+        _check_lengths(stretch=self.stretch, warmup=self.warmup)
 
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
@@ -125,6 +130,9 @@ class WarmupStableDecay(Schedule):
     decay: float = 0.1
     stretch: float = 1.0
 
+    def __post_init__(self) -> None:
+        _check_lengths(stretch=self.stretch, warmup=self.warmup, decay=self.decay)
+
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
         count, length = step + 1, int(self.stretch * total_steps)
@@ -134,6 +142,16 @@ class WarmupStableDecay(Schedule):
             return self.start + count / warmup * (self.peak - self.start)
         share = min(max(count - (length - decay), 0) / max(decay, 1), 1.0)
         return self.peak + share * (self.end - self.peak)
+
+
+def _check_lengths(*, stretch: float, **parts: float) -> None:
+    if not stretch > 0:
+        raise ValueError(f"stretch is {stretch}: the length of a schedule over that of the run is above 0.")
+    for name, value in parts.items():
+        if not value >= 0:
+            raise ValueError(
+                f"{name} is a number of steps or a share of the run, got {value}. Give 0 or more."
+            )
 
 
 def _half_wave(start: float, end: float, share: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import tempfile
@@ -117,6 +118,46 @@ class ExportEncoder(L.Callback):
             folder = folder / "export"
             self.folder = save_folder(folder, target, context_encoder=context, predictor=predictor)
             log.info("encoder and predictor written to %s", self.folder)
+
+
+class MonitoredFigures(L.Callback):
+    """Sees that the figures by which checkpoints are chosen are logged, as soon as it can be known."""
+
+    _known = False
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look for them after the first step that is logged.
+
+        Raises:
+            ValueError: If one is not there, and will not be.
+        """
+        figures = sorted(trainer.callback_metrics)
+        if self._known or "train/lr" not in figures:
+            return
+        self._known = True
+        # validation logs the loss and the health of features, as training does
+        later = [name.replace("train/", "val/") for name in figures if name.startswith("train/")]
+        self._check(trainer, figures + (later if any(trainer.num_val_batches) else []))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look for those of validation after the first one.
+
+        Raises:
+            ValueError: If one is not there.
+        """
+        if self._known:
+            self._check(trainer, sorted(trainer.callback_metrics))
+
+    def _check(self, trainer: L.Trainer, figures: list[str]) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            monitor = getattr(callback, "monitor", None)
+            if monitor is None or monitor in figures or monitor.startswith("probe/"):
+                continue
+            near = difflib.get_close_matches(monitor, figures, n=1)
+            advice = f"Did you mean {near[0]}?" if near else f"There are {', '.join(figures)}."
+            raise ValueError(f"ModelCheckpoint: monitor {monitor} is no figure of this run. {advice}")
 
 
 class LastCheckpoint(L.Callback):

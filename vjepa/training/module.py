@@ -75,6 +75,10 @@ class PretrainModule(L.LightningModule):
                 if momentum is None
                 else f"{type(objective).__name__} keeps no moving average, got momentum {momentum}. Leave it out."
             )
+        if not (all(0 <= beta < 1 for beta in betas) and eps >= 0):
+            raise ValueError(
+                f"betas {betas}, eps {eps}: give betas of at least 0 and below 1, and an eps of 0 or more."
+            )
         self.objective = objective
         self.lr, self.weight_decay, self.momentum = lr, weight_decay, momentum
         self.lr_rule = lr_rule
@@ -106,6 +110,15 @@ class PretrainModule(L.LightningModule):
                 f"--trainer.precision {self.trainer.precision} keeps the weights themselves in 16 bits, in which a "
                 "moving average stands still from a momentum of 0.998 on. Set it to bf16-mixed."
             )
+        if self.trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
+            raise ValueError(
+                f"--trainer.precision {self.trainer.precision} is not supported. "
+                "Set it to 32-true, bf16-mixed or 16-mixed."
+            )
+        if self.trainer.accumulate_grad_batches < 1:
+            raise ValueError(
+                f"--trainer.accumulate_grad_batches {self.trainer.accumulate_grad_batches}: give 1 or more."
+            )
         total = self.trainer.estimated_stepping_batches
         if not np.isfinite(total):
             raise ValueError(
@@ -114,6 +127,7 @@ class PretrainModule(L.LightningModule):
             )
         self.total_steps = int(total)
         self._count_clips()
+        self._check_schedules()
         if self.mask_batch == "all":
             self._share_masks()
         networks = (self.objective.context_encoder, self.objective.predictor)
@@ -222,8 +236,7 @@ class PretrainModule(L.LightningModule):
 
     def peak_lr(self) -> float:
         """The highest learning rate of the run that was fitted, after the rule."""
-        steps = range(0, self.total_steps, max(self.total_steps // 10_000, 1))  # enough to see the top
-        return self.lr_factor * max(self.lr.value(step, self.total_steps) for step in steps)
+        return self.lr_factor * max(self.lr.value(step, self.total_steps) for step in self._some_steps())
 
     def _count_clips(self) -> None:
         """Resolve what depends on the clips of a step, over ranks and accumulation."""
@@ -248,6 +261,23 @@ class PretrainModule(L.LightningModule):
         else:
             self.average = self.momentum
         log.info("%g clips a step, peak learning rate %.4g", self.clips_per_step, self.peak_lr())
+
+    def _check_schedules(self) -> None:
+        """See that what is scheduled can be used, now and not when the run is lost."""
+        ranges = [("lr", self.lr, 0.0, np.inf), ("weight_decay", self.weight_decay, 0.0, np.inf)]
+        ranges += [("momentum", self.average, 0.0, 1.0)] if self.average is not None else []
+        for name, schedule, least, most in ranges:
+            for step in self._some_steps():
+                value = schedule.value(step, self.total_steps)
+                if not least <= value <= most:
+                    raise ValueError(
+                        f"model.{name} is {value:g} at step {step}; it must be {least:g} "
+                        + (f"to {most:g}." if most < np.inf else "or more.")
+                    )
+
+    def _some_steps(self) -> range:
+        """Steps of the run, enough to see where a schedule is highest and lowest."""
+        return range(0, self.total_steps, max(self.total_steps // 10_000, 1))
 
     def _lower_target(self) -> None:
         if not self.objective.ema_pairs():

@@ -25,6 +25,8 @@ class HealthVerdict(L.Callback):
             raise ValueError(
                 f"keep {keep}: a verdict looks at three steps at least. Raise keep to 3 or more."
             )
+        if stop_after is not None and stop_after < 1:
+            raise ValueError(f"stop_after {stop_after}: give 1 verdict or more, or null to go on.")
         self.stop_after, self.keep = stop_after, keep
         self.history: list[Figures] = []
         self.verdict = Verdict()
