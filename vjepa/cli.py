@@ -276,7 +276,8 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
     parser.add_function_arguments(function, as_group=False, skip=skip, fail_untyped=True)
     hints = get_type_hints(function)
     for action in parser._actions:
-        if hints.get(action.dest) is bool:
+        hint = hints.get(action.dest)
+        if hint is bool or bool in get_args(hint):
             action.nargs, action.const = "?", True  # `--resume` alone is `--resume true`
     return parser
 

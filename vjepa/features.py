@@ -32,6 +32,11 @@ class FeaturesError(ValueError):
     """A folder that holds no features, or not those asked for; the message says what to do."""
 
 
+def damaged(file: Path, why: object) -> FeaturesError:
+    """The error to raise for a file that was whole once."""
+    return FeaturesError(f"{file} is damaged ({why}). Delete the folder and run its `vjepa extract` again.")
+
+
 class FeatureRow(NamedTuple):
     """What a row of features is of: `path`, seconds of its first and last frame, class id (-1: none) and name."""
 
@@ -67,6 +72,8 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
                 f"{folder} has no {ABOUT}: no features, or not all of them. Give a folder that `vjepa extract` "
                 "has finished; the same command again finishes one that was stopped."
             ) from error
+        except ValueError as error:
+            raise damaged(self.folder / ABOUT, error) from error
 
     def __len__(self) -> int:
         return self.about["shape"][0]
@@ -81,8 +88,18 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def features(self) -> Float[Tensor, "w *feature"]:
-        """All features (rows, ...), mapped from the file, which stays as it is; those of Parquet are read whole."""
+        """All features (rows, ...), mapped from the file, which stays as it is; those of Parquet are read whole.
+
+        Raises:
+            FeaturesError: If the file is damaged.
+        """
         file = self.folder / file_of(self.about["format"])
+        try:
+            return self._read(file)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise damaged(file, error) from error
+
+    def _read(self, file: Path) -> Tensor:
         shape, dtype = tuple(self.about["shape"]), STORED[self.about["dtype"]]
         if self.about["format"] == "parquet":
             from pyarrow import parquet
@@ -102,7 +119,20 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def rows(self) -> list[FeatureRow]:
-        """What each row is."""
+        """What each row is.
+
+        Raises:
+            FeaturesError: If the list is damaged.
+        """
+        try:
+            rows = self._read_rows()
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(self.folder / INDEX, error) from error
+        if len(rows) != len(self):
+            raise damaged(self.folder / INDEX, f"{len(rows)} rows of {len(self)}")
+        return rows
+
+    def _read_rows(self) -> list[FeatureRow]:
         with (self.folder / INDEX).open(newline="", encoding="utf-8") as file:
             table = csv.DictReader(file)
             return [

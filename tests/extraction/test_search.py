@@ -14,6 +14,7 @@ from vjepa.extraction.commands import extract
 from vjepa.extraction.graph import nearest_by_graph, write_graph
 from vjepa.extraction.neighbours import SearchIndex
 from vjepa.extraction.search import search
+from vjepa.features import FeaturesError
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,10 @@ def test_what_cannot_be_searched(small, clips, indexed, tmp_path):
         search(query=str(write_broken(tmp_path / "v")[0]), features=indexed)
     with pytest.raises(ExtractionError, match="give 1 or more"):
         search(query=video, features=indexed, top=0)
+    cut = tmp_path / "b" / "search.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-4])
+    with pytest.raises(FeaturesError, match="search.safetensors is damaged"):
+        search(query=video, features=tmp_path / "b")
     other = vjepa.VideoEncoder(img_size=16, patch_size=8, num_frames=4, embed_dim=24, depth=2, num_heads=2)
     path = str(other.save_pretrained(tmp_path / "other"))
     with pytest.raises(ExtractionError, match="is not the encoder that made"):

@@ -1,5 +1,6 @@
 """Windows, layers, pools and formats, as `vjepa.features.open` gives them back."""
 
+import shutil
 import sys
 
 import pytest
@@ -98,6 +99,32 @@ def test_rows_pandas_dataset_and_timeline(small, clips, tmp_path):
 def test_a_folder_without_features_is_refused(tmp_path):
     with pytest.raises(FeaturesError, match="the same command again finishes one that was stopped"):
         vjepa.features.open(tmp_path)
+
+
+@pytest.mark.parametrize("format", ["safetensors", "npy", "parquet"])
+def test_damaged_files_are_named_and_the_advice_holds(small, clips, tmp_path, format):
+    if format == "parquet":
+        pytest.importorskip("pyarrow")
+    given = {"encoder": small, "data": clips, "out": tmp_path, "format": format}
+    extract(**given)
+    whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    names = {path.name for path in whole} - {"result.json", ".lock"}
+    assert len(names) == 3
+    for name in names:
+        path = tmp_path / name
+        path.write_bytes(whole[path][: len(whole[path]) // 2])
+        with pytest.raises(FeaturesError, match=f"{name} is damaged .*Delete the folder and run"):
+            store = vjepa.features.open(tmp_path)
+            assert len(store.rows) and len(store.features)
+        path.write_bytes(whole[path])
+    (tmp_path / "index.csv").write_bytes(b"\n".join(whole[tmp_path / "index.csv"].split(b"\n")[:-3]))
+    with pytest.raises(FeaturesError, match="8 rows of 10"):
+        vjepa.features.open(tmp_path).rows  # noqa: B018
+    shutil.rmtree(tmp_path)
+    extract(**given)
+    assert {path: path.read_bytes() for path in whole if path.name in names} == {
+        path: content for path, content in whole.items() if path.name in names
+    }
 
 
 def test_attentive_pooling_is_that_of_the_probe(small, clips, tmp_path):

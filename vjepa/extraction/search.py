@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from vjepa.extraction.graph import faiss_library, nearest_by_graph, write_graph
 from vjepa.extraction.neighbours import SearchIndex
 from vjepa.extraction.pooling import FeatureMaker, load_pooler
 from vjepa.extraction.windows import Windows
-from vjepa.features import FeatureStore
+from vjepa.features import FeatureStore, damaged
 from vjepa.models.files import digest, write_tensors
 from vjepa.report import Report
 
@@ -84,7 +85,10 @@ def search(
             f"{features} has no {SEARCH}. Run its `vjepa extract` again with --index: no feature is made twice."
         )
     asked, starts = query_features(store, query, encoder)
-    stored = load_file(features / SEARCH)
+    try:
+        stored = load_file(features / SEARCH)
+    except SafetensorError as error:
+        raise damaged(features / SEARCH, error) from error
     index = SearchIndex(stored["mean"], stored["norm"])
     if approximate:
         found = nearest_by_graph(features / GRAPH, index, asked, count=top)
