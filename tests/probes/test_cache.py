@@ -113,6 +113,23 @@ def test_shards_fill_one_file_and_a_cut_journal_costs_one_batch(tmp_path):
     assert TokenFile(tmp_path, 5).missing() == [4]
 
 
+def test_damaged_tokens_are_computed_again(tmp_path, caplog):
+    tokens = torch.arange(5 * 6.0).reshape(5, 2, 3).half()
+    file = TokenFile(tmp_path, 5)
+    file.add([0, 1, 2], tokens[:3], {})
+    file.add([3, 4], tokens[3:], {})
+    path = tmp_path / "tokens.fp16"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:30] + bytes([whole[30] ^ 1]) + whole[31:])
+    assert TokenFile(tmp_path, 5).missing() == [2]
+    assert TokenFile(tmp_path, 5, Shard(1, 2)).missing() == []  # of another process
+    assert "tokens.fp16: 1 clips are damaged and computed again" in caplog.text
+    path.write_bytes(whole[:-1])
+    assert TokenFile(tmp_path, 5).missing() == [0, 1, 2, 3, 4]
+    file.add([0, 1, 2, 3, 4], tokens, {})
+    assert path.read_bytes() == whole and TokenFile(tmp_path, 5).missing() == []
+
+
 def test_missing_processes_are_waited_for_and_then_named(tmp_path, monkeypatch):
     monkeypatch.setattr("vjepa.probes.cache.PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr("vjepa.probes.cache.POLL_SECONDS", 0.02)

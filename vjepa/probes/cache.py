@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 import uuid
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +88,16 @@ def _state(path: str) -> tuple[int, int]:
 
 
 @dataclass
+class _Journal:
+    """What the journals say: clips that are done, shape of one's tokens, checksums and failures by position."""
+
+    done: set[int] = field(default_factory=set)
+    shape: tuple[int, ...] | None = None
+    sums: dict[int, set[int]] = field(default_factory=dict)
+    failures: dict[int, ClipFailure] = field(default_factory=dict)
+
+
+@dataclass
 class TokenFile:
     """The tokens of `num_clips` clips in a folder of `cache_folder`, each at its own place in one file.
 
@@ -106,9 +118,13 @@ class TokenFile:
         self._journal = self.folder / JOURNAL.replace("*", uuid.uuid4().hex)
 
     def missing(self) -> list[int]:
-        """Positions of this process's clips that are not there yet, ascending."""
-        done = self._read()[0]
-        return [i for i in range(self.shard.rank, self.num_clips, self.shard.world_size) if i not in done]
+        """Positions of this process's clips that are not there yet, or not as they were written, ascending."""
+        found = self._read()
+        mine = range(self.shard.rank, self.num_clips, self.shard.world_size)
+        damaged = self._damaged({i: found.sums[i] for i in mine if i in found.sums}, found.shape)
+        if damaged:
+            log.warning("%s: %d clips are damaged and computed again", self.folder / TOKENS, len(damaged))
+        return [i for i in mine if i not in found.done or i in damaged]
 
     def add(
         self,
@@ -125,6 +141,7 @@ class TokenFile:
         """
         good = [position for position in positions if position not in failures]
         size = tokens.shape[1:].numel() * tokens.itemsize
+        sums: dict[int, int] = {}
         if good:
             path = self.folder / TOKENS
             path.touch()
@@ -134,9 +151,10 @@ class TokenFile:
                 for position, clip in zip(good, tokens.contiguous().numpy(), strict=True):
                     file.seek(position * size)
                     file.write(clip.tobytes())
+                    sums[position] = zlib.crc32(clip.tobytes())
         failed = {str(p): [failure.path, failure.reason] for p, failure in failures.items()}
         shape = list(tokens.shape[1:]) if good else None
-        line = json.dumps({"done": list(positions), "shape": shape, "failed": failed})
+        line = json.dumps({"done": list(positions), "shape": shape, "failed": failed, "crc32": sums})
         with self._journal.open("a", encoding="utf-8") as journal:
             journal.write(line + "\n")
 
@@ -147,7 +165,7 @@ class TokenFile:
             ProbeError: If none of them adds any for ten minutes.
         """
         count, since = -1, time.monotonic()
-        while (found := len(self._read()[0])) < self.num_clips:
+        while (found := len(self._read().done)) < self.num_clips:
             if found != count:
                 count, since = found, time.monotonic()
                 log.info("waiting for other processes: %d of %d clips are there", found, self.num_clips)
@@ -160,27 +178,34 @@ class TokenFile:
 
     def tokens(self) -> Float16[Tensor, "clips n d"] | None:
         """All tokens, mapped to memory; those of failures are zero. None where no clip could be read."""
-        shape = self._read()[1]
-        if shape is None:
-            return None
-        whole = (self.num_clips, *shape)
-        mapped = np.memmap(
-            self.folder / TOKENS, dtype=np.float16, mode="c", shape=whole
-        )  # never written back
-        return torch.from_numpy(mapped)
+        shape = self._read().shape
+        return None if shape is None else torch.from_numpy(self._mapped(shape))
 
     def failures(self) -> dict[int, ClipFailure]:
         """Clips that could not be read, by position, ascending."""
-        return dict(sorted(self._read()[2].items()))
+        return dict(sorted(self._read().failures.items()))
 
-    def _read(self) -> tuple[set[int], tuple[int, ...] | None, dict[int, ClipFailure]]:
-        done: set[int] = set()
-        shape = None
-        failures: dict[int, ClipFailure] = {}
+    def _mapped(self, shape: tuple[int, ...]) -> Float16[np.ndarray, "clips n d"]:
+        whole = (self.num_clips, *shape)
+        return np.memmap(self.folder / TOKENS, dtype=np.float16, mode="c", shape=whole)  # never written back
+
+    def _damaged(self, sums: Mapping[int, set[int]], shape: tuple[int, ...] | None) -> set[int]:
+        if not sums or shape is None:
+            return set()
+        path, size = self.folder / TOKENS, 2 * self.num_clips * math.prod(shape)
+        if not path.exists() or path.stat().st_size != size:
+            return set(sums)
+        tokens = self._mapped(shape)
+        return {i for i, right in sums.items() if zlib.crc32(tokens[i]) not in right}
+
+    def _read(self) -> _Journal:
+        found = _Journal()
         for path in sorted(self.folder.glob(JOURNAL)):
             whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")  # the last line may be cut off
             for line in map(json.loads, whole.splitlines()):
-                done.update(line["done"])
-                shape = tuple(line["shape"]) if line["shape"] else shape
-                failures |= {int(p): ClipFailure(*failure) for p, failure in line["failed"].items()}
-        return done, shape, failures
+                found.done.update(line["done"])
+                found.shape = tuple(line["shape"]) if line["shape"] else found.shape
+                found.failures |= {int(p): ClipFailure(*failure) for p, failure in line["failed"].items()}
+                for position, value in line.get("crc32", {}).items():
+                    found.sums.setdefault(int(position), set()).add(value)
+        return found
