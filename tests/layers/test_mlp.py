@@ -53,6 +53,15 @@ def test_gradients_by_finite_differences():
     assert torch.autograd.gradcheck(mlp, torch.randn(2, 2, 3, dtype=torch.float64, requires_grad=True))
 
 
+def test_the_gradient_passes_through_frozen_weights():
+    torch.manual_seed(0)
+    mlp, tokens = GeluMlp(embed_dim=D, hidden_dim=HIDDEN), torch.randn(2, 5, D, requires_grad=True)
+    (trained,) = torch.autograd.grad(mlp(tokens).square().sum(), tokens)
+    mlp.requires_grad_(False)
+    (frozen,) = torch.autograd.grad(mlp(tokens).square().sum(), tokens)
+    assert torch.equal(trained, frozen)
+
+
 def test_no_hidden_layer_is_held():
     mlp, held = GeluMlp(embed_dim=D, hidden_dim=HIDDEN), []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t) or t, lambda t: t):
