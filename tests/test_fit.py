@@ -267,6 +267,17 @@ def test_last_without_a_checkpoint_says_where_it_looked(clips, tmp_path, capsys)
     assert str(tmp_path / "nothing") in capsys.readouterr().err
 
 
+def test_auto_begins_and_goes_on(clips, tmp_path, caplog):
+    recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs")
+    command = ["fit", "--config", str(recipe), "--ckpt_path", "auto", "--trainer.max_steps"]
+    assert main([*command, "2"]) == 0
+    assert f"no last.ckpt below {tmp_path / 'runs'}, from the start" in caplog.text
+    assert main([*command, "8"]) == 0
+    assert str(log_dir(tmp_path / "runs") / "checkpoints" / "last.ckpt") in caplog.text
+    assert main(["fit", "--config", str(recipe), "--trainer.default_root_dir", str(tmp_path / "other")]) == 0
+    assert_equal_weights(log_dir(tmp_path / "runs", 1), log_dir(tmp_path / "other"))
+
+
 def test_a_run_without_an_end_is_refused(clips, tmp_path, capsys):
     recipe = tiny_recipe(tmp_path, clips, root=tmp_path / "runs", max_steps=-1)
     assert main(["fit", "--config", str(recipe)]) == 2

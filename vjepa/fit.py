@@ -127,10 +127,18 @@ class FitCLI(LightningCLI):
         self.find_checkpoint()
 
     def find_checkpoint(self) -> None:
-        """See that the checkpoint to go on from is there; "last" becomes its name."""
+        """See that the checkpoint to go on from is there; "last" and "auto" become its name."""
         settings = self.config[self.config.subcommand]
-        if settings.ckpt_path == "last":
-            settings.ckpt_path = str(newest_checkpoint(run_root(settings)))
+        if settings.ckpt_path in ("last", "auto"):
+            root = run_root(settings)
+            found = newest_checkpoint(root)
+            if found is None and settings.ckpt_path == "last":
+                raise UsageError(
+                    f"--ckpt_path last: no {LAST} below {root}. Give the file, or --trainer.default_root_dir, or auto to "
+                    "begin where there is none."
+                )
+            log.info("--ckpt_path %s: %s", settings.ckpt_path, found or f"no {LAST} below {root}, from the start")
+            settings.ckpt_path = None if found is None else str(found)
         if settings.ckpt_path is not None:
             checkpoint_at(Path(settings.ckpt_path))  # before LightningCLI reads it, with a traceback
 
@@ -288,15 +296,6 @@ def checkpoint_at(path: Path) -> dict[str, Any]:
     return content
 
 
-def newest_checkpoint(root: Path) -> Path:
-    """The newest `last.ckpt` below `root`.
-
-    Raises:
-        UsageError: If there is none.
-    """
-    found = sorted(root.glob(f"**/{LAST}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UsageError(
-            f"--ckpt_path last: no {LAST} below {root}. Give the file, or --trainer.default_root_dir."
-        )
-    return found[-1]
+def newest_checkpoint(root: Path) -> Path | None:
+    """The newest `last.ckpt` below `root`, if there is one."""
+    return max(root.glob(f"**/{LAST}"), key=lambda path: path.stat().st_mtime, default=None)
