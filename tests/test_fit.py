@@ -133,6 +133,36 @@ def test_a_run_that_is_stopped_says_so_and_saves(clips, tmp_path, sent, code):
     assert f"step {step} is saved; go on with --ckpt_path {last}" in rest
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_a_slurm_job_saves_a_whole_step_and_is_requeued(tmp_path, found):
+    """In the environment that srun gives; `scontrol` is a script that writes down what it is asked for."""
+    manifest = write_manifest(tmp_path / "many", 24, num_frames=6, height=24, width=24)
+    root, tools = tmp_path / "runs", tmp_path / "bin"
+    recipe = tiny_recipe(tmp_path, manifest, root=root, max_steps=100_000, accumulate_grad_batches=2)
+    tools.mkdir()
+    if found:
+        (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+        (tools / "scontrol").chmod(0o755)
+    names = ("NTASKS", "NTASKS_PER_NODE", "NNODES")
+    job = {f"SLURM_{name}": "1" for name in names} | {
+        f"SLURM_{name}": "0" for name in ("PROCID", "LOCALID", "NODEID")
+    }
+    environment = os.environ | job | {"SLURM_JOB_ID": "42", "SLURM_JOB_NAME": "pretrain"}
+    environment["PATH"] = f"{tools}:{Path(sys.executable).parent}"
+    command = [sys.executable, "-m", "vjepa", "fit", "--config", str(recipe), "--ckpt_path", "auto"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        seen = next(line for line in process.stderr if line.startswith("step "))
+        process.send_signal(signal.SIGUSR1)
+        rest = process.stderr.read()
+    assert process.returncode == 138, seen + rest
+    assert [path.name for path in root.glob("**/*.ckpt")] == ["last.ckpt"]  # none of Lightning's own
+    if found:
+        assert (tmp_path / "asked").read_text() == "requeue 42\n"
+    else:
+        assert "SLURM job 42 is not requeued" in rest and "Submit it again" in rest
+
+
 def test_a_run_that_was_stopped_ends_bit_equal(tmp_path):
     manifest = write_manifest(tmp_path / "many", 24, num_frames=6, height=24, width=24)
     more = ["--trainer.max_steps", "60", "--data.num_workers", "1"]
@@ -274,8 +304,9 @@ def test_auto_begins_and_goes_on(clips, tmp_path, caplog):
     assert f"no last.ckpt below {tmp_path / 'runs'}, from the start" in caplog.text
     assert main([*command, "8"]) == 0
     assert str(log_dir(tmp_path / "runs") / "checkpoints" / "last.ckpt") in caplog.text
-    assert main(["fit", "--config", str(recipe), "--trainer.default_root_dir", str(tmp_path / "other")]) == 0
-    assert_equal_weights(log_dir(tmp_path / "runs", 1), log_dir(tmp_path / "other"))
+    logged = (log_dir(tmp_path / "runs", 1) / "metrics.csv").read_text()
+    rows = list(csv.DictReader(logged.splitlines()))
+    assert {int(row["step"]) for row in rows} == set(range(2, 8))
 
 
 def test_a_run_without_an_end_is_refused(clips, tmp_path, capsys):

@@ -134,10 +134,12 @@ class FitCLI(LightningCLI):
             found = newest_checkpoint(root)
             if found is None and settings.ckpt_path == "last":
                 raise UsageError(
-                    f"--ckpt_path last: no {LAST} below {root}. Give the file, or --trainer.default_root_dir, or auto to "
-                    "begin where there is none."
+                    f"--ckpt_path last: no {LAST} below {root}. Give the file, or --trainer.default_root_dir, or "
+                    "auto to begin where there is none."
                 )
-            log.info("--ckpt_path %s: %s", settings.ckpt_path, found or f"no {LAST} below {root}, from the start")
+            log.info(
+                "--ckpt_path %s: %s", settings.ckpt_path, found or f"no {LAST} below {root}, from the start"
+            )
             settings.ckpt_path = None if found is None else str(found)
         if settings.ckpt_path is not None:
             checkpoint_at(Path(settings.ckpt_path))  # before LightningCLI reads it, with a traceback

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import subprocess
 import threading
 from pathlib import Path
 from types import FrameType
@@ -23,8 +24,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "
 class StopOnSignal(L.Callback):
     """On Ctrl-C, SIGTERM or SIGUSR1 the step is finished, a checkpoint saved, and the run ended with 128 + signal.
 
-    A second signal ends the run at once, without a checkpoint. In a SLURM job that Lightning requeues, its requeue
-    signal and SIGTERM stay with Lightning. Several ranks ask one another every `log_every_n_steps` steps.
+    A second signal ends the run at once, without a checkpoint. A SLURM job whose environment says so (Lightning's
+    default) is then put back in the queue, if it was the requeue signal; Lightning itself would save in mid-step.
+    Several ranks ask one another every `log_every_n_steps` steps.
 
     Args:
         name: File name of the checkpoint, in the folder of the run's checkpoints.
@@ -33,6 +35,7 @@ class StopOnSignal(L.Callback):
     def __init__(self, name: str) -> None:
         self.name = name
         self.received: int | None = None
+        self.requeues: signal.Signals | None = None  # the signal after which the job is put back in the queue
         self.last_step = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -41,8 +44,9 @@ class StopOnSignal(L.Callback):
         if threading.current_thread() is not threading.main_thread():
             return  # signals go to the main thread alone
         environment = cast("Any", trainer)._accelerator_connector.cluster_environment
-        requeued = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
-        for number in ENDING[:1] if requeued else ENDING:
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            self.requeues = environment.requeue_signal
+        for number in {*ENDING, self.requeues or ENDING[0]}:
             signal.signal(number, self._receive)
 
     def on_train_batch_end(
@@ -64,6 +68,8 @@ class StopOnSignal(L.Callback):
             path = Path(str(trainer.log_dir)) / "checkpoints" / self.name
             trainer.save_checkpoint(path)
             told = f"step {step} is saved; go on with --ckpt_path {path}"
+            if trainer.is_global_zero and self.received is not None and self.received == self.requeues:
+                _requeue()
         raise StoppedBySignal(self.received or signal.SIGTERM, told)
 
     def _asked(self, trainer: L.Trainer) -> bool:
@@ -81,3 +87,14 @@ class StopOnSignal(L.Callback):
         log.warning(
             "%s: the step is finished and saved; a second one ends at once", signal.Signals(number).name
         )
+
+
+def _requeue() -> None:
+    """Put this SLURM job back in the queue; SLURM then ends what runs of it."""
+    job = str(SLURMEnvironment.job_id())
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        log.error("SLURM job %s is not requeued: %s. Submit it again.", job, error)
+    else:
+        log.warning("SLURM job %s is back in the queue", job)
