@@ -187,3 +187,15 @@ def test_resuming_with_other_parts_is_refused(folder, tmp_path):
     mixture_again = mixture(folder)
     mixture_again.setup("fit")
     mixture_again.train_dataloader().go_to(state)
+
+
+def test_another_seed_in_mid_epoch_is_told(folder, caplog):
+    states = []
+    for seed in (0, 0, 1):
+        data = mixture(folder, seed=seed)
+        data.setup("fit")
+        loader = data.train_dataloader()
+        states.append(loader.position())
+        caplog.clear()
+        loader.go_to(states[0])
+        assert ("its epoch goes on in a new order" in caplog.text) == (seed == 1)

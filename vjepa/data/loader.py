@@ -170,7 +170,7 @@ class ResumableLoader:
             )
         if state["rows"] != self._fingerprints():
             log.warning(
-                "the rows of a manifest are not those of the checkpoint: its epoch goes on in a new order"
+                "the rows of a manifest or the seed are not those of the checkpoint: its epoch goes on in a new order"
             )
         self._epoch, self._start, self._number = state["epoch"], state["batch"], state["number"]
         self._planned = self._number
@@ -214,9 +214,11 @@ class ResumableLoader:
         return _Mark(self._number, places, tuple(len(part.failed) for part in self._parts))
 
     def _fingerprints(self) -> list[str]:
-        """Of the rows of each data set."""
+        """Of the rows of each data set, and of the seed of their order."""
         return [
-            hashlib.blake2b(part.order.identities.tobytes(), digest_size=8).hexdigest()
+            hashlib.blake2b(
+                part.order.identities.tobytes() + str(part.order.seed).encode(), digest_size=8
+            ).hexdigest()
             for part in self._parts
         ]
 
