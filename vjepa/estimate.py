@@ -61,12 +61,14 @@ class ClipShape:
 class Cost:
     """With or without blocks computed again: FLOPs a clip, and memory of the heaviest batches on one device.
 
-    `fixed_bytes` are held beside the states whatever the batch, `clip_bytes` for each clip of `batch_size`.
+    `fixed_bytes` are held beside the states whatever the batch, `clip_bytes` for each clip of `batch_size`;
+    `gradient_bytes` are part of the states.
     """
 
     recompute: bool
     flops: float
     state_bytes: int
+    gradient_bytes: int
     fixed_bytes: float
     clip_bytes: float
     batch_size: int
@@ -125,7 +127,7 @@ class Estimator(Trainer):
                 **_fit(model.objective, cost, strategy, gpus=gpus, memory=memory, clips=clips),
                 "days": _days(cost.flops * clips, self.recipe.max_steps, gpus * peak_tflops * TERA * mfu),
             }
-            for strategy in (("ddp", "fsdp2") if gpus > 1 else ("single",))
+            for strategy in _strategies(gpus, self.recipe.precision)
             for cost in costs
         ]
         figures |= {"clips_per_step": clips, "steps": self.recipe.max_steps}
@@ -218,6 +220,7 @@ def _costs(model: PretrainModule, shapes: list[ClipShape], recipe: Any) -> tuple
                 recompute=recompute,
                 flops=sum(s.share * c.total for s, c in zip(shapes, counted, strict=True)) / clips,
                 state_bytes=once.state,
+                gradient_bytes=_gradient_bytes(objective, how["precision"]),
                 fixed_bytes=max(once.peak - once.state - clip_bytes * batch_size, 0.0),
                 clip_bytes=clip_bytes,
                 batch_size=batch_size,
@@ -226,6 +229,12 @@ def _costs(model: PretrainModule, shapes: list[ClipShape], recipe: Any) -> tuple
         if not recompute:
             figures |= _gigaflops(counted[0], shapes[0])
     return figures, costs
+
+
+def _strategies(gpus: int, precision: Any) -> tuple[Strategy, ...]:
+    if gpus == 1:
+        return ("single",)
+    return ("ddp",) if precision == "bf16-true" else ("ddp", "fsdp2")
 
 
 def _fit(
@@ -256,7 +265,7 @@ def _state_bytes(objective: Objective, cost: Cost, strategy: Strategy, gpus: int
     if strategy == "single":
         return float(cost.state_bytes)
     if strategy == "ddp":  # it sends copies of the gradients
-        return float(cost.state_bytes) + _num_bytes(p for p in objective.parameters() if p.requires_grad)
+        return float(cost.state_bytes + cost.gradient_bytes)
     blocks = [_num_bytes(module.parameters()) for module in objective.modules() if isinstance(module, Block)]
     outside = _num_bytes(objective.parameters()) - sum(blocks)  # gathered for the whole of a step
     return cost.state_bytes / gpus + GATHERED * max(blocks, default=0) + outside
@@ -319,6 +328,11 @@ def _clips_per_step(recipe: Any, batch_size: int, gpus: int) -> int:
 def _days(flops: float, steps: int, speed: float) -> float | None:
     """Of a run of `steps`; none where the recipe counts epochs."""
     return _short(flops * steps / speed / SECONDS_PER_DAY) if steps > 0 else None
+
+
+def _gradient_bytes(objective: Objective, precision: Precision) -> int:
+    trained = _num_bytes(p for p in objective.parameters() if p.requires_grad)
+    return trained // 2 if precision == "bf16-true" else trained
 
 
 def _num_bytes(tensors: Iterable[torch.Tensor]) -> int:

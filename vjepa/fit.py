@@ -26,6 +26,7 @@ from vjepa.report import Report, write_result
 from vjepa.run_report import ReportSettings, report_run
 from vjepa.training import (
     AtomicCheckpointIO,
+    Bf16True,
     ExportEncoder,
     HealthVerdict,
     LastCheckpoint,
@@ -35,8 +36,8 @@ from vjepa.training import (
     ProgressLines,
     StopOnLostWorker,
     StopOnSignal,
+    complete,
     keeps_files,
-    unsharded,
 )
 from vjepa.usage import UsageError
 
@@ -154,6 +155,9 @@ class FitCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         atomic = [] if any(isinstance(plugin, CheckpointIO) for plugin in plugins) else [AtomicCheckpointIO()]
         kwargs["plugins"] = [*plugins, *atomic]
+        if settings.precision == "bf16-true":  # Lightning's own rounds the weights
+            kwargs["plugins"].append(Bf16True())
+            kwargs["precision"] = None
         kwargs["enable_model_summary"] = bool(settings.enable_model_summary)
         kwargs["use_distributed_sampler"] = False  # the datamodule's own sampler knows the ranks
         root = run_root(self.config[self.config.subcommand])
@@ -186,7 +190,7 @@ class FitCLI(LightningCLI):
         self.datamodule.ledger.gather()
         if not keeps_files(self.trainer):
             return
-        encoder = unsharded(self.model.objective.target_encoder)  # all ranks together
+        encoder = complete(self.model.objective.target_encoder)  # all ranks together
         if not self.trainer.is_global_zero:
             return
         settings = self.config_init[self.config.subcommand]

@@ -15,7 +15,7 @@ from vjepa.data.manifest_rows import Rows
 from vjepa.models import VideoEncoder
 from vjepa.probes import Features, ProbeError, ProbeKind, extract_features, fit_probe, random_twin
 from vjepa.probes.features import Precision
-from vjepa.training import PretrainModule, unsharded
+from vjepa.training import PretrainModule, complete
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class OnlineProbe(L.Callback):
             return
         self.last_step = step
         module = cast("PretrainModule", pl_module)
-        encoder = unsharded(module.objective.target_encoder)  # all ranks together
+        encoder = complete(module.objective.target_encoder)  # all ranks together
         found: Scores | str | None = None
         if trainer.is_global_zero:
             try:

@@ -221,7 +221,7 @@ class VideoEncoder(nn.Module):
         table = resized_table(self.pos_embed, self.native_grid, grid, first=first)
         if keep is not None:
             table = gather_tokens(table.expand(len(keep), -1, -1), keep)
-        return tokens + table
+        return tokens + table.to(self.patch_embed.proj.weight.dtype)
 
     def _rotary(
         self, grid: TokenGrid, keep: Tensor | None, device: torch.device

@@ -197,7 +197,7 @@ class Predictor(nn.Module):
         if not is_additive(self.position):
             return tokens
         table = additive_table(self.position, grid, self.embed_dim)
-        table = table.to(device=tokens.device, dtype=torch.float32)
+        table = table.to(self.mask_tokens[0])
         return tokens + gather_tokens(table.expand(len(ids), -1, -1), ids)
 
     def _rotary(self, ids: Tensor, grid: TokenGrid) -> list[RotaryTables | None]:

@@ -48,7 +48,8 @@ class TubeletEmbed(nn.Module):
         tubelets = self._cut(video)
         if keep is not None:
             tubelets = gather_tokens(tubelets, keep)
-        return F.linear(tubelets, self.proj.weight.flatten(1), self.proj.bias)
+        weight = self.proj.weight.flatten(1)
+        return F.linear(tubelets.to(weight.dtype), weight, self.proj.bias)
 
     def _cut(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n p"]:
         tubelet, patch, _ = self.proj.kernel_size

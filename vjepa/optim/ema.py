@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vjepa.optim.halves import HalvedParameter, exact
+
 EmaPair = tuple[nn.Module, nn.Module]  # (average, source)
 
 
@@ -17,9 +19,18 @@ def ema_update(pairs: Sequence[EmaPair], momentum: float) -> None:
 
     Sharded alike, they need no other rank: each moves its own part.
     """
-    averages = [_own_part(p) for average, _ in pairs for p in average.parameters()]
-    sources = [_own_part(p) for _, source in pairs for p in source.parameters()]
-    torch._foreach_lerp_(averages, sources, 1.0 - momentum)
+    moved = [
+        (average, source)
+        for networks in pairs
+        for average, source in zip(*(network.parameters() for network in networks), strict=True)
+    ]
+    for average, source in moved:
+        if isinstance(average, HalvedParameter):
+            average.set_exact(average.exact().lerp_(exact(source), 1.0 - momentum))
+    whole = [(a, s) for a, s in moved if not isinstance(a, HalvedParameter)]
+    if whole:
+        averages, sources = ([_own_part(p) for p in each] for each in zip(*whole, strict=True))
+        torch._foreach_lerp_(averages, sources, 1.0 - momentum)
 
 
 @torch.no_grad()
@@ -28,8 +39,8 @@ def ema_distance(pairs: Sequence[EmaPair]) -> Float[Tensor, ""]:
     difference, norm = torch.zeros(()), torch.zeros(())
     for average, source in pairs:
         for a, s in zip(average.parameters(), source.parameters(), strict=True):
-            difference = difference.to(a.device) + whole((a - s).square().sum())
-            norm = norm.to(a.device) + whole(s.square().sum())
+            difference = difference.to(a.device) + whole((exact(a) - exact(s)).square().sum())
+            norm = norm.to(a.device) + whole(exact(s).square().sum())
     return (difference / norm.clamp(min=1e-12)).sqrt()
 
 

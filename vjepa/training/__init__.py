@@ -12,7 +12,8 @@ from vjepa.training.callbacks import (
 )
 from vjepa.training.module import PretrainModule
 from vjepa.training.nonfinite import NonFiniteError, NonFiniteGuard
-from vjepa.training.sharding import unsharded
+from vjepa.training.precision import Bf16True
+from vjepa.training.sharding import complete
 from vjepa.training.signals import StopOnSignal
 from vjepa.training.verdict import Verdict, verdict
 from vjepa.training.verdict_callback import HealthVerdict
@@ -20,6 +21,7 @@ from vjepa.training.workers import StopOnLostWorker
 
 __all__ = [
     "AtomicCheckpointIO",
+    "Bf16True",
     "ExportEncoder",
     "HealthVerdict",
     "LastCheckpoint",
@@ -31,9 +33,9 @@ __all__ = [
     "StopOnLostWorker",
     "StopOnSignal",
     "Verdict",
+    "complete",
     "keeps_files",
     "load_objective",
     "run_folder",
-    "unsharded",
     "verdict",
 ]

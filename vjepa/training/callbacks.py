@@ -19,7 +19,7 @@ from vjepa.checkpoints import save_folder
 from vjepa.checkpoints.opening import check_whole
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.objectives import Objective
-from vjepa.training.sharding import unsharded
+from vjepa.training.sharding import complete
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class ExportEncoder(L.Callback):
         objective, folder = pl_module.objective, run_folder(trainer)
         assert isinstance(objective, Objective) and folder is not None
         networks = (objective.target_encoder, objective.context_encoder, objective.predictor)
-        target, context, predictor = (unsharded(network) for network in networks)
+        target, context, predictor = (complete(network) for network in networks)
         if trainer.is_global_zero:
             folder = folder / "export"
             self.folder = save_folder(folder, target, context_encoder=context, predictor=predictor)

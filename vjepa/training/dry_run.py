@@ -29,7 +29,7 @@ from vjepa.types import ClipBatch, MaskPair, TokenGrid
 
 ClipsShape = tuple[int, int, int, int]  # clips, frames, height, width
 Device = Literal["cpu", "cuda"]
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"]
 PARTS = ("target_encoder", "context_encoder", "predictor")
 CHANNELS = 3
 DRAWS = 32  # of each mask strategy: their lengths differ by batch
@@ -65,8 +65,8 @@ class StepFlops:
 class StepMemory:
     """Bytes of one step on one device, with all weights on it.
 
-    `state` are weights, gradients, AdamW's averages and the target encoder; `peak` is the most that was held at
-    once, states included.
+    `state` are weights with what is kept beside them, gradients, AdamW's averages and the target encoder; `peak` is
+    the most that was held at once, states included.
     """
 
     state: int
@@ -118,7 +118,8 @@ def dry_flops(
         device: A "cpu" has ways of its own for attention in bf16; others are taken to have fused attention.
         recompute: Compute blocks again in the backward pass; None as the objective's blocks say.
     """
-    trial, own = _trial(objective, lengths, recompute), dict(OWN_OPERATORS)
+    kept_in, own = _kept_in(precision, device), dict(OWN_OPERATORS)
+    trial = _trial(objective, lengths, recompute).to(kept_in)
     with FakeTensorMode(allow_non_fake_inputs=True), KnownNumbers():
         trial.to_empty(device="cpu")
         with FlopCounterMode(display=False, custom_mapping=own) as forward:
@@ -143,10 +144,11 @@ def dry_memory(
     recompute: bool | None = None,
 ) -> StepMemory:
     """Memory of a training step; arguments as of `dry_flops`."""
-    trial, live = _trial(objective, lengths, recompute), LiveBytes()
+    trial = _trial(objective, lengths, recompute).to(_kept_in(precision, device))
+    live = LiveBytes()
     with FakeTensorMode(allow_non_fake_inputs=True), KnownNumbers(), live:
         trial.to_empty(device="cpu")
-        optimizer = _after_a_step(decay_groups(trial.context_encoder, trial.predictor))
+        optimizer = _after_a_step(trial, precision)
         state, live.peak = live.now, live.now
         # Lightning lets the gradients of the step before go after the forward pass
         batch = _batch(clips)
@@ -211,11 +213,26 @@ class _Given(MaskStrategy):
         return MaskPair(context=context, target=target)
 
 
-def _after_a_step(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+class _Halves(torch.optim.Optimizer):
+    """What `SplitAdamW` and `halve` keep beside weights of 16 bits; its step, a weight at a time, needs no more."""
+
+    def __init__(self, groups: list[dict[str, Any]], objective: Objective) -> None:
+        super().__init__(groups, {})
+        self.lower = [torch.zeros_like(weight, dtype=torch.int16) for weight in objective.parameters()]
+
+    def step(self, closure: Any = None) -> Any:
+        for weight in (weight for group in self.param_groups for weight in group["params"]):
+            if not self.state[weight]:
+                averages = {name: torch.zeros(weight.shape) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[weight] = averages
+
+
+def _after_a_step(trial: Objective, precision: Precision) -> torch.optim.Optimizer:
     """AdamW as a step leaves it: with its averages, and the gradients not yet let go."""
+    groups = decay_groups(trial.context_encoder, trial.predictor)
     for weight in (weight for group in groups for weight in group["params"]):
         weight.grad = torch.zeros_like(weight)
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = _Halves(groups, trial) if precision == "bf16-true" else torch.optim.AdamW(groups)
     optimizer.step()
     return optimizer
 
@@ -250,11 +267,19 @@ def _flops_of(counts: dict[str, dict[Any, int]], network: str) -> int:
 
 
 def _autocast(precision: Precision, device: Device) -> AbstractContextManager[Any]:
-    """Mixed precision of two bytes; fp16 stands for both kinds on a GPU, for a CPU mixes bf16 in its own way."""
-    if precision == "32-true":
+    """Mixed precision of two bytes."""
+    if precision in ("32-true", "bf16-true"):
         return nullcontext()
-    own = device == "cpu" and precision == "bf16-mixed"
-    return torch.autocast("cpu", dtype=torch.bfloat16 if own else torch.float16)
+    return torch.autocast("cpu", dtype=_two_bytes(precision, device))
+
+
+def _kept_in(precision: Precision, device: Device) -> torch.dtype:
+    return _two_bytes(precision, device) if precision == "bf16-true" else torch.float32
+
+
+def _two_bytes(precision: Precision, device: Device) -> torch.dtype:
+    """fp16 stands for both kinds on a GPU, for a CPU has ways of its own in bf16."""
+    return torch.bfloat16 if device == "cpu" and precision != "16-mixed" else torch.float16
 
 
 def _attention_flops(query: Any, key: Any, value: Any, out_shape: Any = None) -> int:

@@ -19,13 +19,24 @@ from vjepa.masks import MaskStrategy
 from vjepa.masks.rank_rows import RankRows
 from vjepa.models.files import describe
 from vjepa.objectives import Objective
-from vjepa.optim import Constant, HalfLife, LrRule, Schedule, decay_groups, ema_update
+from vjepa.optim import (
+    Constant,
+    HalfLife,
+    LrRule,
+    Schedule,
+    SplitAdamW,
+    decay_groups,
+    ema_update,
+    in_halves,
+)
 from vjepa.training.health import feature_health, input_health, mask_geometry, network_health
+from vjepa.training.precision import share_lower_halves
 from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
 from vjepa.types import ClipBatch
 
 log = logging.getLogger(__name__)
 
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
 VALIDATION_EPOCH = 2**32 - 1  # a mask stream of its own, the same in every validation
 
 
@@ -100,21 +111,14 @@ class PretrainModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.AdamW:
         """AdamW over the context encoder and the predictor; learning rate and decay are set at each step."""
-        networks = (self.objective.context_encoder, self.objective.predictor)
-        return torch.optim.AdamW(decay_groups(*networks), betas=self.betas, eps=self.eps)
+        groups = decay_groups(self.objective.context_encoder, self.objective.predictor)
+        kind = SplitAdamW if in_halves(self.objective) else torch.optim.AdamW
+        return kind(groups, betas=self.betas, eps=self.eps)
 
     def on_fit_start(self) -> None:
         """Fix the length of the run, which the schedules need."""
-        if self.trainer.precision in ("bf16-true", "16-true"):
-            raise ValueError(
-                f"--trainer.precision {self.trainer.precision} keeps the weights themselves in 16 bits, in which a "
-                "moving average stands still from a momentum of 0.998 on. Set it to bf16-mixed."
-            )
-        if self.trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
-            raise ValueError(
-                f"--trainer.precision {self.trainer.precision} is not supported. "
-                "Set it to 32-true, bf16-mixed or 16-mixed."
-            )
+        self._check_precision()
+        share_lower_halves(self.objective)
         if self.trainer.accumulate_grad_batches < 1:
             raise ValueError(
                 f"--trainer.accumulate_grad_batches {self.trainer.accumulate_grad_batches}: give 1 or more."
@@ -261,6 +265,19 @@ class PretrainModule(L.LightningModule):
         else:
             self.average = self.momentum
         log.info("%g clips a step, peak learning rate %.4g", self.clips_per_step, self.peak_lr())
+
+    def _check_precision(self) -> None:
+        precision = self.trainer.precision
+        if precision == "bf16-true" and not in_halves(self.objective):
+            raise ValueError(
+                "precision 'bf16-true' rounds the weights themselves, in which a moving average stands still from a "
+                "momentum of 0.998 on. Leave precision out and give plugins=[vjepa.training.Bf16True()]."
+            )
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"--trainer.precision {precision} is not supported. Set it to {', '.join(PRECISIONS[:-1])} or "
+                f"{PRECISIONS[-1]}."
+            )
 
     def _check_schedules(self) -> None:
         """See that what is scheduled can be used, now and not when the run is lost."""

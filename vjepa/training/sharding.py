@@ -10,6 +10,7 @@ from torch import nn
 from vjepa.layers import Block
 from vjepa.objectives import Objective
 from vjepa.optim import whole
+from vjepa.optim.halves import HalvedParameter
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -40,14 +41,14 @@ def sharding_mesh(mesh: DeviceMesh) -> DeviceMesh:
     return mesh[data] if mesh[devices].size() == 1 else mesh
 
 
-def unsharded(network: Network) -> Network:
-    """A network that was sharded, as a copy with all of its weights, on the CPU; any other as it is.
+def complete(network: Network) -> Network:
+    """A network that is sharded or in halves, as a copy with all of its weights in fp32, on the CPU; or as it is.
 
     All ranks must ask for it together.
     """
     from torch.distributed.tensor import DTensor
 
-    if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
+    if not any(isinstance(weight, DTensor | HalvedParameter) for weight in network.parameters()):
         return network
     tensors = {name: whole(tensor).cpu() for name, tensor in network.state_dict().items()}
     plain = type(network)(**cast("dict", network.config))
