@@ -1,6 +1,6 @@
 """Where the time of one V-JEPA 2 training step goes, beside Meta's modules and what a plain matrix product reaches.
 
-OMP_NUM_THREADS=2 taskset -c 2,3 python tools/bench_step.py [--threads 2] [--repeats 5] [--dtypes fp32 [--target_bf16]]
+OMP_NUM_THREADS=2 taskset -c 2,3 python tools/bench_step.py [--threads 2] [--repeats 5] [--dtypes fp32] [--target_bf16]
 
 Meta's modules are those of the package cc-vjepa2, in an environment of its own with ours:
 pip install --no-deps cc-vjepa2 && pip install . . Where it is absent, only ours are timed. Both have the same
@@ -11,7 +11,8 @@ ViT-S, 16 frames of 224 x 224, batch 2, rotary positions, predictor 192 x 6, 8 b
 part: median milliseconds over the steps, its share of the step, the FLOP/s of its linear layers over ALL of its
 time, and their share of the matrix product's FLOP/s measured in the same run. So the share is a lower bound of what
 the linear layers reach by themselves; a line a kind of work, from one more step under a profiler, says that apart.
-Reading clips is not in it: tools/bench_data.py times that.
+Reading clips is not in it: tools/bench_data.py times that. In bf16-true our weights are in bf16 with their lower
+halves beside them, and Meta's modules go on as in bf16, which is mixed.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ from vjepa.masks import TubeBlocks
 from vjepa.models import Predictor, create_model
 from vjepa.objectives import LatentPrediction
 from vjepa.objectives.base import tokens_at
-from vjepa.optim import ema_update
+from vjepa.optim import SplitAdamW, ema_update, halve, in_halves
 from vjepa.types import MaskPair
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "bf16-true": torch.bfloat16}
 MOMENTUM = 0.99925  # of the published recipe
 SIDE = 1536  # of the plain matrix product
 
@@ -127,8 +128,11 @@ def setting(target_bf16: bool = False) -> Setting:
 class Ours:
     """Steps of `vjepa`, part by part as `LatentPrediction.forward` and the training loop take them."""
 
-    def __init__(self, given: Setting, dtype: torch.dtype) -> None:
-        self.given, self.dtype, self.clock = given, dtype, Clock()
+    def __init__(self, given: Setting, dtype: str) -> None:
+        self.given, self.clock = given, Clock()
+        if dtype == "bf16-true":
+            halve(given.objective)
+        self.mixed = dtype == "bf16"
         self.optimizer = adamw(given.objective)
         for module in given.objective.modules():
             if isinstance(module, nn.Linear):
@@ -141,7 +145,7 @@ class Ours:
         objective, video, clock = self.given.objective, self.given.video, self.clock
         clock.start()
         grid = objective.context_encoder.grid_of(video)
-        with mixed(self.dtype):
+        with mixed(self.mixed):
             targets = objective.targets(video)
             clock.lap("target")
             losses = []
@@ -170,11 +174,11 @@ class Ours:
 class Theirs:
     """Steps of Meta's modules, as the package cc-vjepa2 has them, with our weights."""
 
-    def __init__(self, given: Setting, dtype: torch.dtype) -> None:
+    def __init__(self, given: Setting, dtype: str) -> None:
         from vjepa2.models.predictor import vit_predictor
         from vjepa2.models.vision_transformer import vit_small
 
-        self.given, self.dtype, self.times = given, dtype, list[float]()
+        self.given, self.mixed, self.times = given, dtype != "fp32", list[float]()
         shape: dict[str, Any] = {"img_size": 224, "patch_size": 16, "num_frames": 16, "use_rope": True}
         self.encoder = vit_small(**shape, uniform_power=True)
         self.predictor = vit_predictor(
@@ -201,7 +205,7 @@ class Theirs:
         """One step; its loss."""
         started = time.perf_counter()
         video = self.given.video
-        with mixed(self.dtype):
+        with mixed(self.mixed):
             with torch.no_grad():
                 targets = F.layer_norm(self.target(video), (self.target.embed_dim,))
             losses = []
@@ -221,17 +225,20 @@ class Theirs:
         return float(loss.detach())
 
 
-SIDES: dict[str, Callable[[Setting, torch.dtype], Ours | Theirs]] = {"ours": Ours, "theirs": Theirs}
+SIDES: dict[str, Callable[[Setting, str], Ours | Theirs]] = {"ours": Ours, "theirs": Theirs}
 
 
 def adamw(module: nn.Module) -> torch.optim.AdamW:
     """Of what is trained."""
-    return torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    if in_halves(module):
+        return SplitAdamW([{"params": trained, "lr": 1e-4}])
+    return torch.optim.AdamW(trained, lr=1e-4, fused=True)
 
 
-def mixed(dtype: torch.dtype) -> Any:
-    """Mixed precision, or none in fp32."""
-    return torch.autocast("cpu", dtype) if dtype != torch.float32 else nullcontext()
+def mixed(wanted: bool) -> Any:
+    """Mixed precision, or none."""
+    return torch.autocast("cpu", torch.bfloat16) if wanted else nullcontext()
 
 
 def peak(side: str, dtype: str, threads: int, target_bf16: bool) -> float:
@@ -242,7 +249,7 @@ def peak(side: str, dtype: str, threads: int, target_bf16: bool) -> float:
     return float(done.stdout)
 
 
-def measured_peak(side: str, dtype: torch.dtype, target_bf16: bool) -> float:
+def measured_peak(side: str, dtype: str, target_bf16: bool) -> float:
     """`peak`, of this process."""
     before = high_water()
     steps = SIDES[side](setting(target_bf16), dtype)
@@ -331,13 +338,13 @@ def ceiling(dtype: torch.dtype) -> float:
 
 def compare(name: str, repeats: int, threads: int, target_bf16: bool) -> None:
     """All that is printed for a dtype."""
-    dtype, given = DTYPES[name], setting(target_bf16)
-    ours = Ours(given, dtype)
-    theirs = Theirs(given, dtype) if importlib.util.find_spec("vjepa2") else None
+    given = setting(target_bf16)
+    theirs = Theirs(given, name) if importlib.util.find_spec("vjepa2") else None
+    ours = Ours(given, name)  # after theirs, which take its weights in fp32
     losses = [(ours.step(), theirs.step() if theirs else 0.0) for _ in range(repeats + 1)]
     for times in (*ours.clock.times.values(), theirs.times if theirs else []):
         del times[:1]  # the first step allocates
-    top = ceiling(dtype)
+    top = ceiling(DTYPES[name])
     rate = 1e3 * given.num_tokens / statistics.median(ours.clock.times["step"])
     print(
         f"{name}: matrix product {top / 1e9:.0f} GFLOP/s, first loss {losses[0][0]:.7f}, {rate:.0f} tokens/s"
@@ -363,7 +370,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.peak:
-        print(measured_peak(given.peak, DTYPES[given.dtypes[0]], given.target_bf16))
+        print(measured_peak(given.peak, given.dtypes[0], given.target_bf16))
         return
     for name in given.dtypes:
         compare(name, given.repeats, given.threads, given.target_bf16)

@@ -176,6 +176,27 @@ def test_windows_are_named_one_by_one(place, tmp_path, capsys):
     assert main([*arguments[:3], clip]) == 0
 
 
+def test_of_a_video_without_its_end_the_windows_before_the_damage_are_named(place, tmp_path, capsys):
+    whole = write_video(tmp_path / "whole.mkv", num_frames=48, fps=8, height=32, width=32)
+    broken = tmp_path / "broken.mkv"
+    broken.write_bytes(whole.read_bytes()[: int(0.7 * whole.stat().st_size)])
+    probe = ["classify", "--probe", str(place / "hf"), "--window", "1", "--out", str(tmp_path / "out")]
+    assert main([*probe, str(whole), str(broken)]) == 2
+    printed = capsys.readouterr().out
+    assert "nothing is read from" in printed
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    (failure,) = result["failures"]
+    assert failure["path"] == str(broken) and "truncated" in failure["reason"]
+    all_of_it, before = (result["windows"][str(video)] for video in (whole, broken))
+    assert 2 <= len(before) < len(all_of_it) == 6
+    for ours, theirs in zip(before[:-1], all_of_it, strict=False):  # the last one ends with what can be read
+        assert ours["start"] == theirs["start"]
+        for found, expected in zip(ours["labels"], theirs["labels"], strict=True):
+            assert found["label"] == expected["label"]
+            assert found["probability"] == pytest.approx(expected["probability"], abs=1e-6)
+    assert main(["classify", "--probe", str(place / "hf"), str(broken)]) == 2  # its middle is not known
+
+
 def test_windows_that_cannot_be(place):
     with pytest.raises(ProbeError, match="give lengths above 0"):
         classify(probe=place / "hf", videos=[str(place / "0.mp4")], window=0.0)

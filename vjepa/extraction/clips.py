@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +14,10 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from vjepa.data import DecodeError, Decoder, EvalTransform, Manifest, ManifestRow, ShortVideoError, open_video
 from vjepa.data.decoders.base import Opener
-from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
+from vjepa.data.up_to_damage import OpenVideo, UpToDamage
 from vjepa.extraction.windows import Windows, blocks
 from vjepa.types import ClipFailure
 
-CUT_OFF = "vjepa.data.decoders.cut_off.CutOffDecoder"
-# decoders whose frames are those of CUT_OFF, to the bit
-WHOLE_FILES = ("auto", "pyav", "torchcodec", "decord")
 REQUEST_BYTES = 64e6  # of decoded frames that lie in memory at once, or one window if that is more
 
 
@@ -64,10 +60,8 @@ class WindowClips(IterableDataset[WindowBlock]):
         todo: Sequence[tuple[int, int]],
     ) -> None:
         self.manifest, self.windows, self.transform, self.todo = manifest, windows, transform, todo
-        self._opener = opener(decoder, DEFAULT_SECONDS)
         # a window of a broken video is where it was in the whole one; the clip from its middle would be another
-        reads_parts = decoder in WHOLE_FILES and not windows.is_one
-        self._cut_off = opener(CUT_OFF, DEFAULT_SECONDS) if reads_parts else None
+        self._videos = UpToDamage(decoder, parts=not windows.is_one)
         self._bytes_a_window = 0  # as decoded, of the last one
 
     def __iter__(self) -> Iterator[WindowBlock]:
@@ -89,35 +83,18 @@ class WindowClips(IterableDataset[WindowBlock]):
         """The blocks of a row; None in place of one that is another worker's."""
         row = self.manifest.rows[index]
         try:
-            with ExitStack() as stack:
-                video, open_again, cut = self._open(row.path, stack)
-                shown = video.timestamps
-                frames = self._frames(row, shown, cut)
+            with self._videos.open(row.path) as opened:
+                cut = opened.failure
+                frames = self._frames(row, opened.video.timestamps, cut)
                 wanted = list(blocks(frames, first)) or [range(first, first)]
                 for turn, block in enumerate(wanted, start=number):
                     mine = turn % of == place
                     failure = cut if block is wanted[-1] else None
-                    made = self._read(index, row, video, open_again, frames, block) if mine else None
+                    made = self._read(index, row, opened, frames, block) if mine else None
                     yield made if made is None or made.failure else replace(made, failure=failure)
         except (DecodeError, ShortVideoError) as error:
             reason = error.reason if isinstance(error, DecodeError) else str(error)
             yield self._nothing(index, first, ClipFailure(row.path, reason)) if number % of == place else None
-
-    def _open(self, path: str, stack: ExitStack) -> tuple[Decoder, Opener, ClipFailure | None]:
-        """A video, what opens it again, and what is said of one that lacks its end."""
-        try:
-            return stack.enter_context(open_video(self._opener, path)), self._opener, None
-        except DecodeError as error:
-            if self._cut_off is None:
-                raise
-            try:
-                video = stack.enter_context(open_video(self._cut_off, path))
-            except DecodeError:
-                raise error from None
-            shown = video.timestamps
-            stop = float(shown[-1]) + (float(np.median(np.diff(shown))) if len(shown) > 1 else 0.0)
-            failure = ClipFailure(path, f"{error.reason}; nothing is read from {stop:.2f} s on")
-            return video, self._cut_off, failure
 
     def _frames(
         self, row: ManifestRow, shown: Float64[ndarray, "n"], cut: ClipFailure | None
@@ -133,22 +110,21 @@ class WindowClips(IterableDataset[WindowBlock]):
         self,
         index: int,
         row: ManifestRow,
-        video: Decoder,
-        open_again: Opener,
+        opened: OpenVideo,
         frames: Int64[ndarray, "w t"],
         block: range,
     ) -> WindowBlock:
         """One block, up to the first of its windows that cannot be read."""
         clips: list[Tensor] = []
-        shown = video.timestamps
+        shown = opened.video.timestamps
         failure, at_once = None, 1  # then as many as fit
         while failure is None and len(clips) < len(block):
             begin = block[len(clips)]
             chosen = frames[begin : min(begin + at_once, block.stop)]
             try:
-                clips += self._decode(video, chosen)
+                clips += self._decode(opened.video, chosen)
             except DecodeError:
-                readable, failure = self._one_by_one(open_again, row.path, chosen)
+                readable, failure = self._one_by_one(opened.open_again, row.path, chosen)
                 clips += readable
             at_once = max(1, int(REQUEST_BYTES / max(1, self._bytes_a_window)))
         if failure is not None and (bad := block.start + len(clips)):

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
 from vjepa.data.manifest_folders import listing
+from vjepa.data.up_to_damage import CUT_OFF
 from vjepa.probes.base import ProbeError
 from vjepa.probes.devices import Device, device_of
 from vjepa.probes.namer import Namer, open_namer
-from vjepa.probes.windows import window_rows
+from vjepa.probes.windows import WindowRows, window_rows
 from vjepa.report import Report
 from vjepa.types import ClipFailure
 
@@ -51,7 +52,7 @@ def classify(
     """Label names and probabilities of videos.
 
     A video that cannot be read gets a line with the reason and the others go on; the exit code is then 2, as it is
-    where none can be read.
+    where none can be read. Of one whose end is missing, the windows before the damage are named.
 
     Args:
         probe: Folder written by `vjepa probe`, or a released probe: a file of Meta's, a folder of transformers' or of
@@ -77,12 +78,12 @@ def classify(
         probe, encoder=encoder, labels=labels, protocol_name=protocol, levels=layers, device=device_of(device)
     )
     videos = _files(videos)
-    rows = [ManifestRow(video) for video in videos]
-    closed: list[ClipFailure] = []
+    rows = WindowRows(whole=[ManifestRow(video) for video in videos])
     if window is not None:
-        rows, closed = window_rows(videos, window=window, stride=stride, decoder=decoder)
-    named = _name(namer, rows, batch_size=batch_size, decoder=decoder)
-    named.failures[:0] = closed
+        rows = window_rows(videos, window=window, stride=stride, decoder=decoder)
+    named = Named(failures=rows.failures)
+    _name(namer, rows.whole, named, batch_size=batch_size, decoder=decoder)
+    _name(namer, rows.cut_off, named, batch_size=batch_size, decoder=CUT_OFF)
     if not named.windows:
         reasons = "; ".join(f"{f.path} ({f.reason})" for f in named.failures)
         raise ProbeError(f"none of the {len(videos)} clips of the list can be read: {reasons}.")
@@ -101,16 +102,14 @@ def _files(videos: list[str]) -> list[str]:
     return found
 
 
-def _name(namer: Namer, rows: list[ManifestRow], *, batch_size: int, decoder: str) -> Named:
+def _name(namer: Namer, rows: list[ManifestRow], named: Named, *, batch_size: int, decoder: str) -> None:
     manifest = Manifest(rows=tuple(rows), label_names=(), kind="videos", source="the list")
-    named = Named()
     if not rows:
-        return named
+        return
     for batch, shares in namer.named(manifest, batch_size=batch_size, decoder=decoder):
         named.failures += batch.failures
         for index, share in zip(batch.index.tolist(), shares, strict=True):
             named.windows.setdefault(rows[index].path, []).append((rows[index], share))
-    return named
 
 
 def _report(namer: Namer, videos: list[str], named: Named, *, top: int, windowed: bool) -> Report:

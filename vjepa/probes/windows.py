@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from vjepa.data.decoders.base import DecodeError
-from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
 from vjepa.data.manifest import ManifestRow
-from vjepa.data.remote import open_video
+from vjepa.data.up_to_damage import UpToDamage
 from vjepa.probes.base import ProbeError
 from vjepa.types import ClipFailure
 
@@ -33,10 +33,20 @@ def window_bounds(duration: float, *, window: float, stride: float) -> list[tupl
     return bounds
 
 
-def window_rows(
-    videos: Sequence[str], *, window: float, stride: float | None, decoder: str
-) -> tuple[list[ManifestRow], list[ClipFailure]]:
-    """A row for each window of the videos, and the videos that cannot be opened.
+@dataclass
+class WindowRows:
+    """A row for each window: of `whole` videos, and of those that lack their end, which `CUT_OFF` reads.
+
+    `failures` are the latter, and those of which nothing can be read.
+    """
+
+    whole: list[ManifestRow] = field(default_factory=list)
+    cut_off: list[ManifestRow] = field(default_factory=list)
+    failures: list[ClipFailure] = field(default_factory=list)
+
+
+def window_rows(videos: Sequence[str], *, window: float, stride: float | None, decoder: str) -> WindowRows:
+    """The windows of videos.
 
     Args:
         videos: Video files.
@@ -50,17 +60,17 @@ def window_rows(
     stride = window if stride is None else stride
     if min(window, stride) <= 0:
         raise ProbeError(f"window {window:g}, stride {stride:g} seconds: give lengths above 0.")
-    rows: list[ManifestRow] = []
-    failures: list[ClipFailure] = []
-    open_with = opener(decoder, DEFAULT_SECONDS)
+    found, opening = WindowRows(), UpToDamage(decoder)
     for path in videos:
         try:
-            with open_video(open_with, path) as video:
-                shown = video.timestamps
+            with opening.open(path) as opened:
+                shown, failure = opened.video.timestamps, opened.failure
         except DecodeError as error:
-            failures.append(ClipFailure(path=path, reason=error.reason))
+            found.failures.append(ClipFailure(path=path, reason=error.reason))
             continue
+        found.failures += [failure] if failure else []
         first, frame = float(shown[0]), float(np.median(np.diff(shown))) if len(shown) > 1 else 0.0
         bounds = window_bounds(float(shown[-1]) - first + frame, window=window, stride=stride)
-        rows += [ManifestRow(path, start=first + low, end=first + high) for low, high in bounds]
-    return rows, failures
+        rows = [ManifestRow(path, start=first + low, end=first + high) for low, high in bounds]
+        (found.cut_off if failure else found.whole).extend(rows)
+    return found
