@@ -4,8 +4,8 @@ python tools/bench_probe_grid.py [--train 2000] [--repeats 3] [--threads 2]
 python tools/bench_probe_grid.py --model vit_tiny_patch16_224 --precision bf16 --train 1000 --repeats 1
 
 On the embedded world. The encoder is of the quickstart's size, or a model of `vjepa.list_models()` on clips of 16
-frames, at random init (the time is the same). "first pass" writes the cache, "cached" reads it; "training alone" leaves out
-start, decoding and reading.
+frames, at random init (the time is the same). "first pass" writes the cache, "cached" reads it; "training alone"
+leaves out start, decoding and reading.
 """
 
 from __future__ import annotations
