@@ -19,17 +19,17 @@ def ema_update(pairs: Sequence[EmaPair], momentum: float) -> None:
 
     Sharded alike, they need no other rank: each moves its own part.
     """
-    moved = [
+    both = [
         (average, source)
         for networks in pairs
         for average, source in zip(*(network.parameters() for network in networks), strict=True)
     ]
-    for average, source in moved:
+    for average, source in both:
         if isinstance(average, HalvedParameter):
             average.set_exact(average.exact().lerp_(exact(source), 1.0 - momentum))
-    whole = [(a, s) for a, s in moved if not isinstance(a, HalvedParameter)]
-    if whole:
-        averages, sources = ([_own_part(p) for p in each] for each in zip(*whole, strict=True))
+    plain = [(a, s) for a, s in both if not isinstance(a, HalvedParameter)]
+    if plain:
+        averages, sources = ([_own_part(p) for p in each] for each in zip(*plain, strict=True))
         torch._foreach_lerp_(averages, sources, 1.0 - momentum)
 
 

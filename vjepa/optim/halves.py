@@ -10,39 +10,34 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int16
+from jaxtyping import BFloat16, Float, Int16
 from torch import Tensor, nn
 
 HALF = 16  # bits
 UNIT = 1 << HALF  # of the upper half, in the bits of the lower
 
 
-def split(
-    weight: Float[Tensor, "*n"], kind: torch.dtype = torch.bfloat16
-) -> tuple[Float[Tensor, "*n"], Int16[Tensor, "*n"]]:
+def split(weight: Float[Tensor, "*n"]) -> tuple[BFloat16[Tensor, "*n"], Int16[Tensor, "*n"]]:
     """The upper and the lower 16 bits of an fp32 weight, the upper rounded to the nearest.
-
-    Args:
-        weight: In fp32.
-        kind: What the upper bits are called; in anything but bfloat16 they mean nothing.
 
     >>> [half.item() for half in split(torch.tensor(1.001))]
     [1.0, 8389]
     """
-    bits = weight.view(torch.int32)
+    # of all that is no number, one whose upper half is none either
+    bits = weight.masked_fill(weight.isnan(), torch.nan).view(torch.int32)
     upper = (bits + UNIT // 2) >> HALF
-    return upper.to(torch.int16).view(kind), (bits - (upper << HALF)).to(torch.int16)
+    return upper.to(torch.int16).view(torch.bfloat16), (bits - (upper << HALF)).to(torch.int16)
 
 
-def join(upper: Float[Tensor, "*n"], lower: Int16[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+def join(upper: BFloat16[Tensor, "*n"], lower: Int16[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """The fp32 weight that was split."""
     return ((upper.view(torch.int16).to(torch.int32) << HALF) + lower).view(torch.float32)
 
 
 class HalvedParameter(nn.Parameter):
-    """A weight in bfloat16 that knows its lower half."""
+    """A weight in bfloat16 that knows its lower half; cast to another type it is one no more."""
 
-    lower: Int16[Tensor, "*n"]
+    lower: Int16[Tensor, "*n"]  # set by who makes one
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HalvedParameter:
         copied = super().__deepcopy__(memo)
@@ -50,14 +45,23 @@ class HalvedParameter(nn.Parameter):
         return copied
 
     def exact(self) -> Float[Tensor, "*n"]:
-        """The weight in fp32, detached."""
+        """The weight in fp32, detached.
+
+        Raises:
+            RuntimeError: If the weight was cast.
+        """
+        if self.dtype != torch.bfloat16:
+            raise RuntimeError(
+                f"a weight in halves was cast to {self.dtype}, and its lower half is of bfloat16. Cast the network "
+                "that vjepa.training.complete gives, or one that loads its state_dict()."
+            )
         self.lower = self.lower.to(self.device)  # a module moves its weights alone
         return join(self.detach(), self.lower)
 
     @torch.no_grad()
     def set_exact(self, weight: Float[Tensor, "*n"]) -> None:
         """Take the value of an fp32 weight."""
-        upper, self.lower = split(weight.to(self.device), self.dtype)
+        upper, self.lower = split(weight.to(self.device))
         self.copy_(upper)
 
 
@@ -71,27 +75,25 @@ def in_halves(module: nn.Module) -> bool:
     return any(isinstance(weight, HalvedParameter) for weight in module.parameters())
 
 
-def halve(module: nn.Module, kind: torch.dtype = torch.bfloat16) -> None:
-    """Put all fp32 weights of a module in halves, in place; its buffers stay.
+def halve(module: nn.Module) -> None:
+    """Put all weights of a module in halves, in place; its buffers stay, and so do weights in halves.
 
-    Its state dict goes on to hold weights in fp32, exactly, and so it loads them: a checkpoint is the same whatever
-    the weights were kept in.
+    Its state dict goes on to hold weights in fp32, exactly and on the CPU, and so it loads them: a checkpoint is the
+    same whatever the weights were kept in. Loaded with `assign=True`, or saved as a whole, it loses the lower halves.
 
     Args:
         module: Whose parameters become others: an optimiser is to be built after.
-        kind: See `split`.
     """
     halved: dict[nn.Parameter, HalvedParameter] = {}
     for part in module.modules():
-        for name, weight in part._parameters.items():
-            if weight is None or weight.dtype != torch.float32:
-                continue
+        others = {n: w for n, w in part._parameters.items() if not isinstance(w, HalvedParameter | None)}
+        for name, weight in others.items():
             if weight not in halved:
-                upper, lower = split(weight.detach().contiguous(), kind)
+                upper, lower = split(weight.detach().float().contiguous())
                 halved[weight] = HalvedParameter(upper, requires_grad=weight.requires_grad)
                 halved[weight].lower = lower
             part._parameters[name] = halved[weight]
-        if any(isinstance(weight, HalvedParameter) for weight in part._parameters.values()):
+        if others:
             part.register_state_dict_post_hook(_give_exact)
             part.register_load_state_dict_pre_hook(_take_exact)
 
@@ -99,7 +101,7 @@ def halve(module: nn.Module, kind: torch.dtype = torch.bfloat16) -> None:
 def _give_exact(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
     for name, weight in module._parameters.items():
         if isinstance(weight, HalvedParameter):
-            state[prefix + name] = weight.exact()
+            state[prefix + name] = weight.exact().cpu()  # no second copy of all weights on the device
 
 
 def _take_exact(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -10,7 +10,10 @@ from torch.optim.adamw import adamw
 
 from vjepa.optim.halves import HalvedParameter
 
-FUSED = ("cpu", "cuda")  # devices on which torch has AdamW in one kernel
+FUSED = (
+    "cpu",
+    "cuda",
+)  # devices for which AdamW is one kernel here; it wants the count of steps beside the weights
 
 
 class SplitAdamW(torch.optim.AdamW):
@@ -47,14 +50,15 @@ class SplitAdamW(torch.optim.AdamW):
         super().load_state_dict(state_dict)
         weights = [weight for group in self.param_groups for weight in group["params"]]
         for number, held in state_dict["state"].items():
-            for name in ("exp_avg", "exp_avg_sq"):
-                self.state[weights[number]][name] = held[name].to(weights[number].device, copy=True)
+            weight = weights[number]
+            averages = {n: held[n].to(weight.device, copy=True) for n in ("exp_avg", "exp_avg_sq")}
+            self.state[weight] |= {**averages, "step": held["step"].to(_place_of_count(weight), copy=True)}
 
     def _step_one(self, weight: HalvedParameter, group: dict[str, Any]) -> None:
         whole = weight.exact()
         state = self.state[weight]
         if not state:
-            state |= {"step": torch.zeros((), dtype=torch.float32, device=weight.device)}
+            state |= {"step": torch.zeros((), dtype=torch.float32, device=_place_of_count(weight))}
             state |= {name: torch.zeros_like(whole) for name in ("exp_avg", "exp_avg_sq")}
         assert weight.grad is not None
         beta1, beta2 = group["betas"]
@@ -75,3 +79,7 @@ class SplitAdamW(torch.optim.AdamW):
             maximize=False,
         )
         weight.set_exact(whole)
+
+
+def _place_of_count(weight: HalvedParameter) -> torch.device:
+    return weight.device if weight.device.type in FUSED else torch.device("cpu")

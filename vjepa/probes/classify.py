@@ -116,7 +116,9 @@ def _report(namer: Namer, videos: list[str], named: Named, *, top: int, windowed
     """Rows for the terminal and figures: the merged prediction of each video, and its windows."""
     merged: dict[str, list[dict[str, Any]]] = {}
     parts: dict[str, list[dict[str, Any]]] = {}
-    reasons = {failure.path: failure.reason for failure in named.failures}
+    reasons: dict[str, list[str]] = {}
+    for failure in named.failures:
+        reasons.setdefault(failure.path, []).append(failure.reason)
     lines = []
     for video in dict.fromkeys(videos):
         found = named.windows.get(video, [])
@@ -133,7 +135,8 @@ def _report(namer: Namer, videos: list[str], named: Named, *, top: int, windowed
         if found:
             lines.append(_line(video, merged[video], span="all windows" if windowed else None))
         if video in reasons:
-            lines.append(_line(video, [], reason=reasons[video], span="" if windowed else None))
+            told = "; ".join(dict.fromkeys(reasons[video]))
+            lines.append(_line(video, [], reason=told, span="" if windowed else None))
     return Report(
         title=f"{namer.kind} probe of {len(namer.label_names)} classes",
         rows=lines,

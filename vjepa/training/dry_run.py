@@ -119,7 +119,7 @@ def dry_flops(
         recompute: Compute blocks again in the backward pass; None as the objective's blocks say.
     """
     kept_in, own = _kept_in(precision, device), dict(OWN_OPERATORS)
-    trial = _trial(objective, lengths, recompute).to(kept_in)
+    trial = _trial(objective, lengths, recompute, kept_in)
     with FakeTensorMode(allow_non_fake_inputs=True), KnownNumbers():
         trial.to_empty(device="cpu")
         with FlopCounterMode(display=False, custom_mapping=own) as forward:
@@ -144,7 +144,7 @@ def dry_memory(
     recompute: bool | None = None,
 ) -> StepMemory:
     """Memory of a training step; arguments as of `dry_flops`."""
-    trial = _trial(objective, lengths, recompute).to(_kept_in(precision, device))
+    trial = _trial(objective, lengths, recompute, _kept_in(precision, device))
     live = LiveBytes()
     with FakeTensorMode(allow_non_fake_inputs=True), KnownNumbers(), live:
         trial.to_empty(device="cpu")
@@ -237,9 +237,13 @@ def _after_a_step(trial: Objective, precision: Precision) -> torch.optim.Optimiz
     return optimizer
 
 
-def _trial(objective: Objective, lengths: Sequence[MaskLengths], recompute: bool | None) -> Objective:
+def _trial(
+    objective: Objective, lengths: Sequence[MaskLengths], recompute: bool | None, kept_in: torch.dtype
+) -> Objective:
     """A copy that draws no masks."""
     trial = copy.deepcopy(objective).train()
+    for weight in trial.parameters():
+        weight.data = weight.data.to(kept_in)
     trial.masks = [_Given(each) for each in lengths]
     for block in (module for module in trial.modules() if isinstance(module, Block)):
         block.recompute = block.recompute if recompute is None else recompute

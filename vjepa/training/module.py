@@ -30,7 +30,7 @@ from vjepa.optim import (
     in_halves,
 )
 from vjepa.training.health import feature_health, input_health, mask_geometry, network_health
-from vjepa.training.precision import share_lower_halves
+from vjepa.training.precision import Bf16True, share_lower_halves
 from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
 from vjepa.types import ClipBatch
 
@@ -268,10 +268,17 @@ class PretrainModule(L.LightningModule):
 
     def _check_precision(self) -> None:
         precision = self.trainer.precision
-        if precision == "bf16-true" and not in_halves(self.objective):
+        keeps_halves = isinstance(self.trainer.precision_plugin, Bf16True)
+        if precision in ("bf16-true", "16-true") and not keeps_halves:
             raise ValueError(
-                "precision 'bf16-true' rounds the weights themselves, in which a moving average stands still from a "
-                "momentum of 0.998 on. Leave precision out and give plugins=[vjepa.training.Bf16True()]."
+                f"precision {precision!r} rounds the weights themselves to 16 bits, in which a moving average stands "
+                "still from a momentum of 0.998 on. Leave precision out and give "
+                "plugins=[vjepa.training.Bf16True()]; on the command line, --trainer.precision bf16-true."
+            )
+        if in_halves(self.objective) and not keeps_halves:
+            raise ValueError(
+                f"the weights are in halves after a fit in bf16-true, and precision is {precision!r}. Give "
+                "plugins=[vjepa.training.Bf16True()] again, or the checkpoint to a new module."
             )
         if precision not in PRECISIONS:
             raise ValueError(

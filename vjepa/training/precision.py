@@ -1,4 +1,4 @@
-"""The precision `bf16-true`: weights and all arithmetic in bfloat16, without losing what bfloat16 cannot hold."""
+"""The precision `bf16-true`: networks in bfloat16, without losing what bfloat16 cannot hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vjepa.optim.halves import HalvedParameter
 
 
 class Bf16True(Precision):
-    """Networks in bfloat16, the lower halves of their fp32 weights beside them, see `vjepa.optim.halves`.
+    """Networks, their tokens and gradients in bfloat16, the weights' lower halves beside them: `vjepa.optim.halves`.
 
     Lightning's own plugin of this name rounds the weights; this one goes in its place:
     `Trainer(plugins=[Bf16True()])`. On the command line `--trainer.precision bf16-true` stands for it.
@@ -23,7 +23,7 @@ class Bf16True(Precision):
     precision: Literal["bf16-true"] = "bf16-true"
 
     def convert_module(self, module: nn.Module) -> nn.Module:
-        """Put the weights in halves; called once, after a checkpoint's weights were loaded.
+        """Put the weights in halves; called when a checkpoint's weights have been loaded.
 
         Raises:
             ValueError: If they are sharded.

@@ -9,8 +9,7 @@ from torch import nn
 
 from vjepa.layers import Block
 from vjepa.objectives import Objective
-from vjepa.optim import whole
-from vjepa.optim.halves import HalvedParameter
+from vjepa.optim import in_halves, whole
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -42,18 +41,20 @@ def sharding_mesh(mesh: DeviceMesh) -> DeviceMesh:
 
 
 def complete(network: Network) -> Network:
-    """A network that is sharded or in halves, as a copy with all of its weights in fp32, on the CPU; or as it is.
+    """A network that is in halves or sharded, as a copy with all of its weights in fp32; any other as it is.
 
-    All ranks must ask for it together.
+    The copy of one that is sharded is on the CPU, and all ranks must ask for it together.
     """
     from torch.distributed.tensor import DTensor
 
-    if not any(isinstance(weight, DTensor | HalvedParameter) for weight in network.parameters()):
+    weights = list(network.parameters())
+    is_sharded = any(isinstance(weight, DTensor) for weight in weights)
+    if not (is_sharded or in_halves(network)):
         return network
     tensors = {name: whole(tensor).cpu() for name, tensor in network.state_dict().items()}
     plain = type(network)(**cast("dict", network.config))
     plain.load_state_dict(tensors)
-    return plain
+    return plain if is_sharded else plain.to(weights[0].device)
 
 
 def complete_state(optimizer: torch.optim.Optimizer) -> None:
