@@ -64,6 +64,26 @@ def test_looks_that_stand_together_read_as_alone():
     torch.testing.assert_close(second.pool(mixed[:, 2:]), second(tokens))
 
 
+def test_frozen_tokens_are_read_in_parts_with_the_same_gradients(monkeypatch):
+    monkeypatch.setattr("vjepa.layers.pooling.PART_NUMBERS", 2 * 7 * 16)  # two clips, of five
+    raw, looks = torch.randn(5, 7, 16), torch.randn(3, 16, requires_grad=True)
+    weights = torch.randn(5, 3, 16)
+    whole = read_tokens((2 * raw + 1).requires_grad_(), looks)
+    parts = read_tokens(raw, looks, lambda tokens: 2 * tokens + 1)
+    torch.testing.assert_close(parts, whole)
+    expected, found = (torch.autograd.grad((m * weights).sum(), looks)[0] for m in (whole, parts))
+    torch.testing.assert_close(found, expected)
+    assert torch.autograd.gradcheck(
+        lambda given: read_tokens(raw.double(), given), looks.detach().double().requires_grad_()
+    )
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_frozen_tokens_are_read_in_the_type_of_the_pooler(kind):
+    pooler = AttentivePooler(embed_dim=16, num_heads=2).to(kind)
+    assert pooler(torch.randn(2, 7, 16)).dtype == kind
+
+
 def test_order_of_tokens_does_not_matter():
     pooler = AttentivePooler(embed_dim=16, num_heads=2, depth=2)
     tokens = torch.randn(2, 8, 16)

@@ -180,7 +180,7 @@ def test_few_per_class_takes_what_there_is():
 def test_probes_together_score_as_alone(depth):
     probes = [AttentiveProbe(embed_dim=16, num_classes=3, num_heads=2, depth=depth) for _ in range(3)]
     tokens = torch.randn(5, 7, 16)
-    for probe, logits in zip(probes, ProbeGrid(probes)(tokens), strict=True):
+    for probe, logits in zip(probes, ProbeGrid(probes)(tokens, torch.Tensor.float), strict=True):
         torch.testing.assert_close(logits, probe(tokens))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from einops import rearrange
@@ -14,18 +16,20 @@ from torch.nn import functional as F
 from vjepa.layers.block import INIT_STD, Block, init_weights, rescale_blocks
 
 PROBE_NORM_EPS = 1e-5  # of every released probe; encoders use 1e-6
+PART_NUMBERS = 2**19  # of tokens that a CPU reads at a time: what is made of them stays in its caches
 
 
 def token_shares(
     tokens: Float[Tensor, "b n d"], looks: Float[Tensor, "looks d"]
 ) -> Float[Tensor, "b looks n"]:
     """The share of each token in what each look reads of a clip; they add up to 1. See `read_tokens`."""
-    normed = F.layer_norm(tokens, tokens.shape[-1:], eps=PROBE_NORM_EPS)
-    return rearrange(normed @ looks.T, "b n looks -> b looks n").softmax(dim=-1)
+    return _shares(_normed(tokens), looks)
 
 
 def read_tokens(
-    tokens: Float[Tensor, "b n d"], looks: Float[Tensor, "looks d"]
+    tokens: Float[Tensor, "b n d"],
+    looks: Float[Tensor, "looks d"],
+    prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> Float[Tensor, "b looks d"]:
     """The layer-normed tokens of each clip, mixed by a softmax of their products with each look.
 
@@ -34,10 +38,59 @@ def read_tokens(
     Args:
         tokens: Tokens (B, N, D).
         looks: Directions (looks, D) from `CrossAttentionBlock.look`.
+        prepare: What is done to frozen tokens first, clip by clip, such as a standardisation (default: they are cast
+            to the type of the looks).
     """
-    normed = F.layer_norm(tokens, tokens.shape[-1:], eps=PROBE_NORM_EPS)
-    share = rearrange(normed @ looks.T, "b n looks -> b looks n").softmax(dim=-1)
-    return share @ normed
+    if not tokens.requires_grad:
+        return cast("Tensor", _FrozenReading.apply(tokens, looks, prepare or (lambda t: t.to(looks.dtype))))
+    assert prepare is None
+    normed = _normed(tokens)
+    return _shares(normed, looks) @ normed
+
+
+class _FrozenReading(torch.autograd.Function):
+    """`read_tokens` of frozen tokens: a few clips at a time, prepared and normed again for the backward pass.
+
+    So no copy of all tokens is made, which takes longer than the arithmetic.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, tokens: Tensor, looks: Tensor, prepare: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "b looks d"]:
+        shares, mixed = [], []
+        with torch.autocast(tokens.device.type, enabled=False):
+            for part in tokens.split(_clips_of_a_part(tokens)):
+                normed = _normed(prepare(part))
+                shares.append(_shares(normed, looks))
+                mixed.append(shares[-1] @ normed)
+        ctx.save_for_backward(tokens, looks, *shares)
+        ctx.prepare = prepare
+        return torch.cat(mixed)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        tokens, looks, *shares = ctx.saved_tensors
+        size = _clips_of_a_part(tokens)
+        for_looks = torch.zeros_like(looks)
+        for part, share, gradient in zip(tokens.split(size), shares, gradients[0].split(size), strict=True):
+            normed = _normed(ctx.prepare(part))
+            for_share = gradient @ normed.mT
+            for_scores = torch._softmax_backward_data(for_share, share, -1, share.dtype)
+            for_looks += (for_scores @ normed).sum(dim=0)
+        return None, for_looks, None
+
+
+def _clips_of_a_part(tokens: Float[Tensor, "b n d"]) -> int:
+    return max(1, PART_NUMBERS // tokens[0].numel()) if tokens.device.type == "cpu" else len(tokens)
+
+
+def _normed(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    return F.layer_norm(tokens, tokens.shape[-1:], eps=PROBE_NORM_EPS)
+
+
+def _shares(normed: Float[Tensor, "b n d"], looks: Float[Tensor, "looks d"]) -> Float[Tensor, "b looks n"]:
+    return (looks @ normed.mT).softmax(dim=-1)
 
 
 class CrossAttention(nn.Module):

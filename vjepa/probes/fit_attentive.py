@@ -49,7 +49,7 @@ def fit_attentive(
         points=points,
         probes=[StandardizedProbe(data.standardize, head) for head in heads],
         groups=[{"params": w, "scale": 1.0, **p} for w, p in zip(grid.weights, points, strict=True)],
-        scores=lambda tokens: grid(data.standardize(tokens)),  # once for all probes
+        scores=lambda tokens: grid(tokens, data.standardize),  # once for all probes
         backward=grid.backward,
     )
     return train_side_by_side(

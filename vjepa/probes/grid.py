@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -47,16 +47,20 @@ class ProbeGrid:
         else:
             self.weights = [list(head.parameters()) for head in self.heads]
 
-    def __call__(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "heads b classes"]:
+    def __call__(
+        self, tokens: Float[Tensor, "b n d"], prepare: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "heads b classes"]:
         """Logits of every head; deep heads share no reading, as each has blocks of its own before it.
 
         Args:
             tokens: Tokens (B, N, D).
+            prepare: What is done to the tokens first, clip by clip: a standardisation.
         """
         if not self._shares_reading:
-            return torch.stack([head(tokens) for head in self.heads])
+            prepared = prepare(tokens)
+            return torch.stack([head(prepared) for head in self.heads])
         looks = self._looks(self._stacked)
-        mixed = read_tokens(tokens, rearrange(looks, "heads looks d -> (heads looks) d"))
+        mixed = read_tokens(tokens, rearrange(looks, "heads looks d -> (heads looks) d"), prepare)
         by_head = rearrange(mixed, "b (heads looks) d -> heads b looks d", heads=len(self.heads))
         return cast("Tensor", self._names(self._stacked, by_head))
 
