@@ -78,6 +78,17 @@ def test_frozen_tokens_are_read_in_parts_with_the_same_gradients(monkeypatch):
     )
 
 
+def test_frozen_tokens_are_read_in_autocast_as_others_are():
+    raw, looks = torch.randn(5, 7, 16), torch.randn(3, 16, requires_grad=True)
+    weights = torch.randn(5, 3, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = [read_tokens(tokens, looks) for tokens in (raw, raw.clone().requires_grad_())]
+    assert torch.equal(*mixed) and mixed[0].dtype == torch.bfloat16
+    found, expected = (torch.autograd.grad((m * weights).sum(), looks)[0] for m in mixed)
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+    assert read_tokens(raw[:0], looks).shape == (0, 3, 16)
+
+
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
 def test_frozen_tokens_are_read_in_the_type_of_the_pooler(kind):
     pooler = AttentivePooler(embed_dim=16, num_heads=2).to(kind)

@@ -38,11 +38,13 @@ def read_tokens(
     Args:
         tokens: Tokens (B, N, D).
         looks: Directions (looks, D) from `CrossAttentionBlock.look`.
-        prepare: What is done to frozen tokens first, clip by clip, such as a standardisation (default: they are cast
-            to the type of the looks).
+        prepare: What is done to frozen tokens first, clip by clip, such as a standardisation (default: outside of
+            autocast they are cast to the type of the looks).
     """
     if not tokens.requires_grad:
-        return cast("Tensor", _FrozenReading.apply(tokens, looks, prepare or (lambda t: t.to(looks.dtype))))
+        mixes_types = torch.is_autocast_enabled(tokens.device.type)
+        kind = tokens.dtype if mixes_types else looks.dtype
+        return cast("Tensor", _FrozenReading.apply(tokens, looks, prepare or (lambda part: part.to(kind))))
     assert prepare is None
     normed = _normed(tokens)
     return _shares(normed, looks) @ normed
@@ -59,13 +61,14 @@ class _FrozenReading(torch.autograd.Function):
         ctx: Any, tokens: Tensor, looks: Tensor, prepare: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "b looks d"]:
         shares, mixed = [], []
-        with torch.autocast(tokens.device.type, enabled=False):
-            for part in tokens.split(_clips_of_a_part(tokens)):
-                normed = _normed(prepare(part))
-                shares.append(_shares(normed, looks))
-                mixed.append(shares[-1] @ normed)
+        for part in tokens.split(_clips_of_a_part(tokens)):
+            normed = _normed(prepare(part))
+            shares.append(_shares(normed, looks))
+            mixed.append(shares[-1] @ normed)
         ctx.save_for_backward(tokens, looks, *shares)
         ctx.prepare = prepare
+        kind = tokens.device.type
+        ctx.types = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
         return torch.cat(mixed)
 
     @staticmethod
@@ -73,16 +76,20 @@ class _FrozenReading(torch.autograd.Function):
         tokens, looks, *shares = ctx.saved_tensors
         size = _clips_of_a_part(tokens)
         for_looks = torch.zeros_like(looks)
-        for part, share, gradient in zip(tokens.split(size), shares, gradients[0].split(size), strict=True):
-            normed = _normed(ctx.prepare(part))
-            for_share = gradient @ normed.mT
-            for_scores = torch._softmax_backward_data(for_share, share, -1, share.dtype)
-            for_looks += (for_scores @ normed).sum(dim=0)
+        parts = zip(tokens.split(size), shares, gradients[0].split(size), strict=True)
+        with torch.autocast(*ctx.types):  # the backward pass begins outside of that of the forward pass
+            for part, share, gradient in parts:
+                normed = _normed(ctx.prepare(part))
+                for_share = (gradient @ normed.mT).to(share.dtype)
+                for_scores = torch._softmax_backward_data(for_share, share, -1, share.dtype)
+                for_looks += (for_scores @ normed).sum(dim=0)
         return None, for_looks, None
 
 
 def _clips_of_a_part(tokens: Float[Tensor, "b n d"]) -> int:
-    return max(1, PART_NUMBERS // tokens[0].numel()) if tokens.device.type == "cpu" else len(tokens)
+    if tokens.device.type != "cpu":
+        return max(1, len(tokens))
+    return max(1, PART_NUMBERS // tokens.shape[1:].numel())
 
 
 def _normed(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
