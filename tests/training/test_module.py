@@ -80,6 +80,16 @@ def test_a_resumed_run_saves_nothing_between_two_steps(tmp_path):
     assert saved == [(3, 1), (4, 3)]
 
 
+@pytest.mark.parametrize(("every", "told"), [(1, True), (2, False), (4, False)])
+def test_a_validation_within_a_step_is_told_and_the_advice_holds(tmp_path, caplog, every, told):
+    chosen = ModelCheckpoint(dirpath=tmp_path, monitor="val/loss", save_on_train_epoch_end=False)
+    settings = {"accumulate_grad_batches": 2, "val_check_interval": every, "enable_checkpointing": True}
+    trainer = quiet_trainer(tmp_path, callbacks=[chosen], num_sanity_val_steps=0, **settings)
+    with caplog.at_level("WARNING", logger="vjepa"):
+        trainer.fit(tiny_module(), clip_loader(8, 2), clip_loader(2, 2))
+    assert ("to a multiple of 2" in caplog.text) == told
+
+
 def test_the_target_encoder_drops_no_paths_while_others_train(tmp_path):
     module, modes = tiny_module(), []
 

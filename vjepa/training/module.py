@@ -141,6 +141,7 @@ class PretrainModule(L.LightningModule):
     def on_train_start(self) -> None:
         """Training mode of the objective, in which its target encoder drops no paths; Lightning keeps what it finds."""
         self.objective.train()
+        self._warn_of_validation_within_a_step()
 
     def on_train_epoch_start(self) -> None:
         """Count an epoch's batches from 0: resumed at an epoch's end, Lightning would take the first for the last."""
@@ -265,6 +266,19 @@ class PretrainModule(L.LightningModule):
         else:
             self.average = self.momentum
         log.info("%g clips a step, peak learning rate %.4g", self.clips_per_step, self.peak_lr())
+
+    def _warn_of_validation_within_a_step(self) -> None:
+        batches = self.trainer.accumulate_grad_batches
+        every = self.trainer.val_check_batch or np.inf
+        chosen = any(getattr(each, "monitor", None) for each in self.trainer.checkpoint_callbacks)
+        between = np.isfinite(every) and every != self.trainer.num_training_batches and every % batches
+        if chosen and between:
+            log.warning(
+                "validation every %d batches comes within a step of %d: a checkpoint chosen there lacks the gradients "
+                "of the step's first batches, and no run resumes from it to the bit. Set "
+                "--trainer.val_check_interval to a multiple of %d.",
+                *(every, batches, batches),
+            )
 
     def _check_precision(self) -> None:
         precision = self.trainer.precision
