@@ -2,6 +2,7 @@
 
 python tools/bench_probe_grid.py [--train 2000] [--repeats 3] [--threads 2]
 python tools/bench_probe_grid.py --model vit_tiny_patch16_224 --precision bf16 --train 1000 --repeats 1
+python tools/bench_probe_grid.py --model vit_tiny_patch16_224 --precision bf16 --train 200 --training_only
 
 On the embedded world. The encoder is of the quickstart's size, or a model of `vjepa.list_models()` on clips of 16
 frames, at random init (the time is the same). "first pass" writes the cache, "cached" reads it; "training alone"
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=2000, help="clips of the world")
     parser.add_argument("--label", default="appearance")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--training_only", action="store_true", help="time no `vjepa probe`")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -107,6 +109,8 @@ def main() -> None:
         compare(
             "training alone", training(encoder.eval(), train, given.label, given.repeats, given.precision)
         )
+        if given.training_only:
+            return
         first: dict[str, list[float]] = {name: [] for name in GRIDS}
         again: dict[str, list[float]] = {name: [] for name in GRIDS}
         for repeat in range(given.repeats):

@@ -23,12 +23,12 @@ from vjepa.training.dry_run import (
     CHANNELS,
     PARTS,
     MaskLengths,
-    Precision,
     StepFlops,
     drawn_lengths,
     dry_flops,
     dry_memory,
 )
+from vjepa.training.precision import PrecisionName
 from vjepa.types import TokenGrid
 from vjepa.usage import UsageError
 
@@ -303,13 +303,13 @@ def _gigaflops(counted: StepFlops, shape: ClipShape) -> dict[str, float]:
     return {f"{name}_gflop_per_clip": _short(n / shape.batch_size / GIGA) for name, n in parts.items()}
 
 
-def _precision(given: Any) -> Precision:
+def _precision(given: Any) -> PrecisionName:
     """A recipe's precision; where it has none, Lightning takes fp32."""
     if given in (None, 32, "32", "32-true"):
         return "32-true"
-    if given not in get_args(Precision):
+    if given not in get_args(PrecisionName):
         raise UsageError(
-            f"--trainer.precision {given} cannot be estimated. Give {', '.join(get_args(Precision))}."
+            f"--trainer.precision {given} cannot be estimated. Give {', '.join(get_args(PrecisionName))}."
         )
     return given
 
@@ -330,7 +330,7 @@ def _days(flops: float, steps: int, speed: float) -> float | None:
     return _short(flops * steps / speed / SECONDS_PER_DAY) if steps > 0 else None
 
 
-def _gradient_bytes(objective: Objective, precision: Precision) -> int:
+def _gradient_bytes(objective: Objective, precision: PrecisionName) -> int:
     trained = _num_bytes(p for p in objective.parameters() if p.requires_grad)
     return trained // 2 if precision == "bf16-true" else trained
 

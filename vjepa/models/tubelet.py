@@ -44,7 +44,7 @@ class TubeletEmbed(nn.Module):
     def forward(
         self, video: Float[Tensor, "b c t h w"], keep: Int[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Tokens (B, N, D) of a clip (B, C, T, H, W), or the (B, K, D) tokens named by `keep`."""
+        """Tokens (B, N, D) of a clip (B, C, T, H, W), or the (B, K, D) tokens named by `keep`, in the weights' type."""
         tubelets = self._cut(video)
         if keep is not None:
             tubelets = gather_tokens(tubelets, keep)

@@ -10,10 +10,8 @@ from torch.optim.adamw import adamw
 
 from vjepa.optim.halves import HalvedParameter
 
-FUSED = (
-    "cpu",
-    "cuda",
-)  # devices for which AdamW is one kernel here; it wants the count of steps beside the weights
+# devices for which AdamW is one kernel here, which wants the count of steps beside the weights
+FUSED = ("cpu", "cuda")
 
 
 class SplitAdamW(torch.optim.AdamW):

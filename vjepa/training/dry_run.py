@@ -25,11 +25,11 @@ from vjepa.layers import Block
 from vjepa.masks import MaskStrategy
 from vjepa.objectives import Objective
 from vjepa.optim import decay_groups, ema_update
+from vjepa.training.precision import PrecisionName
 from vjepa.types import ClipBatch, MaskPair, TokenGrid
 
 ClipsShape = tuple[int, int, int, int]  # clips, frames, height, width
 Device = Literal["cpu", "cuda"]
-Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"]
 PARTS = ("target_encoder", "context_encoder", "predictor")
 CHANNELS = 3
 DRAWS = 32  # of each mask strategy: their lengths differ by batch
@@ -104,7 +104,7 @@ def dry_flops(
     clips: ClipsShape,
     lengths: Sequence[MaskLengths],
     *,
-    precision: Precision = "32-true",
+    precision: PrecisionName = "32-true",
     device: Device = "cuda",
     recompute: bool | None = None,
 ) -> StepFlops:
@@ -139,7 +139,7 @@ def dry_memory(
     clips: ClipsShape,
     lengths: Sequence[MaskLengths],
     *,
-    precision: Precision = "32-true",
+    precision: PrecisionName = "32-true",
     device: Device = "cuda",
     recompute: bool | None = None,
 ) -> StepMemory:
@@ -227,7 +227,7 @@ class _Halves(torch.optim.Optimizer):
                 self.state[weight] = averages
 
 
-def _after_a_step(trial: Objective, precision: Precision) -> torch.optim.Optimizer:
+def _after_a_step(trial: Objective, precision: PrecisionName) -> torch.optim.Optimizer:
     """AdamW as a step leaves it: with its averages, and the gradients not yet let go."""
     groups = decay_groups(trial.context_encoder, trial.predictor)
     for weight in (weight for group in groups for weight in group["params"]):
@@ -258,7 +258,7 @@ def _batch(clips: ClipsShape) -> ClipBatch:
     )
 
 
-def _loss(objective: Objective, batch: ClipBatch, precision: Precision, device: Device) -> Tensor:
+def _loss(objective: Objective, batch: ClipBatch, precision: PrecisionName, device: Device) -> Tensor:
     with _autocast(precision, device):
         return objective(batch, torch.Generator()).loss
 
@@ -270,18 +270,18 @@ def _flops_of(counts: dict[str, dict[Any, int]], network: str) -> int:
     return sum(sum(counts[name].values()) for name in topmost)
 
 
-def _autocast(precision: Precision, device: Device) -> AbstractContextManager[Any]:
+def _autocast(precision: PrecisionName, device: Device) -> AbstractContextManager[Any]:
     """Mixed precision of two bytes."""
     if precision in ("32-true", "bf16-true"):
         return nullcontext()
     return torch.autocast("cpu", dtype=_two_bytes(precision, device))
 
 
-def _kept_in(precision: Precision, device: Device) -> torch.dtype:
+def _kept_in(precision: PrecisionName, device: Device) -> torch.dtype:
     return _two_bytes(precision, device) if precision == "bf16-true" else torch.float32
 
 
-def _two_bytes(precision: Precision, device: Device) -> torch.dtype:
+def _two_bytes(precision: PrecisionName, device: Device) -> torch.dtype:
     """fp16 stands for both kinds on a GPU, for a CPU has ways of its own in bf16."""
     return torch.bfloat16 if device == "cpu" and precision != "16-mixed" else torch.float16
 

@@ -30,13 +30,12 @@ from vjepa.optim import (
     in_halves,
 )
 from vjepa.training.health import feature_health, input_health, mask_geometry, network_health
-from vjepa.training.precision import Bf16True, share_lower_halves
+from vjepa.training.precision import check_precision, share_lower_halves
 from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
 from vjepa.types import ClipBatch
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
 VALIDATION_EPOCH = 2**32 - 1  # a mask stream of its own, the same in every validation
 
 
@@ -117,7 +116,7 @@ class PretrainModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Fix the length of the run, which the schedules need."""
-        self._check_precision()
+        check_precision(self.trainer, self.objective)
         share_lower_halves(self.objective)
         if self.trainer.accumulate_grad_batches < 1:
             raise ValueError(
@@ -278,26 +277,6 @@ class PretrainModule(L.LightningModule):
                 "of the step's first batches, and no run resumes from it to the bit. Set "
                 "--trainer.val_check_interval to a multiple of %d.",
                 *(every, batches, batches),
-            )
-
-    def _check_precision(self) -> None:
-        precision = self.trainer.precision
-        keeps_halves = isinstance(self.trainer.precision_plugin, Bf16True)
-        if precision in ("bf16-true", "16-true") and not keeps_halves:
-            raise ValueError(
-                f"precision {precision!r} rounds the weights themselves to 16 bits, in which a moving average stands "
-                "still from a momentum of 0.998 on. Leave precision out and give "
-                "plugins=[vjepa.training.Bf16True()]; on the command line, --trainer.precision bf16-true."
-            )
-        if in_halves(self.objective) and not keeps_halves:
-            raise ValueError(
-                f"the weights are in halves after a fit in bf16-true, and precision is {precision!r}. Give "
-                "plugins=[vjepa.training.Bf16True()] again, or the checkpoint to a new module."
-            )
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f"--trainer.precision {precision} is not supported. Set it to {', '.join(PRECISIONS[:-1])} or "
-                f"{PRECISIONS[-1]}."
             )
 
     def _check_schedules(self) -> None:

@@ -1,16 +1,19 @@
-"""The precision `bf16-true`: networks in bfloat16, without losing what bfloat16 cannot hold."""
+"""The precisions of a run, and how `bf16-true` keeps what bfloat16 cannot hold."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
+import lightning as L
 import torch
 from lightning.pytorch.plugins import Precision
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from vjepa.optim import halve
+from vjepa.optim import halve, in_halves
 from vjepa.optim.halves import HalvedParameter
+
+PrecisionName = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"]
 
 
 class Bf16True(Precision):
@@ -34,6 +37,31 @@ class Bf16True(Precision):
             )
         halve(module)
         return module
+
+
+def check_precision(trainer: L.Trainer, network: nn.Module) -> None:
+    """See that a run in the trainer's precision loses nothing.
+
+    Raises:
+        ValueError: If it would, or nobody knows.
+    """
+    precision, allowed = trainer.precision, get_args(PrecisionName)
+    keeps_halves = isinstance(trainer.precision_plugin, Bf16True)
+    if precision in ("bf16-true", "16-true") and not keeps_halves:
+        raise ValueError(
+            f"precision {precision!r} rounds the weights themselves to 16 bits, in which a moving average stands "
+            "still from a momentum of 0.998 on. Leave precision out and give "
+            "plugins=[vjepa.training.Bf16True()]; on the command line, --trainer.precision bf16-true."
+        )
+    if in_halves(network) and not keeps_halves:
+        raise ValueError(
+            f"the weights are in halves after a fit in bf16-true, and precision is {precision!r}. Give "
+            "plugins=[vjepa.training.Bf16True()] again, or the checkpoint to a new module."
+        )
+    if precision not in allowed:
+        raise ValueError(
+            f"--trainer.precision {precision} is not supported. Set it to {', '.join(allowed[:-1])} or {allowed[-1]}."
+        )
 
 
 def share_lower_halves(module: nn.Module) -> None:
