@@ -110,7 +110,7 @@ VERBS = {
     ),
     "data world": Verb(
         "generate labelled videos of a small physical world",
-        "vjepa.worlds.commands:world_command",
+        "vjepa.commands.data_world:world_command",
         "vjepa data world --out data/world",
     ),
     "data manifest": Verb(
