@@ -147,27 +147,24 @@ def is_property(node: ast.AST) -> bool:
     return any(name.split(".")[-1] in ("property", "cached_property", "setter") for name in names)
 
 
+def faults_of_docstring(node: ast.AST) -> list[str]:
+    """Return the sentences that are too long, and the start of a function's docstring if it is not a verb."""
+    docstring = ast.get_docstring(node) if isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Module)) else None
+    if not docstring:
+        return []
+    found = [f"a sentence of more than {MAX_WORDS} words: {each}" for each in long_sentences(docstring)]
+    if isinstance(node, FUNCTIONS) and not is_property(node) and starts_with_a_noun(docstring):
+        start = docstring.splitlines()[0]
+        found.append(f"line {node.lineno}: begin with a verb, as in 'Return': {start}")
+    return found
+
+
 def faults_of_code(source: str) -> list[str]:
     """Return everything in a Python file that style.md's section on language forbids."""
     tree = ast.parse(source)
     found = [fault for text in [comments(source), *strings(tree)] for fault in broken_rules(text)]
     for node in ast.walk(tree):
-        docstring = (
-            ast.get_docstring(node) if isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Module)) else None
-        )
-        if docstring:
-            found += [
-                f"a sentence of more than {MAX_WORDS} words: {each}" for each in long_sentences(docstring)
-            ]
-        if (
-            docstring
-            and isinstance(node, FUNCTIONS)
-            and not is_property(node)
-            and starts_with_a_noun(docstring)
-        ):
-            found.append(
-                f"line {node.lineno}: begin with a verb, as in 'Return': {docstring.splitlines()[0]}"
-            )
+        found += faults_of_docstring(node)
         if isinstance(node, (ast.Name, ast.arg, *FUNCTIONS)):
             name = next(getattr(node, key) for key in ("id", "arg", "name") if hasattr(node, key))
             found += [f"line {node.lineno}: call it a message: {name}"] if name == "told" else []
