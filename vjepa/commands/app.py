@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from vjepa import __version__
 from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
 from vjepa.commands.report import as_report, write_result
-from vjepa.errors import StoppedBySignal, UsageError, VjepaError
+from vjepa.errors import StoppedBySignal, UsageError, VjepaError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
