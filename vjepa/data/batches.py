@@ -147,8 +147,8 @@ class Lap:
             piece = self._pieces.pop(0)
             if len(piece.places) > size:
                 each = self.clips_per_row * size
-                self._pieces.insert(0, _Piece(piece.batch.map(lambda tensor: tensor[each:]), piece.places[size:]))
-                piece = _Piece(piece.batch.map(lambda tensor: tensor[:each]), piece.places[:size])
+                self._pieces.insert(0, _Piece(_part(piece.batch, slice(each, None)), piece.places[size:]))
+                piece = _Piece(_part(piece.batch, slice(each)), piece.places[:size])
             taken.append(piece.batch)
             size -= len(piece.places)
             self.done = piece.places[-1] + 1
@@ -259,6 +259,10 @@ class PartBatches:
     def _lap(self, place: Place) -> Lap:
         batches = self.per_epoch if self.order.world_size > 1 else None
         return Lap(self.order.share(place.epoch), self.batch_size, batches, place, self.clips_per_row)
+
+
+def _part(batch: ClipBatch, part: slice) -> ClipBatch:
+    return batch.map(lambda tensor: tensor[part])
 
 
 def _rows(batch: ClipBatch, rows: list[int], clips_per_row: int) -> ClipBatch:

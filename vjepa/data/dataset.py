@@ -110,9 +110,7 @@ class VideoClips(Dataset[Sample]):
         transform = self._pixels.pixels if self._pixels else self.transform
         first, *more = [transform(part, g) for part, g in zip(frames, generators, strict=True)]
         scale = self._pixels.pixel_scale if self._pixels else None
-        return Sample(
-            index=index, label=row.label, video=first, more=tuple(more), scale=scale, extras=extras
-        )
+        return Sample(index=index, label=row.label, video=first, more=tuple(more), scale=scale, extras=extras)
 
     def _frames(
         self, row: ManifestRow, generators: Sequence[np.random.Generator]
@@ -157,7 +155,7 @@ def _stacked(name: str, extras: Sequence[dict[str, Tensor]]) -> Tensor:
     found = {None if name not in named else tuple(named[name].shape) for named in extras}
     if len(found) > 1:
         raise ValueError(
-            f"extras {name!r} have the shapes {', '.join(sorted(map(str, found)))} in one batch, where None is missing. "
-            "Return tensors of one shape for every clip."
+            f"extras {name!r} of one batch have the shapes {', '.join(sorted(map(str, found)))}, and None is missing. "
+            "Return tensors of one shape for all clips."
         )
     return torch.stack([named[name] for named in extras])

@@ -168,7 +168,7 @@ class PretrainModule(L.LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         turn = batch.turn or (self.trainer.current_epoch, batch_idx)  # of a loader that does not count
-        self.objective.at_step(self.trainer.global_step, self.total_steps)
+        self.objective.set_step(self.trainer.global_step, self.total_steps)
         output = self.objective(batch, self.mask_generator(*turn))
         logged = {"loss": output.loss.detach(), **output.metrics}
         if self._log_now():
