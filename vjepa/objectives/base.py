@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vjepa.masks import MaskStrategy
-from vjepa.models import VideoEncoder
+from vjepa.models import ActionPredictor, Predictor, VideoEncoder
 from vjepa.optim import EmaPair
 from vjepa.types import ClipBatch, LossOutput
 
@@ -84,6 +84,15 @@ class Objective(nn.Module, ABC):
             for name, network in self.named_children()
             if any(weight.requires_grad for weight in network.parameters())
         }
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Return the networks that checkpoints describe and exports hold, by the name of their file."""
+        networks: dict[str, nn.Module] = {"encoder": self.target_encoder}
+        if self.context_encoder is not None:
+            networks["context_encoder"] = self.context_encoder
+        if isinstance(self.predictor, Predictor | ActionPredictor):
+            networks["predictor"] = self.predictor
+        return networks
 
 
 def layer_normed(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:

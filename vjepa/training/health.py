@@ -20,7 +20,7 @@ MAX_TOKENS = 2048  # tokens that the spectra are taken from: enough for a rank o
 
 @torch.no_grad()
 def feature_health(output: LossOutput) -> dict[str, Tensor]:
-    """Scalars of a batch's targets and predictions.
+    """Measure a batch's targets and predictions; what the objective does not return is not measured.
 
     Returns:
         `target_std`, `prediction_std`: mean channel spread over tokens (targets are layer-normed: 1 at most);
@@ -28,31 +28,29 @@ def feature_health(output: LossOutput) -> dict[str, Tensor]:
         the mean token, 1 when collapsed; `loss_over_mean`: L1 error of the predictions over that of always
         predicting the batch's mean token, 1 when nothing is learned.
     """
-    targets, predictions = _part(output.targets), _part(output.predictions)
-    trivial = (targets - targets.mean(dim=0)).abs().mean()
-    return {
-        "target_std": feature_std(targets),
-        "prediction_std": feature_std(predictions),
-        "target_rank": effective_rank(targets),
-        "prediction_rank": effective_rank(predictions),
-        "target_cosine": cosine_to_mean(targets),
-        "prediction_cosine": cosine_to_mean(predictions),
-        "loss_over_mean": (predictions - targets).abs().mean() / trivial.clamp(min=1e-12),
-    }
+    given = {"target": output.targets, "prediction": output.predictions}
+    tokens = {name: _part(tensor) for name, tensor in given.items() if tensor is not None}
+    measures = {"std": feature_std, "rank": effective_rank, "cosine": cosine_to_mean}
+    figures = {f"{name}_{m}": of(part) for m, of in measures.items() for name, part in tokens.items()}
+    if len(tokens) == len(given):
+        targets, predictions = tokens.values()
+        trivial = (targets - targets.mean(dim=0)).abs().mean()
+        figures["loss_over_mean"] = (predictions - targets).abs().mean() / trivial.clamp(min=1e-12)
+    return figures
 
 
 @torch.no_grad()
 def network_health(objective: Objective) -> dict[str, Tensor]:
-    """Gradient norms of the trained networks, and how far the target encoder is from the context encoder.
+    """Measure the gradient norms of the trained networks, and the distance of the target from the context encoder.
 
     Call it between backward and the optimiser's step.
     """
     pairs = objective.ema_pairs()
-    return {
-        "grad_norm_encoder": _grad_norm(objective.context_encoder),
-        "grad_norm_predictor": _grad_norm(objective.predictor),
-        **({"ema_distance": ema_distance(pairs)} if pairs else {}),
+    norms = {
+        f"grad_norm_{name.removeprefix('context_')}": _grad_norm(network)
+        for name, network in objective.trained().items()
     }
+    return norms | ({"ema_distance": ema_distance(pairs)} if pairs else {})
 
 
 @torch.no_grad()
@@ -63,14 +61,16 @@ def input_health(batch: ClipBatch) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def mask_geometry(masks: Sequence[MaskPair], grid: TokenGrid) -> dict[str, Tensor]:
-    """Where the masks lie, as means over the mask strategies.
+def mask_geometry(masks: Sequence[MaskPair], grid: TokenGrid | None) -> dict[str, Tensor]:
+    """Measure where the masks lie, as means over the mask strategies; nothing without masks.
 
     Returns:
         `context_tokens`, `target_tokens`: a clip; `context_q1` to `context_q4`: share of the context in each quarter
         of the clip's length, 0.25 each where time is treated evenly; `target_seen`: share of the targets
         that are in the context too, which must be 0.
     """
+    if not masks or grid is None:
+        return {}
     device = masks[0].context.device
     seen, counts = [], []
     for pair in masks:

@@ -32,7 +32,7 @@ from vjepa.optim import (
 from vjepa.training.health import feature_health, input_health, mask_geometry, network_health
 from vjepa.training.precision import check_precision, share_lower_halves
 from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
-from vjepa.types import ClipBatch
+from vjepa.types import ClipBatch, LossOutput
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ class PretrainModule(L.LightningModule):
         self.lr_rule = lr_rule
         self.betas, self.eps, self.seed = betas, eps, seed
         self.mask_batch = mask_batch
+        self._said = False
         for block in (module for module in objective.modules() if isinstance(module, Block)):
             block.recompute = recompute_blocks
             if compile_blocks:
@@ -109,8 +110,8 @@ class PretrainModule(L.LightningModule):
             shard_objective(self.objective, sharding_mesh(self.device_mesh))
 
     def configure_optimizers(self) -> torch.optim.AdamW:
-        """AdamW over the context encoder and the predictor; learning rate and decay are set at each step."""
-        groups = decay_groups(self.objective.context_encoder, self.objective.predictor)
+        """Return AdamW over the objective's trained networks; each step sets the learning rate and the decay."""
+        groups = decay_groups(*self.objective.trained().values())
         kind = SplitAdamW if in_halves(self.objective) else torch.optim.AdamW
         return kind(groups, betas=self.betas, eps=self.eps)
 
@@ -133,9 +134,10 @@ class PretrainModule(L.LightningModule):
         self._check_schedules()
         if self.mask_batch == "all":
             self._share_masks()
-        networks = (self.objective.context_encoder, self.objective.predictor)
-        sizes = [sum(p.numel() for p in network.parameters()) / 1e6 for network in networks]
-        log.info("encoder %.2f M, predictor %.2f M parameters, %d steps", *sizes, self.total_steps)
+        networks = self.objective.trained()
+        sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+        told = ", ".join(f"{name.removeprefix('context_')} {n / 1e6:.2f} M" for name, n in sizes.items())
+        log.info("%s parameters, %d steps", told, self.total_steps)
 
     def on_train_start(self) -> None:
         """Training mode of the objective, in which its target encoder drops no paths; Lightning keeps what it finds."""
@@ -172,9 +174,8 @@ class PretrainModule(L.LightningModule):
         output = self.objective(batch, self.mask_generator(*turn))
         logged = {"loss": output.loss.detach(), **output.metrics}
         if self._log_now():
-            logged |= feature_health(output) | input_health(batch)
-            if output.grid is not None:
-                logged |= mask_geometry(output.masks, output.grid)
+            logged |= feature_health(output) | input_health(batch) | mask_geometry(output.masks, output.grid)
+            self._say_what_is_not_measured(output)
         self.log_dict(self._named("train", logged), batch_size=len(batch))
         self.log("loss", output.loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return output.loss
@@ -226,7 +227,8 @@ class PretrainModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `vjepa.load_encoder` needs to build the networks again."""
-        checkpoint["vjepa"] = describe(self.objective.context_encoder, self.objective.predictor)
+        networks = self.objective.exported()
+        checkpoint["vjepa"] = describe(networks["encoder"], networks.get("predictor"))
 
     def mask_generator(self, epoch: int, batch_idx: int) -> torch.Generator:
         """Generator of one batch's masks.
@@ -297,7 +299,7 @@ class PretrainModule(L.LightningModule):
         return range(0, self.total_steps, max(self.total_steps // 10_000, 1))
 
     def _lower_target(self) -> None:
-        if not self.objective.ema_pairs():
+        if self.objective.target_encoder in self.objective.trained().values():
             name = type(self.objective).__name__
             raise ValueError(f"{name} has no target encoder that is not trained. Leave target_bf16 out.")
         for block in self.objective.target_encoder.blocks:
@@ -314,6 +316,15 @@ class PretrainModule(L.LightningModule):
     def _own_masks(self) -> list[MaskStrategy]:
         """The objective's strategies without what an earlier fit, broken off, may have put around them."""
         return [mask.strategy if isinstance(mask, RankRows) else mask for mask in self.objective.masks]
+
+    def _say_what_is_not_measured(self, output: LossOutput) -> None:
+        """Log once what the objective does not return, and the health of the run therefore lacks."""
+        absent = [name for name in ("predictions", "targets") if getattr(output, name) is None]
+        absent += [] if output.masks else ["masks"]
+        if absent and not self._said:
+            name = type(self.objective).__name__
+            log.info("%s returns no %s: the figures made of them are not logged", name, ", ".join(absent))
+        self._said = True
 
     def _log_now(self) -> bool:
         """Whether Lightning writes the figures of this step, the last of every n; or it is the first of all."""
