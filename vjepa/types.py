@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Float64, Int, Num, Shaped, UInt8
 from torch import Tensor
 
+from vjepa.errors import SettingError
+
 WHITE = 255.0
 
 
@@ -26,7 +28,7 @@ class TokenGrid:
 
     def __post_init__(self) -> None:
         if min(self.t, self.h, self.w) < 1:
-            raise ValueError(
+            raise SettingError(
                 f"a token grid needs a token on every axis, got (t, h, w) = ({self.t}, {self.h}, {self.w}). "
                 "Give a larger or longer clip, or a smaller patch_size or tubelet_size."
             )
@@ -102,7 +104,7 @@ class ClipBatch:
         """Return an entry of `extras`, or say how to provide it."""
         if name not in self.extras:
             held = ", ".join(self.extras) or "nothing"
-            raise ValueError(
+            raise SettingError(
                 f"the clips come without {name!r}; beside video and label they have {held}. Give "
                 f"--data.reading.extras a reader that returns {name!r} (docs/howto/objective.md)."
             )

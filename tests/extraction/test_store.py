@@ -48,7 +48,7 @@ def test_layers_and_pools(small, clips, tmp_path):
 
 
 def test_negative_layers_on_the_command_line(small, clips, tmp_path):
-    from vjepa.cli import main
+    from vjepa.commands.app import main
 
     arguments = ["extract", "--encoder", small, "--data", clips, "--out", str(tmp_path)]
     assert main([*arguments, "--layers", "-1,0", "--index", "false"]) == 0

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from vjepa.cli import main
-from vjepa.data.manifest import read_manifest
+from vjepa.commands.app import main
+from vjepa.data.manifests.reader import read_manifest
 from vjepa.models import VideoEncoder
 from vjepa.models.files import save_folder
 from vjepa.probes import (

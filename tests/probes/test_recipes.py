@@ -8,8 +8,8 @@ import torch
 
 from tests.checkpoints.given import WIDTH, tiny_encoder, tiny_probe
 from tests.probes.test_commands import write_clip
-from vjepa.cli import main
-from vjepa.data.manifest import Manifest, ManifestRow
+from vjepa.commands.app import main
+from vjepa.data.manifests.rows import Manifest, ManifestRow
 from vjepa.models.files import save_folder
 from vjepa.probes import (
     AttentiveProbe,

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vjepa.errors import SettingError
 from vjepa.masks import MaskStrategy
 from vjepa.models import ActionPredictor, Predictor, VideoEncoder
 from vjepa.optim import EmaPair
@@ -75,7 +76,7 @@ class Objective(nn.Module, ABC):
     def trained(self) -> dict[str, nn.Module]:
         """Return the child modules that have trainable weights, by name, in the order they were set."""
         if own := [name for name, _ in self.named_parameters(recurse=False)]:
-            raise ValueError(
+            raise SettingError(
                 f"{type(self).__name__} has the parameters {', '.join(own)} of its own, and only those of its child "
                 "modules are trained. Put them in a module, such as nn.ParameterDict."
             )

@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.layers import gather_tokens
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder
@@ -53,7 +54,7 @@ class DensePrediction(MaskedObjective):
     ) -> None:
         super().__init__(encoder=encoder, predictor=predictor, masks=masks, moving_average=True)
         if not encoder.levels or self.predictor.num_levels != len(encoder.levels):
-            raise ValueError(
+            raise SettingError(
                 f"the encoder has levels {encoder.levels}, the predictor num_levels {self.predictor.num_levels}. "
                 "Give the encoder levels, the last block among them, and the predictor as many."
             )

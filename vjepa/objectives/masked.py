@@ -45,7 +45,9 @@ class MaskedObjective(Objective):
     ) -> None:
         super().__init__()
         if not masks:
-            raise ValueError("masks is empty: name at least one mask strategy, e.g. vjepa.masks.TubeBlocks.")
+            raise SettingError(
+                "masks is empty: name at least one mask strategy, e.g. vjepa.masks.TubeBlocks."
+            )
         self.masks = masks
         self.context_encoder = encoder.train()  # a loaded encoder comes in eval mode
         self.target_encoder = copy.deepcopy(encoder).requires_grad_(False) if moving_average else encoder

@@ -16,6 +16,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives.base import mean_distance
@@ -51,7 +52,7 @@ class RegularizedPrediction(MaskedObjective):
         centre: Literal["position", "none"] = "position",
     ) -> None:
         if not penalties:
-            raise ValueError(
+            raise SettingError(
                 "penalties is empty, and without one all tokens become alike. Name vjepa.objectives.SigReg or "
                 "vjepa.objectives.VarianceCovariance."
             )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from vjepa.checkpoints import load_encoder, load_predictor
+from vjepa.commands.report import Report
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import digest
 from vjepa.probes.anticipation_clips import TRAIN_POINT, TRAIN_SECONDS, ForetellingClips, ForetellingCut
@@ -28,7 +29,6 @@ from vjepa.probes.fit_anticipation import (
 )
 from vjepa.probes.protocols import protocol
 from vjepa.probes.trials import ProbeSettings
-from vjepa.report import Report
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)

@@ -11,14 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
-from vjepa.data.manifest_folders import listing
-from vjepa.data.up_to_damage import CUT_OFF
+from vjepa.commands.report import Report
+from vjepa.data.decoders.readable_prefix import CUT_OFF
+from vjepa.data.manifests.folders import listing
+from vjepa.data.manifests.reader import read_manifest
+from vjepa.data.manifests.rows import Manifest, ManifestRow
 from vjepa.probes.base import ProbeError
 from vjepa.probes.devices import Device, device_of
 from vjepa.probes.namer import Namer, open_namer
 from vjepa.probes.windows import WindowRows, window_rows
-from vjepa.report import Report
 from vjepa.types import ClipFailure
 
 TABLE = "classes.csv"

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from vjepa.commands.report import Report
 from vjepa.probes.anticipation_command import NAME as EK100
 from vjepa.probes.anticipation_command import AnticipationChoice, AnticipationWork, probe_anticipation
 from vjepa.probes.base import ProbeError
@@ -15,7 +16,6 @@ from vjepa.probes.features import Precision
 from vjepa.probes.labelled_command import LabelledWork, probe_labelled
 from vjepa.probes.results import ProbeKind
 from vjepa.probes.trials import ProbeSettings
-from vjepa.report import Report
 
 DEFAULT_GRID = ProbeSettings()
 DEFAULT_ANTICIPATION = AnticipationChoice()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vjepa.data.builders.base import find_annotation, number, read_table
+from vjepa.data.datasets.base import find_annotation, number, read_table
 from vjepa.probes.base import ProbeError
 from vjepa.probes.epic import Action, ActionIds
 

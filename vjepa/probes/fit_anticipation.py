@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vjepa.data.order import SampleKey
+from vjepa.data.loading.order import SampleKey
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.optim import Cosine
 from vjepa.probes.anticipation import ActionScores, AnticipationProbe, anticipate, anticipation_loss

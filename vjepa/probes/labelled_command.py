@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from vjepa.checkpoints import load_encoder
-from vjepa.data.manifest import Manifest
+from vjepa.commands.report import Report
+from vjepa.data.manifests.rows import Manifest
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError, StandardizedProbe
 from vjepa.probes.cache import Shard, TokenFile, cache_folder
@@ -26,7 +27,6 @@ from vjepa.probes.recipe import ClipChoice, Recipe, resolve_recipe
 from vjepa.probes.results import ProbeKind, ProbeResult
 from vjepa.probes.trials import ProbeSettings
 from vjepa.probes.trunk import Trunk
-from vjepa.report import Report
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from vjepa.data.manifest import Manifest
-from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from vjepa.models.files import write_text
+from vjepa.data.manifests.rows import Manifest
+from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
+from vjepa.files import write_text
 from vjepa.probes.attention import attention_of, overlay
 from vjepa.probes.namer import Namer
 from vjepa.types import TokenGrid
