@@ -116,7 +116,7 @@ class ExportEncoder(L.Callback):
         networks = {name: complete(network) for name, network in objective.exported().items()}
         if trainer.is_global_zero:
             self.folder = save_folder(folder / "export", networks.pop("encoder"), **networks)
-            log.info("%s written to %s", " and ".join(["encoder", *networks]), self.folder)
+            log.info("%s written to %s", ", ".join(["encoder", *networks]), self.folder)
 
 
 class MonitoredFigures(L.Callback):
