@@ -39,6 +39,13 @@ def feature_health(output: LossOutput) -> dict[str, Tensor]:
     return figures
 
 
+def not_measured(output: LossOutput) -> str:
+    """Say what the objective does not return and the figures therefore lack; "" if nothing."""
+    returned = {"predictions": output.predictions, "targets": output.targets, "masks": output.masks or None}
+    absent = [name for name, value in returned.items() if value is None]
+    return f"no {', '.join(absent)} to measure; the figures made of them are not logged" if absent else ""
+
+
 @torch.no_grad()
 def network_health(objective: Objective) -> dict[str, Tensor]:
     """Measure the gradient norms of the trained networks, and the distance of the target from the context encoder.

@@ -30,10 +30,10 @@ from vjepa.optim import (
     ema_update,
     in_halves,
 )
-from vjepa.training.health import feature_health, input_health, mask_geometry, network_health
+from vjepa.training.health import feature_health, input_health, mask_geometry, network_health, not_measured
 from vjepa.training.precision import check_precision, share_lower_halves
 from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
-from vjepa.types import ClipBatch, LossOutput
+from vjepa.types import ClipBatch
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,9 @@ class PretrainModule(L.LightningModule):
         logged = {"loss": output.loss.detach(), **output.metrics}
         if self._log_now():
             logged |= feature_health(output) | input_health(batch) | mask_geometry(output.masks, output.grid)
-            self._say_what_is_not_measured(output)
+            if (absent := not_measured(output)) and not self._said:
+                log.info("%s: %s", type(self.objective).__name__, absent)
+            self._said = True
         self.log_dict(self._named("train", logged), batch_size=len(batch))
         self.log("loss", output.loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return output.loss
@@ -317,15 +319,6 @@ class PretrainModule(L.LightningModule):
     def _own_masks(self) -> list[MaskStrategy]:
         """The objective's strategies without what an earlier fit, broken off, may have put around them."""
         return [mask.strategy if isinstance(mask, RankRows) else mask for mask in self.objective.masks]
-
-    def _say_what_is_not_measured(self, output: LossOutput) -> None:
-        """Log once what the objective does not return, and the health of the run therefore lacks."""
-        absent = [name for name in ("predictions", "targets") if getattr(output, name) is None]
-        absent += [] if output.masks else ["masks"]
-        if absent and not self._said:
-            name = type(self.objective).__name__
-            log.info("%s returns no %s: the figures made of them are not logged", name, ", ".join(absent))
-        self._said = True
 
     def _log_now(self) -> bool:
         """Whether Lightning writes the figures of this step, the last of every n; or it is the first of all."""
