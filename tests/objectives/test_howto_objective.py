@@ -13,6 +13,7 @@ import vjepa
 from tests.docs_blocks import blocks_of
 from tests.recipes import tiny_recipe
 from tests.videos import write_videos
+from vjepa.checkpoints import save_folder
 from vjepa.commands.app import main
 from vjepa.models import ActionPredictor, VideoEncoder
 from vjepa.training import PretrainModule
@@ -34,11 +35,13 @@ def recipe(tmp_path, monkeypatch) -> Path:
     for path in write_videos(tmp_path / "clips", 4, num_frames=6, height=24, width=24):
         states = np.random.default_rng(path.stat().st_size).standard_normal((6, 2))
         np.savez(Path(path).with_suffix(".npz"), states=states)
-    path = tiny_recipe(tmp_path, tmp_path / "clips", root=tmp_path / "runs", max_steps=4, callbacks=[EVERY_TWO])
+    path = tiny_recipe(
+        tmp_path, tmp_path / "clips", root=tmp_path / "runs", max_steps=4, callbacks=[EVERY_TWO]
+    )
     settings, own = yaml.safe_load(path.read_text()), yaml.safe_load(blocks["yaml"])
     encoder = VideoEncoder(**settings["model"]["objective"]["init_args"]["encoder"]["init_args"])
     arguments = own["model"]["objective"]["init_args"]
-    arguments["encoder"]["init_args"]["path"] = str(vjepa.save_pretrained(encoder, tmp_path / "encoder"))
+    arguments["encoder"]["init_args"]["path"] = str(save_folder(tmp_path / "encoder", encoder))
     arguments["predictor"]["init_args"] |= {"embed_dim": 24, "depth": 1, "num_heads": 2}
     settings["model"]["objective"] = own["model"]["objective"]
     settings["data"]["reading"] = own["data"]["reading"]

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.layers import gather_tokens
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder

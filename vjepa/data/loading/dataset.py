@@ -22,7 +22,7 @@ from vjepa.data.manifests.rows import Manifest, ManifestRow
 from vjepa.data.remote import Fetch, fetch_video
 from vjepa.data.sampling import FrameSampler, ShortVideoError
 from vjepa.data.transforms.video import ClipTransform, PixelTransform
-from vjepa.errors import DecodeError
+from vjepa.errors import DecodeError, SettingError
 from vjepa.types import ClipBatch, ClipFailure, PixelScale
 
 
@@ -142,6 +142,7 @@ def collate(samples: Sequence[Sample]) -> ClipBatch:
     good = [s for s in samples if s.video is not None]
     videos = [clip for s in good if s.video is not None for clip in (s.video, *s.more)]
     extras = [named for s in good for named in s.extras]
+    names = dict.fromkeys(name for named in extras for name in named)
     each = 1 + len(good[0].more) if good else 1
     return ClipBatch(
         video=torch.stack(videos) if videos else torch.empty(0, 3, 0, 0, 0),
@@ -149,7 +150,7 @@ def collate(samples: Sequence[Sample]) -> ClipBatch:
         index=torch.tensor([s.index for s in good], dtype=torch.int64).repeat_interleave(each),
         failures=tuple(s.failure for s in samples if s.failure is not None),
         scale=good[0].scale if good else None,
-        extras={name: _stacked(name, extras) for name in (extras[0] if extras else ())},
+        extras={name: _stacked(name, extras) for name in names},
     )
 
 
