@@ -45,7 +45,7 @@ class TubeletEmbed(nn.Module):
     def forward(
         self, video: Float[Tensor, "b c t h w"], keep: Int[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Embed a clip (B, C, T, H, W) as tokens (B, N, D), or the ids in `keep` as (B, K, D), in the weights' dtype."""
+        """Embed a clip (B, C, T, H, W) as tokens (B, N, D), or those in `keep` as (B, K, D), in the weights' dtype."""
         tubelets = self._cut(video)
         if keep is not None:
             tubelets = gather_tokens(tubelets, keep)
