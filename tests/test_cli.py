@@ -149,7 +149,7 @@ def test_a_crash_is_one_line_and_exit_1(how, told, capsys, monkeypatch):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_no_crash(told):
     assert main(["fail", "--how", "full"]) == 2
-    assert "error: the disk is full (No space left on device). Free some of it, or write elsewhere" in told()
+    assert "error: the disk is full (No space left on device). Free some space or write elsewhere" in told()
 
 
 def test_an_interrupt_is_exit_130(told):

@@ -1,4 +1,4 @@
-"""The verbs of `vjepa`: a table, one parser a verb, and the one border where errors become exit codes."""
+"""The verbs of `vjepa`: a table, one parser per verb, and the border where errors become exit codes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ NEGATIVE_NUMBERS = re.compile(r"^-\d[-\d.,eE+]*$")
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: its one line, the function behind it ("module:function"), an example to paste.
+    """A verb: its summary, its function ("module:function") and an example to paste.
 
-    `positional` names the parameters given without a flag, with spaces between. A `forwards` function gets
-    `(verb, argv)` as they are and parses them itself (LightningCLI does); any other is turned into a parser by
-    its signature. `numbers` are flags that take numbers with spaces between, and the settings they are for.
+    `positional` names the parameters that are given without a flag, separated by spaces. A `forwards` function
+    gets `(verb, argv)` unchanged and parses them itself, as LightningCLI does; for any other function a parser is
+    made from its signature. `numbers` maps flags that take several numbers, separated by spaces, to settings.
     """
 
     summary: str
@@ -143,10 +143,10 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb. Returns 0 on success, 2 on a mistake of the user's, 1 on a crash, 128 + signal if ended by one.
+    """Run one verb and return its exit code: 0 success, 2 user error, 1 crash, 128 + n if signal n ended it.
 
     Args:
-        argv: Arguments without the program's name; those of the process by default.
+        argv: Arguments without the program's name (default: those of the process).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = bool(os.environ.get("VJEPA_DEBUG"))
@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)  # a parser has printed its help or configuration
     except KeyboardInterrupt:
         return fail("interrupted", code=130)
-    except Exception as error:  # noqa: BLE001  the border: nothing above it could name the error better
+    except Exception as error:  # noqa: BLE001  the border: no caller can name the error better
         if debug:
             traceback.print_exc()
         if is_users(error):
@@ -181,9 +181,9 @@ def is_users(error: Exception) -> bool:
 
 
 def refused_values(error: Exception) -> str | None:
-    """What our classes said of their values, where the parser raised an error of its own around it.
+    """Return what our classes said of their values, if the parser wrapped it in an error of its own; else None.
 
-    It does so for a setting that may also be left out, and lists what each of the possible types said.
+    The parser does so for an optional setting, and lists the message of each possible type.
     """
     text = str(error)
     if not text.startswith("Does not validate against any of the Union subtypes"):
@@ -195,7 +195,7 @@ def refused_values(error: Exception) -> str | None:
 
 
 def overview() -> str:
-    """Text of `vjepa --help`."""
+    """Return the text of `vjepa --help`."""
     width = max(map(len, VERBS)) + 2
     lines = [f"  {name:<{width}}{verb.summary}" for name, verb in VERBS.items()]
     return "\n".join(
@@ -212,7 +212,7 @@ def overview() -> str:
 
 
 def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """The verb that `argv` begins with, of one word or two, and the arguments after it.
+    """Return the verb of one or two words that `argv` begins with, and the arguments after it.
 
     >>> split_verb(["data", "check", "clips.csv"])
     ('data check', ['clips.csv'])
@@ -221,7 +221,7 @@ def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
         argv: Arguments without the program's name.
 
     Raises:
-        UsageError: No verb begins so; the message names the nearest.
+        UsageError: If there is no such verb; the message names the nearest.
     """
     for words in (2, 1):
         name = " ".join(argv[:words])
@@ -232,12 +232,12 @@ def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
     if got in {name.split()[0] for name in started}:
         raise UsageError(f"'{got}' needs a second word: {', '.join(started)}. See `vjepa --help`.")
     raise UsageError(
-        f"unknown verb '{got}': the nearest real one is '{nearest(got, VERBS)}'. See `vjepa --help`."
+        f"unknown verb '{got}': the nearest real one is '{did_you_mean(got, VERBS)}'. See `vjepa --help`."
     )
 
 
 def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
-    """The parser of a verb, made from the signature and docstring of its function.
+    """Make the parser of a verb from the signature and docstring of its function.
 
     Args:
         name: The verb, a key of `VERBS`.
@@ -269,14 +269,14 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
 
 
 def gather_numbers(argv: Sequence[str], numbers: Mapping[str, str]) -> list[str]:
-    """Arguments in which the flags of `numbers` are the settings they stand for, with one list each.
+    """Replace the flags of `numbers` by the settings they stand for, with one list each.
 
     >>> gather_numbers(["--lr", "1e-3", "3e-4", "--out", "x"], {"lr": "grid.lr"})
     ['--grid.lr=[1e-3, 3e-4]', '--out', 'x']
 
     Args:
         argv: Arguments without the verb.
-        numbers: The settings by flag.
+        numbers: Setting of each flag.
     """
     gathered: list[str] = []
     rest = list(argv)
@@ -328,10 +328,10 @@ def _run(argv: list[str]) -> int:
 
 
 def check_writable(out: Path) -> None:
-    """See before the work that its results can be written.
+    """Check that results can be written, before the work starts.
 
     Raises:
-        UsageError: `out` is a file, or lies where nothing can be written.
+        UsageError: If `out` is a file, or its place is not writable.
     """
     nearest_real = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not nearest_real.is_dir():
@@ -345,10 +345,7 @@ def check_writable(out: Path) -> None:
 
 
 def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
-    """Parses `argv` for a verb's function, runs it, shows its report and writes it where `--out` says.
-
-    Returns the exit code of the report.
-    """
+    """Parse `argv`, run the verb's function, show its report, write it to `--out`, and return the exit code."""
     from vjepa.commands.parsing import explained
 
     parser, argv = verb_parser(name, function), gather_numbers(argv, VERBS[name].numbers)
@@ -357,7 +354,7 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
         settings = json.loads(parser.dump(parsed, format="json"))
         arguments = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
     out = arguments.get("out")
-    in_folder = out is not None and "://" not in str(out)  # else a URL, which is the verb's own affair
+    in_folder = out is not None and "://" not in str(out)  # the verb itself writes to a URL
     if in_folder:
         check_writable(Path(arguments["out"]))
     report = as_report(function(**arguments))

@@ -1,4 +1,4 @@
-"""What the command line shows: tables where there is a terminal, plain lines elsewhere, logs on stderr."""
+"""Output of the command line: tables on a terminal, plain lines elsewhere, logs on stderr."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 from vjepa.commands.report import Report
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk, a used-up quota
-LONGEST = 200  # characters of a figure that is shown
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk, an exceeded quota
+LONGEST = 200  # characters; longer figures are not shown
 
 
 def say(text: str) -> None:
-    """Writes `text` and a newline to standard output."""
+    """Write `text` and a newline to standard output."""
     sys.stdout.write(f"{text}\n")
 
 
 def fail(line: str, *, code: int) -> int:
-    """Writes one line to standard error and returns the exit code to end with.
+    """Write one line to standard error and return the exit code.
 
     Args:
         line: What went wrong.
@@ -31,20 +31,20 @@ def fail(line: str, *, code: int) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """Message of `error` in one line, its type where it has no message.
+    """Return the message of `error` in one line, or its type if it has no message.
 
     >>> one_line(FileNotFoundError(2, "No such file or directory", "clips.csv"))
     "no such file or directory: 'clips.csv'"
     """
     if isinstance(error, OSError) and error.errno in NO_SPACE:
-        return f"the disk is full ({error.strerror}). Free some of it, or write elsewhere, and give the command again"
+        return f"the disk is full ({error.strerror}). Free some space or write elsewhere, and run the command again"
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.strerror[0].lower()}{error.strerror[1:]}: '{error.filename}'"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def show(report: Report) -> None:
-    """Shows a report: a table on a terminal, `key: value` lines elsewhere. An empty one shows nothing."""
+    """Show a report: a table on a terminal, `key: value` lines elsewhere, nothing if it is empty."""
     if sys.stdout.isatty():
         _show_tables(report)
         return
@@ -77,7 +77,7 @@ def _show_tables(report: Report) -> None:
 
 
 def _aligned(rows: list[dict[str, Any]]) -> list[str]:
-    """Rows as columns of plain text, the names of the columns first.
+    """Return rows as aligned lines of plain text, with the names of the columns first.
 
     >>> _aligned([{"what": "loss", "value": 0.5}, {"what": "rank"}])
     ['what  value', 'loss  0.5', 'rank']
@@ -91,7 +91,7 @@ def _aligned(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _scalars(report: Report) -> dict[str, Any]:
-    """Figures short enough to show; long ones (a confusion matrix) are for `result.json`."""
+    """Return the figures that are short enough to show; long ones stand in `result.json` only."""
     words = {
         key: ", ".join(value)
         if isinstance(value, list) and value and all(isinstance(x, str) for x in value)
@@ -110,7 +110,7 @@ def _text(value: object) -> str:
 
 
 def log_to_stderr() -> None:
-    """Sends log lines to standard error: the package's own from INFO on, of others warnings."""
+    """Send log lines to standard error: those of the package from INFO on, of others from WARNING on."""
     handler: logging.Handler = logging.StreamHandler()
     if sys.stderr.isatty():
         from rich.console import Console

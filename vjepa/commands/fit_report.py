@@ -86,7 +86,7 @@ def report_run(
     if settings is not None and data.val_manifest is not None:
         twin = random_twin(encoder, seed=module.seed)
         trained, untrained = (_features(network, data, trainer) for network in (encoder, twin))
-        for label in settings.labels:
+        for label in settings.labels or ():
             scores = probe_scores(data, label, settings.probes, trained, untrained, seed=module.seed)
             figures[f"probe_{label}"] = scores
             rows += [

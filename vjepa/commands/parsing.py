@@ -1,4 +1,4 @@
-"""One readable line for what a jsonargparse or LightningCLI parser rejects, with the nearest real key."""
+"""Errors of jsonargparse and LightningCLI in one readable line, with the nearest real key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vjepa.errors import UsageError, did_you_mean, first_wrong
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-# jsonargparse's own wording; tests/test_parsing.py fails should a new version word it otherwise
+# jsonargparse's own wording; tests/test_parsing.py fails if a new version changes it
 UNRECOGNIZED = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
 NOT_ACCEPTED = re.compile(r"(?:Subcommand '\w+' does not accept option|Option) '([^']+)'")
 REQUIRED = re.compile(r"the following arguments are required: (.*)")
@@ -31,9 +31,9 @@ NOT_KEYS = {"help", "config", "print_config", "print_shtab", argparse.SUPPRESS}
 
 @contextmanager
 def explained(parser: ArgumentParser, argv: Sequence[str]) -> Iterator[None]:
-    """Turns what `parser` rejects inside the block into a `UsageError` of one line.
+    """Turn an error of `parser` inside the block into a `UsageError` of one line.
 
-    The parser must have been made with `exit_on_error=False`, each subcommand's parser too.
+    The parser and the parser of each subcommand must be made with `exit_on_error=False`.
 
     Args:
         parser: The parser that reads `argv` inside the block.
@@ -46,10 +46,10 @@ def explained(parser: ArgumentParser, argv: Sequence[str]) -> Iterator[None]:
 
 
 def explain(parser: ArgumentParser, message: str, argv: Sequence[str]) -> str:
-    """One line for a parser's error `message`: what was got, the nearest real key, where to look.
+    """Return one line for a parser's error: what was got, the nearest real key, where to look.
 
     Args:
-        parser: The parser that raised it; a LightningCLI parser with subcommands will do.
+        parser: The parser that raised it; it may have subcommands.
         message: Text of its error.
         argv: The arguments it was given.
     """
@@ -75,7 +75,7 @@ def explain(parser: ArgumentParser, message: str, argv: Sequence[str]) -> str:
 
 
 def readable(message: str) -> str:
-    """A parser's message of many lines as one, without Python's spelling of types.
+    """Return a parser's message as one line, without Python's spelling of types.
 
     >>> readable("Expected a <class 'float'>. Got value: fast")
     'Expected a float. Got value: fast'
@@ -89,13 +89,13 @@ def readable(message: str) -> str:
 
 
 def known_keys(parser: ArgumentParser) -> list[str]:
-    """All keys a parser takes, dotted, in the order of its help."""
+    """Return all dotted keys that a parser accepts, in the order of its help."""
     keys = (action.dest for action in parser._actions if not isinstance(action, argparse._SubParsersAction))
     return [key for key in dict.fromkeys(keys) if key not in NOT_KEYS]
 
 
 def chosen_parser(parser: ArgumentParser, argv: Sequence[str]) -> tuple[ArgumentParser, str]:
-    """The parser of the subcommand named in `argv` with its name, or `parser` itself and ''."""
+    """Return the parser and the name of the subcommand in `argv`, or `parser` itself and ''."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             verb = next((arg for arg in argv if arg in action.choices), None)
@@ -105,7 +105,7 @@ def chosen_parser(parser: ArgumentParser, argv: Sequence[str]) -> tuple[Argument
 
 
 def _spelt(parser: ArgumentParser, key: str) -> str:
-    """`key` as it is typed: `--key`, or bare if it is positional."""
+    """Return `key` as it is typed: `--key`, or in capitals if it is positional."""
     action = next((action for action in parser._actions if action.dest == key), None)
     return f"--{key}" if action is None or action.option_strings else key.upper()
 
@@ -119,7 +119,7 @@ def _unknown_flag(parser: ArgumentParser, rest: str) -> str:
 
 
 def _unknown_key(parser: ArgumentParser, found: re.Match[str], message: str, argv: Sequence[str]) -> str:
-    """For a key that the parser, or a class named in a `class_path`, does not take."""
+    """Explain a key that the parser, or a class named in a `class_path`, does not accept."""
     classes = CLASS_PATH.findall(message[: found.start()]) + CALLABLE.findall(message)
     if classes:
         parent = ".".join(PARSER_KEY.findall(message[: found.start()]))
@@ -143,7 +143,7 @@ def _unknown_class(found: re.Match[str], message: str, argv: Sequence[str]) -> s
 
 
 def _class_keys(class_path: str) -> list[str]:
-    """Keys that `init_args` of a class (or of a function that makes one) takes."""
+    """Return the keys that `init_args` of a class, or of a function that makes one, may have."""
     from jsonargparse import ArgumentParser
 
     module, name = class_path.rsplit(".", 1)
@@ -157,7 +157,7 @@ def _class_keys(class_path: str) -> list[str]:
 
 
 def _place(key: str, argv: Sequence[str]) -> str:
-    """' (FILE:LINE)' of the configuration file in `argv` that writes `key`, part below part."""
+    """Return ' (FILE:LINE)' of the configuration file in `argv` that sets `key`, or ''."""
     for file in _config_files(argv):
         lines = [line.split("#")[0] for line in Path(file).read_text(encoding="utf-8").splitlines()]
         at = 0
@@ -170,7 +170,7 @@ def _place(key: str, argv: Sequence[str]) -> str:
 
 
 def _config_files(argv: Sequence[str]) -> list[str]:
-    """The configuration files named in `argv` that exist."""
+    """Return the configuration files named in `argv` that exist."""
     words = [word for arg in argv for word in arg.split("=", 1)]
     pairs = zip(words, words[1:], strict=False)
     return [file for flag, file in pairs if flag in ("--config", "-c") and Path(file).is_file()]

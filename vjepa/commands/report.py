@@ -1,4 +1,4 @@
-"""What a command hands back: a titled table and figures, and the `result.json` they are written to."""
+"""Reports of verbs: a titled table and figures, and the `result.json` they are written to."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ VERSIONED = ("vjepa-toolkit", "torch", "lightning", "av", "numpy")
 
 @dataclass(frozen=True)
 class Report:
-    """Outcome of a command: `rows` of one table, and named `figures`, the top-level keys of `result.json`.
+    """Outcome of a verb: `rows` of one table, and named `figures`, the top-level keys of `result.json`.
 
-    `exit_code` is 0, or 2 where some of what was given could not be used and the rest is done.
+    `exit_code` is 0, or 2 if a part of the input could not be used and the rest was done.
     """
 
     title: str = ""
@@ -30,7 +30,7 @@ class Report:
 
 
 def as_report(outcome: object) -> Report:
-    """A command's outcome as a `Report`: a report stays one; a mapping or dataclass becomes its figures.
+    """Return the outcome of a verb as a `Report`; a mapping or dataclass becomes its figures.
 
     Args:
         outcome: A `Report`, a mapping of figures, a dataclass of figures, or `None`.
@@ -46,7 +46,7 @@ def as_report(outcome: object) -> Report:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide about numbers."""
+    """Return the versions of Python and of the packages that numbers depend on."""
     found = {"python": platform.python_version()}
     installed = {dist.metadata["Name"].lower() for dist in metadata.distributions()}
     found.update({name: metadata.version(name) for name in VERSIONED if name in installed})
@@ -54,7 +54,7 @@ def versions() -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """`value` in JSON's own types; a number that is not finite becomes null, which all readers take."""
+    """Return `value` in JSON's own types; a number that is not finite becomes null, which every reader accepts."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
@@ -71,13 +71,13 @@ def _plain(value: Any) -> Any:
 def write_result(
     out: Path, *, figures: Mapping[str, Any], settings: Mapping[str, Any], seed: int | None
 ) -> Path:
-    """Writes `out/result.json`, whole or not at all, and returns its path.
+    """Write `out/result.json`, whole or not at all, and return its path.
 
     Args:
-        out: Folder; made if it is missing.
-        figures: What was measured, by name; these are the file's top-level keys.
-        settings: Everything the command ran with.
-        seed: The seed it ran with, if it has one.
+        out: Folder; created if it is missing.
+        figures: Measured values by name, the top-level keys of the file.
+        settings: All settings of the command.
+        seed: Its seed, if it has one.
     """
     content = {**figures, "settings": settings, "versions": versions(), "seed": seed}
     text = json.dumps(_plain(content), indent=2, allow_nan=False)

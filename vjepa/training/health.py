@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vjepa.metrics import cosine_to_mean, effective_rank, feature_std
 from vjepa.objectives import Objective
-from vjepa.optim import ema_distance, whole
+from vjepa.optim import ema_distance, gathered
 from vjepa.types import ClipBatch, LossOutput, MaskPair, TokenGrid
 
 PIXEL_STEP = 4  # of the clips, every fourth row and column is looked at
@@ -94,4 +94,4 @@ def _part(tokens: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
 
 def _grad_norm(network: nn.Module) -> Float[Tensor, ""]:
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    return whole(torch.nn.utils.get_total_norm(gradients))
+    return gathered(torch.nn.utils.get_total_norm(gradients))

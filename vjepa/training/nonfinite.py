@@ -12,8 +12,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from vjepa.checkpoints.opening import newest_whole
-from vjepa.errors import SettingError
-from vjepa.optim import whole
+from vjepa.optim import gathered
 from vjepa.training.callbacks import keeps_files, run_folder
 from vjepa.types import ClipBatch
 
@@ -78,7 +77,7 @@ class NonFiniteGuard(L.Callback):
             p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
         bad, self.bad = self.bad, None
-        norm = whole(torch.nn.utils.get_total_norm(gradients))  # all ranks together, whoever's loss was bad
+        norm = gathered(torch.nn.utils.get_total_norm(gradients))  # all ranks together, whoever's loss was bad
         if bad is None and bool(norm.isfinite()):
             return
         if trainer.precision == "16-mixed":

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt64
 from numpy import ndarray
 
+from vjepa.data.manifests.identity import mixed
 from vjepa.data.manifests.rows import Manifest, ManifestError, Rows
 
 

@@ -21,19 +21,19 @@ def world_command(
     seed: int = WorldConfig.seed,
     num_workers: int | None = None,
 ) -> Report:
-    """Generate labelled videos of a small physical world, with manifests and a sheet to look at.
+    """Generate labelled videos of a small physical world, with manifests and a contact sheet.
 
     Args:
         out: Folder for train/, val/, train.csv, val.csv and sheet.png.
-        num_train: Training clips.
-        num_val: Validation clips, with patterns and backgrounds that no training clip has.
-        num_frames: Frames of a clip.
+        num_train: Number of training clips.
+        num_val: Number of validation clips; their patterns and backgrounds appear in no training clip.
+        num_frames: Frames per clip, at least 8.
         size: Height and width in pixels; even, at least 32.
-        fps: Frames a second.
-        noise: Deviation of the noise drawn anew for every frame, over the contrast of the main object.
-        num_distractors: Small moving things beside the main object.
-        seed: Of everything: the same settings make the same frames.
-        num_workers: Processes that draw (default: one a core).
+        fps: Frames per second.
+        noise: Standard deviation of the noise in each frame, divided by the contrast of the main object.
+        num_distractors: Number of small moving objects beside the main object, at least 1.
+        seed: Random seed: the same settings give the same frames.
+        num_workers: Number of processes that draw (default: one per core).
     """
     config = WorldConfig(
         num_train=num_train,
