@@ -4,11 +4,17 @@ import pytest
 import torch
 
 import vjepa
-from tests.checkpoints.given import assert_same_bytes, case_weights, prefixed, tiny_encoder, tiny_predictor
+from tests.checkpoints.given import (
+    assert_same_bytes,
+    case_weights,
+    convert,
+    prefixed,
+    tiny_encoder,
+    tiny_predictor,
+)
 from tests.reference import reference_case
 from vjepa.checkpoints import CheckpointError, save_huggingface, save_meta
-from vjepa.checkpoints.commands import inspect
-from vjepa.convert import convert
+from vjepa.commands.inspect import inspect
 from vjepa.layers import cross_masks
 from vjepa.models import ActionPredictor
 

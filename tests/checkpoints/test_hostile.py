@@ -12,11 +12,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import vjepa
-from tests.checkpoints.given import WIDTH, prefixed, tiny_encoder, tiny_predictor, tiny_probe, training_file
+from tests.checkpoints.given import (
+    WIDTH,
+    convert,
+    prefixed,
+    tiny_encoder,
+    tiny_predictor,
+    tiny_probe,
+    training_file,
+)
 from vjepa.checkpoints import CheckpointError, save_folder, save_huggingface, save_meta
-from vjepa.checkpoints.commands import inspect
 from vjepa.commands.app import main
-from vjepa.convert import convert
+from vjepa.commands.inspect import inspect
 
 HEADS = ["--num_heads", "2", "--predictor_num_heads", "2"]
 
@@ -98,9 +105,7 @@ def test_a_pipe_and_a_place_that_is_taken(tmp_path, capsys):
     source = str(tiny_encoder().save_pretrained(tmp_path / "net"))
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for taken in ("pipe", "dangling"):
-        assert "is there already" in refused(
-            ["convert", source, str(tmp_path / taken), "--to", "meta"], capsys
-        )
+        assert "exists already" in refused(["convert", source, str(tmp_path / taken), "--to", "meta"], capsys)
     assert "cannot be written" in refused(
         ["convert", source, str(tmp_path / ("n" * 300)), "--to", "meta"], capsys
     )
@@ -161,10 +166,10 @@ def test_an_altered_weight_is_not_let_through(tmp_path, monkeypatch):
         contents.tensors["encoder"]["norm.bias"] = contents.tensors["encoder"]["norm.bias"] + 1e-7
         save_native(contents, place)
 
-    module = importlib.import_module("vjepa.convert")
+    module = importlib.import_module("vjepa.checkpoints.conversion")
     save_native = module.write_native
     monkeypatch.setattr(module, "write_native", write)
-    with pytest.raises(CheckpointError, match="encoder does not come out as it went in: norm.bias changed"):
+    with pytest.raises(CheckpointError, match="encoder is not the same after conversion: norm.bias changed"):
         convert(src=str(folder), dst=tmp_path / "new" / "there", to="native")
     assert not (tmp_path / "new").exists()
 

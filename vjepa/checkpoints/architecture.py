@@ -43,7 +43,7 @@ FREQUENCIES = "attn.d_rotary_emb.freqs"
 NATIVE = {"img_size": 256, "num_frames": 64}  # V-JEPA 2's, for files without a table of positions
 
 
-class UntoldPositionsError(CheckpointError):
+class AmbiguousPositionsError(CheckpointError):
     """Weights that may be of V-JEPA 1 or of V-JEPA 2."""
 
 
@@ -239,7 +239,7 @@ def _positions(
             return "rope", unused_grid(table)
         grid = unused_grid(table)
         if not predictor and grid is not None and (grid.h, grid.w) in UNUSED_PLANES:
-            raise UntoldPositionsError(
+            raise AmbiguousPositionsError(
                 "pos_embed is added to the tokens in V-JEPA 1, and goes unused in V-JEPA 2's files; the file "
                 "holds no predictor that would tell. Give position='sincos' or position='rope'."
             )

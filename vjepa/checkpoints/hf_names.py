@@ -57,12 +57,12 @@ NAMES: dict[str, list[tuple[str, list[str]]]] = {
         ("linear.@", ["classifier.@"]),
     ],
 }
-PART_PREFIXES = {"encoder": ("encoder.",), "predictor": ("predictor.",), "probe": ("pooler.", "classifier.")}
+KIND_PREFIXES = {"encoder": ("encoder.",), "predictor": ("predictor.",), "probe": ("pooler.", "classifier.")}
 
 
 def is_of(kind: str, key: str) -> bool:
     """Whether one of their keys belongs to a network of that kind."""
-    return key.removeprefix(BACKBONE).startswith(PART_PREFIXES[kind])
+    return key.removeprefix(BACKBONE).startswith(KIND_PREFIXES[kind])
 
 
 def our_name(kind: str, key: str) -> tuple[str, list[str]] | None:

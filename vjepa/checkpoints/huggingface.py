@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from vjepa.checkpoints.architecture import DEEP_PROBE_HEADS
-from vjepa.checkpoints.hf_names import BACKBONE, NAMES, PART_PREFIXES, STACKED, is_of, our_name, their_rows
+from vjepa.checkpoints.hf_names import BACKBONE, KIND_PREFIXES, NAMES, STACKED, is_of, our_name, their_rows
 from vjepa.checkpoints.native import read_rest
 from vjepa.checkpoints.opening import read_json, read_safetensors
 from vjepa.checkpoints.shards import WEIGHTS, files_by_key
-from vjepa.checkpoints.source import REST, Contents, Part, Source, kind_of, parts_in
+from vjepa.checkpoints.source import REST, Contents, NetworkName, Source, in_order, kind_of
 from vjepa.checkpoints.strict import CheckpointError, count_modules, few, grouped
 from vjepa.files import write_tensors, write_text
 from vjepa.models.files import CONFIG
@@ -67,39 +67,39 @@ class HuggingFaceFolder(Source):
         self._files = files_by_key(path)
         card = path / CARD
         self._card = read_json(card) if card.is_file() else {}
-        main: Part = self._card.get("main_encoder", "encoder")
+        main: NetworkName = self._card.get("main_encoder", "encoder")
         if main not in ("encoder", "context_encoder"):
             raise CheckpointError(f"{card}: main_encoder is {main!r}, not encoder or context_encoder.")
-        kinds = {kind for kind in PART_PREFIXES if any(is_of(kind, key) for key in self._files)}
+        kinds = {kind for kind in KIND_PREFIXES if any(is_of(kind, key) for key in self._files)}
         held = [main if kind == "encoder" else kind for kind in kinds]
         self._aside = path / ASIDE if main == "encoder" and (path / ASIDE).is_file() else None
-        self.parts = parts_in([*held, "context_encoder"] if self._aside else held)
-        if not self.parts:
+        self.networks = in_order([*held, "context_encoder"] if self._aside else held)
+        if not self.networks:
             raise CheckpointError(
                 f"{path} holds no network that we know, but {few(grouped(self._files)) or 'no tensor'}."
             )
         self.format = "Hugging Face folder, " + ", ".join(config.get("architectures") or ["VJEPA2Model"])
         self.facts = {}
         self.origin = dict(self._card.get("origin", {}))
-        self.label_names = _label_names(config) if "probe" in self.parts else ()
+        self.label_names = _label_names(config) if "probe" in self.networks else ()
 
-    def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
         self._check_config()
-        if kind_of(part) in self._card:
-            return {**self._card[kind_of(part)], **overrides}
-        if part == "probe":
+        if kind_of(name) in self._card:
+            return {**self._card[kind_of(name)], **overrides}
+        if name == "probe":
             return {**self._probe_arguments(), **overrides}
-        keys = PREDICTOR_KEYS if part == "predictor" else ENCODER_KEYS
+        keys = PREDICTOR_KEYS if name == "predictor" else ENCODER_KEYS
         found = {ours: self._config.get(key, default) for ours, (key, default) in keys.items()}
         if isinstance(found.get("patch_size"), list) and len(set(found["patch_size"])) == 1:
             found["patch_size"] = found["patch_size"][0]  # they may say it as (16, 16)
         return {**found, "mlp_ratio": float(found["mlp_ratio"]), "position": "rope", **overrides}
 
-    def tensors(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+    def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         """Weights; what stands in three tensors there and one here is read and joined name by name."""
-        if part == "context_encoder" and self._aside is not None:
+        if name == "context_encoder" and self._aside is not None:
             return read_safetensors(self._aside)
-        places = self._places(kind_of(part))
+        places = self._places(kind_of(name))
         found: dict[str, Tensor] = {}
         plain: dict[Path, dict[str, str]] = defaultdict(dict)  # file -> their key -> ours
         for ours, theirs in places.items():
@@ -114,12 +114,12 @@ class HuggingFaceFolder(Source):
             found |= {f"mask_tokens.{i}": token.clone() for i, token in enumerate(stacked)}
         return found
 
-    def rest(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        return read_rest(self.path / REST, part)
+    def rest(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        return read_rest(self.path / REST, name)
 
-    def absent(self, part: Part) -> str:
-        held = f"it holds {few([p.replace('_', ' ') for p in self.parts])}"
-        return f"{self.path} has no {part.replace('_', ' ')}; {held}."
+    def absent(self, name: NetworkName) -> str:
+        held = f"it holds {few([p.replace('_', ' ') for p in self.networks])}"
+        return f"{self.path} has no {name.replace('_', ' ')}; {held}."
 
     def _check_config(self) -> None:
         for key, value in FIXED.items():
@@ -185,13 +185,13 @@ def write_huggingface(contents: Contents, folder: Path) -> list[str]:
         CheckpointError: If it cannot hold the networks at all; nothing is written.
     """
     _refuse(contents)
-    main: Part = "encoder" if "encoder" in contents.tensors else "context_encoder"
+    main: NetworkName = "encoder" if "encoder" in contents.tensors else "context_encoder"
     prefix = BACKBONE if "probe" in contents.tensors else ""
     tensors: dict[str, Tensor] = {}
-    for part in (main, "predictor", "probe"):
-        for key, value in contents.tensors.get(part, {}).items():
-            start = "" if part == "probe" else prefix
-            tensors |= {start + name: rows for name, rows in their_rows(kind_of(part), key, value)}
+    for name in (main, "predictor", "probe"):
+        for key, value in contents.tensors.get(name, {}).items():
+            start = "" if name == "probe" else prefix
+            tensors |= {start + theirs: rows for theirs, rows in their_rows(kind_of(name), key, value)}
     if "predictor" in contents.tensors:
         predictor = contents.tensors["predictor"]
         count = count_modules(predictor, "mask_tokens")

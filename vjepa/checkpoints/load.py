@@ -16,7 +16,7 @@ from vjepa.checkpoints.huggingface import HuggingFaceFolder, is_huggingface
 from vjepa.checkpoints.meta import MetaFile, is_meta
 from vjepa.checkpoints.native import NativeFolder, RunFile, native_config
 from vjepa.checkpoints.opening import open_safely, read_json
-from vjepa.checkpoints.source import Contents, Part, Source, kind_of
+from vjepa.checkpoints.source import Contents, NetworkName, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError, few, fill, key_diff, read_from
 from vjepa.errors import SettingError, did_you_mean
 from vjepa.models import ActionPredictor, Predictor, VideoEncoder
@@ -25,7 +25,7 @@ from vjepa.models.files import CONFIG
 log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
-WHICH: dict[str, Part] = {"target": "encoder", "context": "context_encoder"}
+WHICH: dict[str, NetworkName] = {"target": "encoder", "context": "context_encoder"}
 
 
 def load_encoder(
@@ -55,10 +55,10 @@ def load_encoder(
     if which not in (None, *WHICH):
         raise SettingError(f"which is {which!r}. Give one of {', '.join(map(repr, WHICH))}, or None.")
     source = open_checkpoint(path)
-    part = main_encoder(source) if which is None else WHICH[which]
-    if which is None and part == "context_encoder":
+    name = main_encoder(source) if which is None else WHICH[which]
+    if which is None and name == "context_encoder":
         log.warning("%s holds the encoder that was trained and no moving average of it", path)
-    return load_part(source, part, VideoEncoder, overrides, allow_missing=allow_missing)
+    return load_network(source, name, VideoEncoder, overrides, allow_missing=allow_missing)
 
 
 def load_predictor(
@@ -72,12 +72,12 @@ def load_predictor(
     """
     source = open_checkpoint(path)
     model_class: Callable[..., Predictor | ActionPredictor] = predictor_class(source, overrides)
-    return load_part(source, "predictor", model_class, overrides, allow_missing=allow_missing)
+    return load_network(source, "predictor", model_class, overrides, allow_missing=allow_missing)
 
 
 def predictor_class(source: Source, overrides: Mapping[str, Any]) -> type[Predictor] | type[ActionPredictor]:
     """The class of a checkpoint's predictor, by its arguments."""
-    held = "predictor" in source.parts
+    held = "predictor" in source.networks
     return ActionPredictor if held and "action_dim" in source.arguments("predictor", overrides) else Predictor
 
 
@@ -137,51 +137,51 @@ def source_of(path: Path, content: Any, *, index: int | None = None) -> Source:
         return MetaFile(path, content, index=index)
 
 
-def main_encoder(source: Source) -> Part:
+def main_encoder(source: Source) -> NetworkName:
     """The encoder to use: the moving average, unless only the trained one is there."""
-    only_context = "encoder" not in source.parts and "context_encoder" in source.parts
+    only_context = "encoder" not in source.networks and "context_encoder" in source.networks
     return "context_encoder" if only_context else "encoder"
 
 
-def load_part(
+def load_network(
     source: Source,
-    part: Part,
+    name: NetworkName,
     model_class: Callable[..., Network],
     overrides: Mapping[str, Any],
     *,
     allow_missing: Sequence[str] = (),
 ) -> Network:
     """One network of an opened checkpoint, strictly."""
-    if part not in source.parts:
-        raise CheckpointError(source.absent(part))
+    if name not in source.networks:
+        raise CheckpointError(source.absent(name))
     known = signature(model_class).parameters
-    for name in overrides:
-        if name not in known:
+    for key in overrides:
+        if key not in known:
             raise CheckpointError(
-                f"{getattr(model_class, '__name__', 'the network')} has no argument {name!r}. "
-                f"The nearest is {did_you_mean(name, known)!r}."
+                f"{getattr(model_class, '__name__', 'the network')} has no argument {key!r}. "
+                f"The nearest is {did_you_mean(key, known)!r}."
             )
     with read_from(source.path):
-        return _filled(source, part, model_class, overrides, allow_missing)
+        return _filled(source, name, model_class, overrides, allow_missing)
 
 
 def _filled(
     source: Source,
-    part: Part,
+    name: NetworkName,
     model_class: Callable[..., Network],
     overrides: Mapping[str, Any],
     allow_missing: Sequence[str],
 ) -> Network:
-    arguments = source.arguments(part, overrides)
+    arguments = source.arguments(name, overrides)
     if "num_heads" not in arguments:
         raise CheckpointError(
-            f"{source.path}: weights do not tell the heads of the {kind_of(part)}, of width "
+            f"{source.path}: weights do not tell the heads of the {kind_of(name)}, of width "
             f"{arguments['embed_dim']}, which is no published size. Give num_heads=..."
         )
-    if isinstance(source, MetaFile) and kind_of(part) == "encoder" and "depth" not in overrides:
+    if isinstance(source, MetaFile) and kind_of(name) == "encoder" and "depth" not in overrides:
         if remark := lost_blocks(arguments):
             log.warning("%s: %s", source.path, remark)
-    tensors = source.tensors(part, arguments)
+    tensors = source.tensors(name, arguments)
     return fill(model_class, arguments, tensors, source=str(source.path), allow_missing=allow_missing)
 
 
@@ -193,21 +193,21 @@ def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | N
         overrides: Constructor arguments by kind of network, where the checkpoint does not tell them.
     """
     arguments: dict[str, dict[str, Any]] = {}
-    tensors: dict[Part, dict[str, Tensor]] = {}
-    rest: dict[Part, dict[str, Tensor]] = {}
+    tensors: dict[NetworkName, dict[str, Tensor]] = {}
+    rest: dict[NetworkName, dict[str, Tensor]] = {}
     with read_from(source.path):
-        for part in source.parts:
-            told = source.arguments(part, (overrides or {}).get(kind_of(part), {}))
-            arguments[kind_of(part)] = told
-            tensors[part] = source.tensors(part, told)
-            if idle := source.rest(part, told):
-                rest[part] = idle
+        for name in source.networks:
+            told = source.arguments(name, (overrides or {}).get(kind_of(name), {}))
+            arguments[kind_of(name)] = told
+            tensors[name] = source.tensors(name, told)
+            if idle := source.rest(name, told):
+                rest[name] = idle
     return Contents(
         arguments=arguments, tensors=tensors, rest=rest, origin=source.origin, label_names=source.label_names
     )
 
 
-def check_alike(path: str | Path, tensors: Mapping[Part, Mapping[str, Tensor]]) -> None:
+def check_alike(path: str | Path, tensors: Mapping[NetworkName, Mapping[str, Tensor]]) -> None:
     """See that both encoders of a checkpoint are of one build; raises `CheckpointError`."""
     if "encoder" in tensors and "context_encoder" in tensors:
         if diff := key_diff(tensors["encoder"], tensors["context_encoder"]):

@@ -9,7 +9,7 @@ from torch import nn
 
 from vjepa.checkpoints.huggingface import write_huggingface
 from vjepa.checkpoints.meta import write_meta
-from vjepa.checkpoints.source import networks_contents
+from vjepa.checkpoints.source import contents_of
 from vjepa.errors import SettingError
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def save_meta(
         raise SettingError("no network to write. Give encoder, context_encoder, predictor or probe.")
     if Path(path).is_dir():
         raise SettingError(f"{path} is a folder. Give the name of a file.")
-    contents = networks_contents(
+    contents = contents_of(
         {"encoder": encoder, "context_encoder": context_encoder, "predictor": predictor, "probe": probe}
     )
     write_meta(contents, Path(path))
@@ -63,7 +63,7 @@ def save_huggingface(
     Raises:
         CheckpointError: If transformers' model cannot be this network at all.
     """
-    contents = networks_contents({"encoder": encoder, "predictor": predictor, "probe": probe})
+    contents = contents_of({"encoder": encoder, "predictor": predictor, "probe": probe})
     for warning in write_huggingface(contents, Path(folder)):
         log.warning(warning)
     return Path(folder)

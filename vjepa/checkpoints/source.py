@@ -12,63 +12,63 @@ from torch import Tensor, nn
 
 from vjepa.models.files import FORMAT
 
-Part = Literal["encoder", "context_encoder", "predictor", "probe"]
+NetworkName = Literal["encoder", "context_encoder", "predictor", "probe"]
 # "encoder" is the one to use (the moving average, where there was one), "context_encoder" the one trained
-PARTS: tuple[Part, ...] = ("encoder", "context_encoder", "predictor", "probe")
+NETWORK_NAMES: tuple[NetworkName, ...] = ("encoder", "context_encoder", "predictor", "probe")
 REST = "rest.safetensors"
 
 
-def kind_of(part: Part) -> str:
+def kind_of(name: NetworkName) -> str:
     """Both encoders are built alike."""
-    return "encoder" if part == "context_encoder" else part
+    return "encoder" if name == "context_encoder" else name
 
 
 class Source(ABC):
     """A checkpoint that was opened, with no tensor read yet.
 
-    `format` names what it is, `parts` the networks in it, `facts` what else it says (its step, what is left
+    `format` names what it is, `networks` the networks in it, `facts` what else it says (its step, what is left
     out), `origin` under which entry and prefix a Meta file had a network, `label_names` what the classes of a
     probe are called, if that is told.
     """
 
     path: Path
     format: str
-    parts: tuple[Part, ...]
+    networks: tuple[NetworkName, ...]
     facts: dict[str, Any]
     origin: dict[str, list[str]]
     label_names: tuple[str, ...] = ()
 
     @abstractmethod
-    def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Constructor arguments of a network, `overrides` in place of what the file says.
 
         `num_heads` is absent where neither tells it.
         """
 
     @abstractmethod
-    def tensors(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+    def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         """Weights of a network that is built with `arguments`, in our names."""
 
     @abstractmethod
-    def rest(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+    def rest(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         """Tensors of a network that ours, built with `arguments`, has no use for: kept for the way back."""
 
     @abstractmethod
-    def absent(self, part: Part) -> str:
-        """Why a part cannot be loaded that is not among `parts`."""
+    def absent(self, name: NetworkName) -> str:
+        """Why a name cannot be loaded that is not among `networks`."""
 
 
 @dataclass(frozen=True)
 class Contents:
     """Everything a checkpoint says of its networks, ready to be written in any format.
 
-    `arguments` by kind ("encoder", "predictor", "probe"), `tensors` and `rest` by part, in our names;
+    `arguments` by kind ("encoder", "predictor", "probe"), `tensors` and `rest` by name, in our names;
     `label_names` of a probe's classes, if they are told.
     """
 
     arguments: dict[str, dict[str, Any]]
-    tensors: dict[Part, dict[str, Tensor]]
-    rest: dict[Part, dict[str, Tensor]] = field(default_factory=dict)
+    tensors: dict[NetworkName, dict[str, Tensor]]
+    rest: dict[NetworkName, dict[str, Tensor]] = field(default_factory=dict)
     origin: dict[str, list[str]] = field(default_factory=dict)
     label_names: tuple[str, ...] = ()
 
@@ -79,28 +79,28 @@ class Contents:
         return {"format": FORMAT, **self.arguments, **origin, **names}
 
     def rest_flat(self) -> dict[str, Tensor]:
-        """Tensors of no use to us, by part and key."""
+        """Tensors of no use to us, by name and key."""
         # cloned: two encoders may share a table, and a safetensors file takes no memory twice
         return {
-            f"{part}.{key}": value.clone() for part, rest in self.rest.items() for key, value in rest.items()
+            f"{name}.{key}": value.clone() for name, rest in self.rest.items() for key, value in rest.items()
         }
 
 
-def networks_contents(networks: Mapping[Part, nn.Module | None]) -> Contents:
+def contents_of(networks: Mapping[NetworkName, nn.Module | None]) -> Contents:
     """Contents that are networks in memory; each has its constructor's arguments in `config`."""
-    given = {part: network for part, network in networks.items() if network is not None}
+    given = {name: network for name, network in networks.items() if network is not None}
     return Contents(
-        arguments={kind_of(part): dict(network.config) for part, network in given.items()},  # type: ignore[arg-type]
-        tensors={part: dict(network.state_dict()) for part, network in given.items()},
+        arguments={kind_of(name): dict(network.config) for name, network in given.items()},  # type: ignore[arg-type]
+        tensors={name: dict(network.state_dict()) for name, network in given.items()},
     )
 
 
-def rest_of(part: Part, flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of one part among those of `Contents.rest_flat`."""
-    prefix = f"{part}."
+def rest_of(name: NetworkName, flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one name among those of `Contents.rest_flat`."""
+    prefix = f"{name}."
     return {k.removeprefix(prefix): v for k, v in flat.items() if k.startswith(prefix)}
 
 
-def parts_in(names: Sequence[str]) -> tuple[Part, ...]:
+def in_order(names: Sequence[str]) -> tuple[NetworkName, ...]:
     """The parts among some names, in their order."""
-    return tuple(part for part in PARTS if part in names)
+    return tuple(name for name in NETWORK_NAMES if name in names)

@@ -10,18 +10,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from vjepa.checkpoints.architecture import UntoldPositionsError
+from vjepa.checkpoints.architecture import AmbiguousPositionsError
 from vjepa.checkpoints.load import (
     check_alike,
     is_known,
-    load_part,
+    load_network,
     main_encoder,
     open_checkpoint,
     predictor_class,
     source_of,
 )
 from vjepa.checkpoints.opening import open_safely, read_safetensors
-from vjepa.checkpoints.source import Part, Source, kind_of
+from vjepa.checkpoints.source import NetworkName, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError, read_from
 from vjepa.commands.report import Report
 from vjepa.models import ActionPredictor, VideoEncoder
@@ -67,12 +67,12 @@ def inspect(*, ckpt: Path, index: int = 0, out: Path | None = None) -> Report:
 
 def _known(source: Source) -> Figures:
     """Figures of a checkpoint whose format is known; every network in it is checked key by key."""
-    figures: Figures = {"format": source.format, "holds": ", ".join(source.parts), **source.facts}
-    if {"encoder", "context_encoder"} & set(source.parts):
+    figures: Figures = {"format": source.format, "holds": ", ".join(source.networks), **source.facts}
+    if {"encoder", "context_encoder"} & set(source.networks):
         figures |= _encoders(source)
-    if "predictor" in source.parts:
+    if "predictor" in source.networks:
         figures |= _predictor(source)
-    if "probe" in source.parts:
+    if "probe" in source.networks:
         told = source.arguments("probe", {})
         tensors = source.tensors("probe", told)
         figures |= {f"probe_{k}": v for k, v in {"num_heads": UNTOLD, **told}.items()}
@@ -102,10 +102,10 @@ def _encoders(source: Source) -> Figures:
         "precision": _precisions(encoder.state_dict()),
         "finite": _finite(encoder.state_dict()),
     }
-    if {"encoder", "context_encoder"} <= set(source.parts):
+    if {"encoder", "context_encoder"} <= set(source.networks):
         told = _stand_in(source)
-        both: tuple[Part, ...] = ("encoder", "context_encoder")
-        tensors = {part: source.tensors(part, source.arguments(part, told)) for part in both}
+        both: tuple[NetworkName, ...] = ("encoder", "context_encoder")
+        tensors = {name: source.tensors(name, source.arguments(name, told)) for name in both}
         check_alike(source.path, tensors)
         context, _ = _network(source, "context_encoder", VideoEncoder)
         figures["finite"] = figures["finite"] and _finite(context.state_dict())
@@ -133,18 +133,20 @@ def _predictor(source: Source) -> Figures:
     }
 
 
-def _network(source: Source, part: Part, model_class: type[Network]) -> tuple[Network, int | str]:
+def _network(source: Source, name: NetworkName, model_class: type[Network]) -> tuple[Network, int | str]:
     """A network and its heads; where weights do not tell those, one stands in, for sizes do not depend on it."""
-    given = _stand_in(source) if kind_of(part) == "encoder" else {}
-    heads = source.arguments(part, given).get("num_heads", UNTOLD)
-    return load_part(source, part, model_class, given | ({"num_heads": 1} if heads == UNTOLD else {})), heads
+    given = _stand_in(source) if kind_of(name) == "encoder" else {}
+    heads = source.arguments(name, given).get("num_heads", UNTOLD)
+    return load_network(
+        source, name, model_class, given | ({"num_heads": 1} if heads == UNTOLD else {})
+    ), heads
 
 
 def _stand_in(source: Source) -> dict[str, str]:
     """Positions to inspect an encoder with whose weights may be V-JEPA 1's or 2's: sizes do not depend on them."""
     try:
         source.arguments(main_encoder(source), {})
-    except UntoldPositionsError:
+    except AmbiguousPositionsError:
         return {"position": "rope"}
     return {}
 
