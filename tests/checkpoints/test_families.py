@@ -169,7 +169,7 @@ def test_what_transformers_has_not_is_named(tmp_path):
     ):
         with pytest.raises(CheckpointError, match=f"{reason}.*Convert to native or meta"):
             save_huggingface(tmp_path, tiny_encoder(), predictor=tiny_predictor(**arguments))
-    with pytest.raises(CheckpointError, match="no predictor that is told actions; .* action_dim=7"):
+    with pytest.raises(CheckpointError, match="no predictor that takes actions; .* action_dim=7"):
         save_huggingface(tmp_path, predictor=ActionPredictor(24, embed_dim=24, depth=1, num_heads=2))
     assert not list(tmp_path.iterdir())
 

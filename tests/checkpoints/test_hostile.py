@@ -53,7 +53,7 @@ def meta_file(path, **changes):
         ({"blocks__0__mlp__fc1__weight": torch.zeros(8)}, "cannot be read"),
         ({"patch_embed__proj__weight": torch.zeros(3)}, "cannot be read|none of sincos"),
         ({"pos_embed": torch.zeros(4)}, "not expected: pos_embed|cannot be read"),
-        ({"blocks__99999999__norm1__weight": torch.ones(WIDTH)}, "100000000 blocks are told, and it has"),
+        ({"blocks__99999999__norm1__weight": torch.ones(WIDTH)}, "should have 100000000 blocks, and has"),
         ({"blocks__0__norm1__weight": torch.ones(WIDTH, dtype=torch.int32)}, "other type: .* is int32"),
         ({"blocks__0__norm1__weight": torch.ones(WIDTH, dtype=torch.bfloat16)}, "is bfloat16, most are float32"),
     ],
@@ -69,7 +69,7 @@ def test_tensors_that_no_network_has(tmp_path, capsys, changes, told):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"depth": 10**8}, "blocks are told, and it has"),
+        ({"depth": 10**8}, "should have 100000000 blocks, and has"),
         ({"embed_dim": 0}, "embed_dim is 0. Give a whole number of at least 1"),
         ({"num_heads": True}, "num_heads is True"),
         ({"num_heads": 7}, "must be divisible by num_heads 7. Give"),

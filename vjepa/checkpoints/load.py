@@ -1,4 +1,4 @@
-"""Loading networks from any checkpoint: the format is recognised, the architecture read, the rest strict."""
+"""Load networks from a checkpoint of any format: find the format, read the architecture, load strictly."""
 
 from __future__ import annotations
 
@@ -35,18 +35,17 @@ def load_encoder(
     allow_missing: Sequence[str] = (),
     **overrides: Any,
 ) -> VideoEncoder:
-    """An encoder with its weights, in eval mode.
+    """Load an encoder in eval mode.
 
     Args:
-        path: A folder written by `vjepa fit` or `save_pretrained`, a `.ckpt` of a run, a file of Meta's, a folder
-            of transformers', or a name on the Hugging Face Hub.
-        which: The moving average ("target"), or the network that was trained ("context"). By default the
-            moving average, or the only encoder there is.
-        allow_missing: Keys that may be missing, one by one; they keep the values of a new network.
-        **overrides: Arguments of `VideoEncoder` in place of those stored or read off the weights. Weights do
-            not tell `num_heads` of an unpublished width, nor the native `img_size` and `num_frames` of
-            rotary positions (256 and 64, of V-JEPA 2, are assumed), nor `levels` of an unpublished depth, nor
-            always the kind of gated `mlp`.
+        path: A folder written by `vjepa fit` or `save_pretrained`, a `.ckpt` of a run, a Meta file, a transformers
+            folder, or a name on the Hugging Face Hub.
+        which: The moving average ("target"), or the network that was trained ("context"). By default the moving
+            average, or the only encoder in the checkpoint.
+        allow_missing: Keys that are missing; they keep the values of a new network.
+        **overrides: Arguments of `VideoEncoder` in place of those stored or read from the weights. Weights do not
+            determine `num_heads` of an unpublished width, `levels` of an unpublished depth, the native `img_size` and
+            `num_frames` of rotary positions (256 and 64 of V-JEPA 2 are assumed), and not always a gated `mlp`.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
@@ -57,18 +56,18 @@ def load_encoder(
     source = open_checkpoint(path)
     name = main_encoder(source) if which is None else WHICH[which]
     if which is None and name == "context_encoder":
-        log.warning("%s holds the encoder that was trained and no moving average of it", path)
+        log.warning("%s holds the encoder that was trained, but no moving average of it", path)
     return load_network(source, name, VideoEncoder, overrides, allow_missing=allow_missing)
 
 
 def load_predictor(
     path: str | Path, *, allow_missing: Sequence[str] = (), **overrides: Any
 ) -> Predictor | ActionPredictor:
-    """A predictor with its weights, in eval mode: of V-JEPA 2-AC an `ActionPredictor`, else a `Predictor`.
+    """Load a predictor in eval mode: an `ActionPredictor` for V-JEPA 2-AC, else a `Predictor`.
 
-    Arguments and errors as in `load_encoder`, overrides those of the class. Weights do not tell the `grid_size` of
-    an `ActionPredictor` (16 is assumed), nor whether V-JEPA 2.1's places are stretched to 16 a side, which they are
-    here: position="rope_interleaved" takes them as they are, as the released loading code does.
+    Arguments and errors are as in `load_encoder`; overrides are arguments of the class. Weights do not determine the
+    `grid_size` of an `ActionPredictor` (16 is assumed). Positions of V-JEPA 2.1 are stretched to 16 per side;
+    position="rope_interleaved" does not stretch them, like the released loading code.
     """
     source = open_checkpoint(path)
     model_class: Callable[..., Predictor | ActionPredictor] = predictor_class(source, overrides)
@@ -76,13 +75,13 @@ def load_predictor(
 
 
 def predictor_class(source: Source, overrides: Mapping[str, Any]) -> type[Predictor] | type[ActionPredictor]:
-    """The class of a checkpoint's predictor, by its arguments."""
+    """Return the class of a checkpoint's predictor, by its arguments."""
     held = "predictor" in source.networks
     return ActionPredictor if held and "action_dim" in source.arguments("predictor", overrides) else Predictor
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The description in a folder or `.ckpt` of ours."""
+    """Read the config in a native folder or in the `.ckpt` of a run."""
     path = Path(path)
     if path.is_dir():
         return native_config(path)
@@ -93,11 +92,11 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def open_checkpoint(path: str | Path, *, index: int | None = None) -> Source:
-    """A checkpoint of any format, with no weight read yet.
+    """Open a checkpoint of any format without reading a weight.
 
     Args:
         path: File, folder or name on the Hub.
-        index: Which probe to take of a Meta file with several.
+        index: Which probe to use of a Meta file with several.
     """
     with read_from(path):
         return _opened(path, index)
@@ -108,8 +107,8 @@ def _opened(path: str | Path, index: int | None) -> Source:
     if not place.exists() or not str(path):
         if not is_hub_name(str(path)):
             raise FileNotFoundError(
-                f"{path}: no such checkpoint. Give a folder written by vjepa fit, a .ckpt file, a file of Meta's "
-                "or a folder of transformers'."
+                f"{path}: no such checkpoint. Give a folder written by vjepa fit, a .ckpt file, a Meta file or "
+                "a transformers folder."
             )
         place = download(str(path))
     if place.is_dir():
@@ -123,12 +122,12 @@ def _opened(path: str | Path, index: int | None) -> Source:
 
 
 def is_known(content: object) -> bool:
-    """Whether the content of a file of torch's is of a run of ours or of Meta's making."""
+    """Return whether the content of a torch file is the `.ckpt` of a run or a Meta file."""
     return _is_run(content) or is_meta(content)
 
 
 def source_of(path: Path, content: Any, *, index: int | None = None) -> Source:
-    """A file of torch's that was opened already. Arguments and errors as in `open_checkpoint`."""
+    """Return the checkpoint in a torch file that is already open; see `open_checkpoint`."""
     with read_from(path):
         if _is_run(content):
             return RunFile(path, content)
@@ -138,7 +137,7 @@ def source_of(path: Path, content: Any, *, index: int | None = None) -> Source:
 
 
 def main_encoder(source: Source) -> NetworkName:
-    """The encoder to use: the moving average, unless only the trained one is there."""
+    """Return the encoder to use: the moving average, unless there is only the trained encoder."""
     only_context = "encoder" not in source.networks and "context_encoder" in source.networks
     return "context_encoder" if only_context else "encoder"
 
@@ -151,7 +150,7 @@ def load_network(
     *,
     allow_missing: Sequence[str] = (),
 ) -> Network:
-    """One network of an opened checkpoint, strictly."""
+    """Load one network of an open checkpoint, strictly."""
     if name not in source.networks:
         raise CheckpointError(source.absent(name))
     known = signature(model_class).parameters
@@ -175,8 +174,8 @@ def _filled(
     arguments = source.arguments(name, overrides)
     if "num_heads" not in arguments:
         raise CheckpointError(
-            f"{source.path}: weights do not tell the heads of the {kind_of(name)}, of width "
-            f"{arguments['embed_dim']}, which is no published size. Give num_heads=..."
+            f"{source.path}: weights do not determine the heads of the {kind_of(name)}, of width "
+            f"{arguments['embed_dim']}, which is not a published size. Give num_heads=..."
         )
     if isinstance(source, MetaFile) and kind_of(name) == "encoder" and "depth" not in overrides:
         if remark := lost_blocks(arguments):
@@ -186,21 +185,21 @@ def _filled(
 
 
 def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Contents:
-    """Everything in an opened checkpoint, to be written in another format.
+    """Read everything in an open checkpoint, to write it in another format.
 
     Args:
         source: The checkpoint.
-        overrides: Constructor arguments by kind of network, where the checkpoint does not tell them.
+        overrides: Constructor arguments by kind of network that the checkpoint does not determine.
     """
     arguments: dict[str, dict[str, Any]] = {}
     tensors: dict[NetworkName, dict[str, Tensor]] = {}
     rest: dict[NetworkName, dict[str, Tensor]] = {}
     with read_from(source.path):
         for name in source.networks:
-            told = source.arguments(name, (overrides or {}).get(kind_of(name), {}))
-            arguments[kind_of(name)] = told
-            tensors[name] = source.tensors(name, told)
-            if idle := source.rest(name, told):
+            kind = kind_of(name)
+            arguments[kind] = source.arguments(name, (overrides or {}).get(kind, {}))
+            tensors[name] = source.tensors(name, arguments[kind])
+            if idle := source.rest(name, arguments[kind]):
                 rest[name] = idle
     return Contents(
         arguments=arguments, tensors=tensors, rest=rest, origin=source.origin, label_names=source.label_names
@@ -208,7 +207,7 @@ def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | N
 
 
 def check_alike(path: str | Path, tensors: Mapping[NetworkName, Mapping[str, Tensor]]) -> None:
-    """See that both encoders of a checkpoint are of one build; raises `CheckpointError`."""
+    """Raise `CheckpointError` if the two encoders of a checkpoint have different keys or shapes."""
     if "encoder" in tensors and "context_encoder" in tensors:
         if diff := key_diff(tensors["encoder"], tensors["context_encoder"]):
             raise CheckpointError(
@@ -223,6 +222,6 @@ def _is_run(content: object) -> bool:
 def _stranger(path: Path, content: object) -> str:
     held = few([str(key) for key in content]) if isinstance(content, Mapping) else type(content).__name__
     return (
-        f"{path} is not a checkpoint of a vjepa run; it holds {held or 'nothing'}. `vjepa inspect` tells more; of "
-        "Meta's files, those with an entry encoder, target_encoder, predictor or classifier are read."
+        f"{path} is not a checkpoint of a vjepa run; it holds {held or 'nothing'}. `vjepa inspect` shows more; a "
+        "Meta file must have an entry encoder, target_encoder, predictor or classifier."
     )

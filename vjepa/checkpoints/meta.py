@@ -1,7 +1,7 @@
-"""Files of Meta's code: training checkpoints and released files of I-JEPA, all V-JEPAs, and their probes.
+"""Meta files: training checkpoints and released files of I-JEPA, all V-JEPAs, and their probes.
 
-Their keys are ours behind a prefix that data parallelism and a wrapper put there (`module.backbone.`; `module.`
-in I-JEPA's files and before the predictor of V-JEPA 2-AC). I-JEPA's one mask token is `mask_token`.
+Their keys are ours after a prefix of data parallelism and a wrapper: `module.backbone.`, or `module.` in files of
+I-JEPA and for the predictor of V-JEPA 2-AC. I-JEPA's only mask token is `mask_token`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from vjepa.checkpoints.architecture import encoder_arguments, predictor_argument
 from vjepa.checkpoints.source import Contents, NetworkName, Source, in_order, kind_of
 from vjepa.checkpoints.strict import CheckpointError, few
 from vjepa.files import replacing
+from vjepa.models.config import height_and_width
 from vjepa.models.positions import additive_table
 from vjepa.types import TokenGrid
 
-# entry of a file -> what it holds. The moving average goes by two names; `encoder` is the network trained.
+# entry of a file -> network. The moving average has two names; `encoder` is the network trained
 ENTRIES: dict[str, NetworkName] = {
     "target_encoder": "encoder",
     "ema_encoder": "encoder",
@@ -30,7 +31,7 @@ ENTRIES: dict[str, NetworkName] = {
     "classifier": "probe",
     "classifiers": "probe",
 }
-# key of a file that is one network and nothing else -> which
+# key of a file that is only one network -> which network
 BARE: dict[str, NetworkName] = {
     "patch_embed.proj.weight": "encoder",
     "predictor_embed.weight": "predictor",
@@ -52,12 +53,12 @@ UNUSED_PROJECTION = "pooler.cross_attention_block.xattn.proj."  # of V-JEPA 1's 
 
 
 class MetaFile(Source):
-    """A file of Meta's.
+    """A file in the format of Meta's code.
 
     Args:
         path: The file.
-        content: What it holds.
-        index: Which probe to take of a file with several.
+        content: Its content.
+        index: Which probe to use of a file with several.
     """
 
     def __init__(self, path: Path, content: Mapping[str, Any], *, index: int | None = None) -> None:
@@ -93,7 +94,7 @@ class MetaFile(Source):
             raise type(error)(f"{self.path}, {name}: {error}") from error
 
     def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Weights of a network; those of an image encoder as tubelets of one frame."""
+        """Return the weights of a network; an image encoder gets tubelets of one frame."""
         unused = self.rest(name, arguments)
         found = {k: v for k, v in self._states[name].items() if k not in unused}
         if name in ("encoder", "context_encoder") and PATCH in found and found[PATCH].ndim == 4:
@@ -101,7 +102,7 @@ class MetaFile(Source):
         return found
 
     def rest(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Tables of positions that rotary networks carry, and V-JEPA 1's idle projection."""
+        """Return the tables of positions in rotary networks, and V-JEPA 1's unused projection."""
         state = self._states[name]
         if name == "probe":
             return {k: v for k, v in state.items() if k.startswith(UNUSED_PROJECTION)}
@@ -111,7 +112,6 @@ class MetaFile(Source):
         return {TABLE: state[TABLE]} if idle else {}
 
     def absent(self, name: NetworkName) -> str:
-        """Why a name cannot be loaded."""
         entry = " or ".join(f"`{entry}`" for entry, held in ENTRIES.items() if held == name)
         held = few([self.origin[p][0] or p for p in self.networks])
         advice = ""
@@ -130,7 +130,7 @@ class MetaFile(Source):
 
 
 def is_meta(content: object) -> bool:
-    """Whether the content of a file is of Meta's making."""
+    """Return whether the content of a file has the format of Meta's code."""
     return isinstance(content, Mapping) and bool(_entries(content))
 
 
@@ -148,7 +148,7 @@ def write_meta(contents: Contents, path: Path) -> None:
             state.setdefault(PREDICTOR_TABLE, _predictor_table(contents))
         if name == "predictor" and position == "sincos_wh":
             state = _renamed(state, FIRST_MASK_TOKEN, ONE_MASK_TOKEN)
-        prefixed = {prefix + key: _alone(value) for key, value in state.items()}
+        prefixed = {prefix + key: _compact(value) for key, value in state.items()}
         if not entry:
             file |= prefixed
         else:
@@ -159,7 +159,7 @@ def write_meta(contents: Contents, path: Path) -> None:
 
 
 def _place_of(name: NetworkName, arguments: Mapping[str, Any]) -> list[str]:
-    """Entry and prefix of a network that comes from no file of theirs."""
+    """Return the entry and prefix of a network that was not read from a Meta file."""
     if name == "probe" and arguments["depth"] == 1:
         return SHALLOW_PROBE
     entry, prefix = WRITTEN[name]
@@ -172,7 +172,7 @@ def _renamed(state: Mapping[str, Tensor], old: str, new: str) -> dict[str, Tenso
 
 
 def _entries(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The networks in a file, by entry; a file that is one network has it under the key that gives it away."""
+    """Return the networks in a file by entry; a file of one network gets an entry by its telltale key."""
     found = {k: content[k] for k in ENTRIES if isinstance(content.get(k), Mapping | list)}
     if found or not all(isinstance(value, Tensor) for value in content.values()):
         return found
@@ -196,31 +196,30 @@ def _probe_of(probes: Any, index: int | None, path: Path) -> Any:
 
 
 def _stripped(state: object, where: str) -> tuple[dict[str, Tensor], str]:
-    """Tensors without the prefix of their keys, and the prefix."""
+    """Remove the prefix of the keys; return the tensors and the prefix."""
     if not isinstance(state, Mapping) or not state:
-        raise CheckpointError(f"{where}: no tensors by name.")
+        raise CheckpointError(f"{where}: holds no tensors by name.")
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise CheckpointError(f"{where}: no tensors by name, or more than those.")
+        raise CheckpointError(f"{where}: holds more than tensors by name.")
     stripped = {PREFIX.sub("", key): value for key, value in state.items()}
     if len(stripped) != len(state):
-        raise CheckpointError(f"{where}: keys that differ by their prefix alone.")
+        raise CheckpointError(f"{where}: keys differ only by their prefix.")
     first = PREFIX.match(next(iter(state)))
     return stripped, first[0] if first else ""
 
 
-def _alone(tensor: Tensor) -> Tensor:
-    """A tensor with a storage of its own size: torch would write all of a larger one."""
+def _compact(tensor: Tensor) -> Tensor:
+    """Return a tensor whose storage has its size: torch would write all of a larger storage."""
     tensor = tensor.detach().cpu().contiguous()
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _predictor_table(contents: Contents) -> Tensor:
-    """Positions of an additive predictor, which ours makes anew for every clip."""
+    """Return the positions of an additive predictor, which our predictor computes for every clip."""
     if "encoder" not in contents.arguments:
         raise CheckpointError("a predictor with additive positions is written with its encoder: give both.")
     encoder, predictor = contents.arguments["encoder"], contents.arguments["predictor"]
-    size = encoder["img_size"]
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = height_and_width(encoder["img_size"])
     patch = encoder["patch_size"]
     tubelet = min(encoder["tubelet_size"], encoder["num_frames"])
     grid = TokenGrid(t=encoder["num_frames"] // tubelet, h=height // patch, w=width // patch)

@@ -1,4 +1,4 @@
-"""Writing networks in memory as files of Meta's or a folder of transformers'."""
+"""Write networks in memory as a Meta file or a transformers folder."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def save_meta(
     predictor: nn.Module | None = None,
     probe: nn.Module | None = None,
 ) -> Path:
-    """Write a file that the code of V-JEPA 1 and 2 opens; returns its path.
+    """Write a file that the code of V-JEPA 1 and 2 opens, and return its path.
 
     Args:
-        path: Where to.
+        path: The file to write.
         encoder: The moving average; becomes `target_encoder`.
         context_encoder: The encoder that was trained; becomes `encoder`.
         predictor: Its predictor.
-        probe: An attentive probe; becomes `classifiers`, of depth 1 `classifier`.
+        probe: An attentive probe; becomes `classifiers`, or `classifier` at depth 1.
     """
     if not any((encoder, context_encoder, predictor, probe)):
         raise SettingError("no network to write. Give encoder, context_encoder, predictor or probe.")
@@ -50,18 +50,18 @@ def save_huggingface(
     predictor: nn.Module | None = None,
     probe: nn.Module | None = None,
 ) -> Path:
-    """Write a folder that `transformers.AutoModel.from_pretrained` opens; returns it.
+    """Write a folder that `transformers.AutoModel.from_pretrained` opens, and return it.
 
-    What transformers cannot express is logged as a warning.
+    A warning is logged for each thing that transformers cannot express.
 
     Args:
-        folder: Where to; made if need be.
+        folder: The folder; it is made if it is missing.
         encoder: The encoder, with tiled rotary positions.
         predictor: Its predictor.
-        probe: An attentive probe: makes it a VJEPA2ForVideoClassification.
+        probe: An attentive probe; makes the model a VJEPA2ForVideoClassification.
 
     Raises:
-        CheckpointError: If transformers' model cannot be this network at all.
+        CheckpointError: If the model of transformers cannot express the network at all.
     """
     contents = contents_of({"encoder": encoder, "predictor": predictor, "probe": probe})
     for warning in write_huggingface(contents, Path(folder)):

@@ -21,7 +21,7 @@ class NetworkConfig:
     """Base of the configs: checks each field by its type when the config is made.
 
     Raises:
-        SettingError: If an `int` is no positive whole number, a `float` is negative or not finite, or a `Literal`
+        SettingError: If an `int` is not a positive whole number, a `float` is negative or not finite, or a `Literal`
             is not one of its values. The message names the argument, its value and what it may be.
     """
 

@@ -51,13 +51,13 @@ class VideoEncoder(Network):
         num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLPs over `embed_dim`.
         mlp: Kind of the MLPs, see `Block`.
-        position: How tokens know their place. Rotary: "rope" as V-JEPA 2; "rope_interleaved" by a true rotation;
-            "rope_interpolated" the same with height and width stretched to the grid of pre-training (V-JEPA 2.1: 16
-            per side, 18 with patches of 14); "rope_stored" with the frequencies stored among the weights
-            (jepa-intuitive-physics). Additive: "sincos" a table with equal widths per axis, as V-JEPA, interpolated
-            for clips that are not native; "sincos_first" takes its first rows for clips that are only shorter
-            (V-JEPA 2 without rotation); "sincos_plain" gives time half of the channels; "sincos_wh" is for images
-            and puts width first (I-JEPA). Here it is interpolated for other sizes; theirs accepts native ones only.
+        position: Style of positions. "rope" turns queries and keys as V-JEPA 2 does, "rope_interleaved" by a true
+            rotation. "rope_interpolated" also stretches height and width to the grid of pre-training (V-JEPA 2.1: 16
+            per side, 18 with patches of 14). "rope_stored" uses frequencies stored with the weights
+            (jepa-intuitive-physics). "sincos" adds a table with equal widths per axis, as V-JEPA does, and
+            interpolates it for clips that are not native. "sincos_first" takes its first rows for clips that are
+            only shorter (V-JEPA 2 without rotation). "sincos_plain" gives time half of the channels. "sincos_wh" is
+            for images and puts width first (I-JEPA, which accepts native sizes only).
         drop_path: Probability of skipping a branch, rising linearly from 0 at the first block.
         levels: Blocks (0-based, ascending, ending with the last) whose tokens have their own norm. If it is not
             empty, the encoder is one of V-JEPA 2.1: no shared norm, one patch embedding for clips and one for single

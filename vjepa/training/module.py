@@ -18,7 +18,7 @@ from vjepa.errors import SettingError
 from vjepa.layers import Block
 from vjepa.masks import MaskStrategy
 from vjepa.masks.rank_rows import RankRows
-from vjepa.models.files import describe
+from vjepa.models.files import network_configs
 from vjepa.objectives import Objective
 from vjepa.optim import (
     Constant,
@@ -227,7 +227,7 @@ class PretrainModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `vjepa.load_encoder` needs to build the networks again."""
-        checkpoint["vjepa"] = describe(self.objective.context_encoder, self.objective.predictor)
+        checkpoint["vjepa"] = network_configs(self.objective.context_encoder, self.objective.predictor)
 
     def mask_generator(self, epoch: int, batch_idx: int) -> torch.Generator:
         """Generator of one batch's masks.
