@@ -51,7 +51,7 @@ def meta_file(path, **changes):
     [
         ({"norm__weight": torch.tensor(1.0)}, "cannot be read"),
         ({"blocks__0__mlp__fc1__weight": torch.zeros(8)}, "cannot be read"),
-        ({"patch_embed__proj__weight": torch.zeros(3)}, "cannot be read|none of sincos"),
+        ({"patch_embed__proj__weight": torch.zeros(3)}, "cannot be read|does not match sincos"),
         ({"pos_embed": torch.zeros(4)}, "not expected: pos_embed|cannot be read"),
         ({"blocks__99999999__norm1__weight": torch.ones(WIDTH)}, "should have 100000000 blocks, and has"),
         ({"blocks__0__norm1__weight": torch.ones(WIDTH, dtype=torch.int32)}, "other type: .* is int32"),
@@ -91,7 +91,7 @@ def test_descriptions_of_no_network(tmp_path, capsys, arguments, told):
         ({"vjepa": None, "state_dict": {}}, "damaged checkpoint of a run"),
         ({"vjepa": {"encoder": {}}, "state_dict": {}}, "holds no network"),
         ({"classifiers": []}, "holds no probe"),
-        ({"encoder": {3: torch.zeros(1)}}, "no tensors by name"),
+        ({"encoder": {3: torch.zeros(1)}}, "does not hold only tensors by name"),
     ],
 )
 def test_files_of_nothing(tmp_path, capsys, content, told):
