@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from vjepa.commands.data_world import world_command
 
 from vjepa.commands.data_world import world_command
-from vjepa.data.manifest import read_manifest
+from vjepa.data.manifests.reader import read_manifest
 from vjepa.models import VideoEncoder, create_model
 from vjepa.models.files import save_folder
 from vjepa.probes import ProbeSettings, eval_clips, extract_features

@@ -19,7 +19,7 @@ from vjepa import __version__
 from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
 from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.commands.report import as_report, write_result
-from vjepa.errors import StoppedBySignal, UsageError, VjepaError
+from vjepa.errors import StoppedBySignal, UsageError, VjepaError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
