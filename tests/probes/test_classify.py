@@ -7,12 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.checkpoints.given import HEADS, WIDTH, random_, tiny_encoder, tiny_probe
+from tests.checkpoints.given import HEADS, WIDTH, convert, random_, tiny_encoder, tiny_probe
 from tests.probes.test_commands import write_clip
 from tests.videos import moving_frames, write_broken, write_video
 from vjepa.checkpoints import save_meta
 from vjepa.commands.app import main
-from vjepa.convert import convert
 from vjepa.data.manifests.rows import Manifest, ManifestRow
 from vjepa.models.files import save_folder
 from vjepa.probes import AttentiveProbe, ProbeError, mean_probabilities, view_tokens

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 import vjepa
-from tests.checkpoints.given import WIDTH, assert_same_bytes, tiny_encoder, tiny_probe
+from tests.checkpoints.given import WIDTH, assert_same_bytes, convert, tiny_encoder, tiny_probe
 from tests.reference import reference_case
 from vjepa.checkpoints import CheckpointError, save_meta
-from vjepa.convert import convert
 from vjepa.probes.base import Standardize, StandardizedProbe
 from vjepa.probes.files import ProbeCard, digest, save_probe
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from vjepa import __version__
 from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
+from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.commands.report import as_report, write_result
 from vjepa.errors import StoppedBySignal, UsageError, VjepaError, did_you_mean
 
@@ -129,13 +130,13 @@ VERBS = {
     ),
     "inspect": Verb(
         "what a checkpoint holds",
-        "vjepa.checkpoints.commands:inspect",
+        "vjepa.commands.inspect:inspect",
         "vjepa inspect runs/quickstart/version_0/export",
         positional="ckpt",
     ),
     "convert": Verb(
         "write a checkpoint in another format: native, meta or hf",
-        "vjepa.convert:convert",
+        "vjepa.commands.convert:convert",
         "vjepa convert runs/quickstart/version_0/export runs/quickstart-hf --to hf",
         positional="src dst",
     ),
@@ -259,8 +260,8 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
     for positional in (verb.positional or "").split():
         _add_positional(parser, positional, function, help=helps.get(positional) or "")
         skip.add(positional)
-    parser.add_function_arguments(function, as_group=False, skip=skip, fail_untyped=True)
-    hints = get_type_hints(function)
+    add_flags(parser, function, skip=skip)
+    hints = flag_types(function)
     for action in parser._actions:
         hint = hints.get(action.dest)
         if hint is bool or bool in get_args(hint):
@@ -352,7 +353,8 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
     with explained(parser, argv):
         parsed = parser.parse_args(argv)
         settings = json.loads(parser.dump(parsed, format="json"))
-        arguments = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
+        flags = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
+        arguments = grouped(function, flags)
     out = arguments.get("out")
     in_folder = out is not None and "://" not in str(out)  # the verb itself writes to a URL
     if in_folder:

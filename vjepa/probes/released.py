@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vjepa.checkpoints.load import load_part, open_checkpoint
+from vjepa.checkpoints.load import load_network, open_checkpoint
 from vjepa.checkpoints.source import Source
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.probes import files
@@ -49,14 +49,14 @@ def load_probe(
         return files.load_probe(Path(path))[0]
     source = open_checkpoint(path, index=index)
     model_class: Callable[..., Probe | AnticipationProbe] = probe_class(source, overrides)
-    return load_part(source, "probe", model_class, overrides, allow_missing=allow_missing)
+    return load_network(source, "probe", model_class, overrides, allow_missing=allow_missing)
 
 
 def probe_class(
     source: Source, overrides: Mapping[str, Any]
 ) -> type[AttentiveProbe] | type[AnticipationProbe]:
     """The class of a checkpoint's probe, by its arguments."""
-    held = "probe" in source.parts
+    held = "probe" in source.networks
     return (
         AnticipationProbe if held and "num_verbs" in source.arguments("probe", overrides) else AttentiveProbe
     )

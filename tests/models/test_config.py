@@ -1,10 +1,21 @@
-"""What the arguments of a network may be, said before it is built."""
+"""Configs of networks: checked before anything is built, and what a checkpoint stores."""
+
+from inspect import signature
 
 import pytest
 
-from vjepa.models.arguments import check_arguments, height_and_width
+from vjepa.models import ActionPredictor, Predictor, VideoEncoder
+from vjepa.models.config import EncoderConfig, height_and_width
 
-GOOD = {"embed_dim": 24, "depth": 2, "num_heads": 2, "drop_path": 0.1, "position": "rope", "mlp": "gelu"}
+GOOD = VideoEncoder(depth=2, embed_dim=24, num_heads=2, drop_path=0.1).config
+
+
+@pytest.mark.parametrize(
+    "network", [VideoEncoder(depth=0), Predictor(192, depth=0), ActionPredictor(24, depth=0)]
+)
+def test_a_config_holds_the_arguments_of_the_constructor_in_their_order(network):
+    assert list(network.config) == list(signature(type(network)).parameters)
+    assert type(network)(**network.config).config == network.config
 
 
 @pytest.mark.parametrize(
@@ -20,10 +31,10 @@ GOOD = {"embed_dim": 24, "depth": 2, "num_heads": 2, "drop_path": 0.1, "position
     ],
 )
 def test_a_wrong_argument_is_named(wrong, told):
-    parts = {"whole": ("embed_dim", "depth", "num_heads"), "numbers": ("drop_path",)}
-    check_arguments(GOOD, **parts)
+    config = EncoderConfig(**GOOD)
+    vars(config).update(wrong)  # past the types that the tests check before the constructor does
     with pytest.raises(ValueError, match=told):
-        check_arguments(GOOD | wrong, **parts)
+        config.__post_init__()
 
 
 @pytest.mark.parametrize("size", [0, -1, [32], [32, 32, 32], "big", [32, 0], 3.5])

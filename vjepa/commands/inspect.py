@@ -10,26 +10,26 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from vjepa.checkpoints.architecture import UntoldPositionsError
+from vjepa.checkpoints.architecture import AmbiguousPositionsError
 from vjepa.checkpoints.load import (
     check_alike,
     is_known,
-    load_part,
+    load_network,
     main_encoder,
     open_checkpoint,
     predictor_class,
     source_of,
 )
 from vjepa.checkpoints.opening import open_safely, read_safetensors
-from vjepa.checkpoints.source import Part, Source, kind_of
+from vjepa.checkpoints.source import NetworkName, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError, read_from
 from vjepa.commands.report import Report
 from vjepa.models import ActionPredictor, VideoEncoder
 from vjepa.models.files import CONFIG
 
 FOREIGN = "not a native checkpoint: vjepa does not know its architecture"
-UNTOLD = "not told by the weights: give num_heads when loading"
-UNTOLD_POSITION = "not told by the weights: give position='sincos' or position='rope' when loading"
+UNKNOWN_HEADS = "unknown from the weights: give num_heads when loading"
+UNKNOWN_POSITION = "unknown from the weights: give position='sincos' or position='rope' when loading"
 FAMILIES = {  # by the positions of the encoder
     "rope": "V-JEPA 2",
     "rope_interpolated": "V-JEPA 2.1",
@@ -42,16 +42,16 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def inspect(*, ckpt: Path, index: int = 0, out: Path | None = None) -> Report:
-    """Tells what a checkpoint holds, without running anything that is in it.
+    """Report what a checkpoint holds, without running code in it.
 
     Args:
-        ckpt: Folder written by vjepa fit or save_pretrained, a .ckpt of a run, a file of Meta's, a folder of
-            transformers', or any file of tensors.
+        ckpt: Folder written by vjepa fit or save_pretrained, .ckpt of a run, Meta file, transformers folder, or any
+            file of tensors.
         index: Which of several probes that were trained side by side.
-        out: Folder for `result.json`; nothing is written without it.
+        out: Folder for `result.json`; it is not written without it.
 
     Raises:
-        FileNotFoundError: If there is no such file or folder.
+        FileNotFoundError: If the file or folder does not exist.
         CheckpointError: If it holds no tensors that can be opened safely.
     """
     path = Path(ckpt)
@@ -66,16 +66,16 @@ def inspect(*, ckpt: Path, index: int = 0, out: Path | None = None) -> Report:
 
 
 def _known(source: Source) -> Figures:
-    """Figures of a checkpoint whose format is known; every network in it is checked key by key."""
-    figures: Figures = {"format": source.format, "holds": ", ".join(source.parts), **source.facts}
-    if {"encoder", "context_encoder"} & set(source.parts):
+    """Return the figures of a checkpoint in a known format; every network in it is checked key by key."""
+    figures: Figures = {"format": source.format, "holds": ", ".join(source.networks), **source.facts}
+    if {"encoder", "context_encoder"} & set(source.networks):
         figures |= _encoders(source)
-    if "predictor" in source.parts:
+    if "predictor" in source.networks:
         figures |= _predictor(source)
-    if "probe" in source.parts:
-        told = source.arguments("probe", {})
-        tensors = source.tensors("probe", told)
-        figures |= {f"probe_{k}": v for k, v in {"num_heads": UNTOLD, **told}.items()}
+    if "probe" in source.networks:
+        arguments = source.arguments("probe", {})
+        tensors = source.tensors("probe", arguments)
+        figures |= {f"probe_{k}": v for k, v in {"num_heads": UNKNOWN_HEADS, **arguments}.items()}
         if source.label_names:
             figures["label_names"] = list(source.label_names)
         figures["probe_finite"] = _finite(tensors)
@@ -84,7 +84,7 @@ def _known(source: Source) -> Figures:
 
 
 def _encoders(source: Source) -> Figures:
-    """Sizes and weights of the encoder to use, and how far it is from the one that was trained."""
+    """Return sizes and weights of the encoder to use, and its largest difference from the trained one."""
     encoder, heads = _network(source, main_encoder(source), VideoEncoder)
     grid, config = encoder.native_grid, encoder.config
     figures = {
@@ -92,7 +92,7 @@ def _encoders(source: Source) -> Figures:
         "embed_dim": encoder.embed_dim,
         "depth": config["depth"],
         "num_heads": heads,
-        "position": UNTOLD_POSITION if "position" in _stand_in(source) else encoder.position,
+        "position": UNKNOWN_POSITION if "position" in _stand_in(source) else encoder.position,
         "img_size": config["img_size"],
         "patch_size": config["patch_size"],
         "num_frames": config["num_frames"],
@@ -102,10 +102,10 @@ def _encoders(source: Source) -> Figures:
         "precision": _precisions(encoder.state_dict()),
         "finite": _finite(encoder.state_dict()),
     }
-    if {"encoder", "context_encoder"} <= set(source.parts):
-        told = _stand_in(source)
-        both: tuple[Part, ...] = ("encoder", "context_encoder")
-        tensors = {part: source.tensors(part, source.arguments(part, told)) for part in both}
+    if {"encoder", "context_encoder"} <= set(source.networks):
+        given = _stand_in(source)
+        both: tuple[NetworkName, ...] = ("encoder", "context_encoder")
+        tensors = {name: source.tensors(name, source.arguments(name, given)) for name in both}
         check_alike(source.path, tensors)
         context, _ = _network(source, "context_encoder", VideoEncoder)
         figures["finite"] = figures["finite"] and _finite(context.state_dict())
@@ -133,24 +133,26 @@ def _predictor(source: Source) -> Figures:
     }
 
 
-def _network(source: Source, part: Part, model_class: type[Network]) -> tuple[Network, int | str]:
-    """A network and its heads; where weights do not tell those, one stands in, for sizes do not depend on it."""
-    given = _stand_in(source) if kind_of(part) == "encoder" else {}
-    heads = source.arguments(part, given).get("num_heads", UNTOLD)
-    return load_part(source, part, model_class, given | ({"num_heads": 1} if heads == UNTOLD else {})), heads
+def _network(source: Source, name: NetworkName, model_class: type[Network]) -> tuple[Network, int | str]:
+    """Load a network and return it with its heads; 1 replaces unknown heads, as sizes do not depend on them."""
+    given = _stand_in(source) if kind_of(name) == "encoder" else {}
+    heads = source.arguments(name, given).get("num_heads", UNKNOWN_HEADS)
+    return load_network(
+        source, name, model_class, given | ({"num_heads": 1} if heads == UNKNOWN_HEADS else {})
+    ), heads
 
 
 def _stand_in(source: Source) -> dict[str, str]:
-    """Positions to inspect an encoder with whose weights may be V-JEPA 1's or 2's: sizes do not depend on them."""
+    """Return a position for weights that may be V-JEPA 1's or 2's; sizes do not depend on it."""
     try:
         source.arguments(main_encoder(source), {})
-    except UntoldPositionsError:
+    except AmbiguousPositionsError:
         return {"position": "rope"}
     return {}
 
 
 def _family(source: Source) -> str:
-    """Whose recipe: the families differ in their positions, and 2-AC from V-JEPA 2 in its predictor."""
+    """Return the family: families differ in their positions, and 2-AC from V-JEPA 2 in its predictor."""
     if predictor_class(source, {}) is ActionPredictor:
         return "V-JEPA 2-AC"
     if _stand_in(source):
@@ -160,17 +162,17 @@ def _family(source: Source) -> str:
 
 
 def _mask_note(zero: list[int]) -> str:
-    """What to know of mask tokens that were never trained; they predict from a zero vector."""
+    """Return a note on mask tokens that were never trained, so that they predict from a zero vector."""
     if not zero:
         return "all trained"
     return f"mask token {', '.join(map(str, zero))} is all zero: never trained"
 
 
 def _difference(target: VideoEncoder, context: VideoEncoder) -> float:
-    """Largest difference of a weight between the two encoders; 0 if one is a copy of the other."""
+    """Return the largest difference of a weight between two encoders; 0 if one is a copy of the other."""
     pairs = zip(target.parameters(), context.parameters(), strict=True)
     apart = [(a.detach().float() - b.detach().float()).abs().max() for a, b in pairs]
-    return float(torch.stack(apart).max())  # NaN if one is
+    return float(torch.stack(apart).max())  # NaN if one of them is NaN
 
 
 def _finite(tensors: Mapping[str, Tensor]) -> bool:
@@ -182,7 +184,7 @@ def _precisions(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _foreign(path: Path, content: object) -> Report:
-    """Top-level entries of a file that is not ours."""
+    """Report the top-level entries of a file in an unknown format."""
     entries = content if isinstance(content, Mapping) else {"(whole file)": content}
     rows = [{"entry": str(key), "holds": _kind(value)} for key, value in entries.items()]
     tensors = _tensors_in(content)
@@ -192,7 +194,7 @@ def _foreign(path: Path, content: object) -> Report:
         )
     remark = FOREIGN
     if (path.parent / CONFIG).is_file():
-        remark = f"one file of {path.parent}; inspect the folder for what it means"
+        remark = f"one file of {path.parent}; inspect the folder to see the network"
     figures = {
         "format": remark,
         "entries": len(rows),
@@ -213,7 +215,7 @@ def _kind(value: object) -> str:
 
 
 def _tensors_in(value: object) -> list[Tensor]:
-    """All tensors in nested mappings and sequences."""
+    """Return all tensors in nested mappings and sequences."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):

@@ -10,6 +10,7 @@ import vjepa
 from tests.checkpoints.given import (
     WIDTH,
     assert_same_bytes,
+    convert,
     hf_case,
     prefixed,
     tiny_encoder,
@@ -19,7 +20,6 @@ from tests.checkpoints.given import (
 )
 from vjepa.checkpoints import CheckpointError, save_folder, save_meta
 from vjepa.commands.app import main
-from vjepa.convert import convert
 
 ROUNDING = 1e-6  # the same numbers at another alignment in memory may be summed in another order
 HEADS = {"num_heads": 2, "predictor_num_heads": 2}
@@ -101,7 +101,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path):
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "notes.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match="taken is there already. Give another place"):
+    with pytest.raises(CheckpointError, match="taken exists already. Give another path"):
         convert(src=str(folder), dst=taken, to="native")
     with pytest.raises(CheckpointError, match="Convert to native or meta"):
         convert(src=str(folder), dst=tmp_path / "hf", to="hf")
@@ -140,7 +140,7 @@ def test_on_the_command_line(tmp_path, capsys, caplog):
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["max_abs_difference"] <= ROUNDING and result["left_out"] == ["opt", "scaler", "epoch", "lr"]
     assert main(command) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert main([*command[:2], str(tmp_path / "x"), "--to", "onnx"]) == 2
     assert main(["convert", str(tmp_path / "train.pt")]) == 2
 

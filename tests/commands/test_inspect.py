@@ -12,8 +12,8 @@ from tests.checkpoints.given import hf_case, tiny_encoder, training_file
 from tests.checkpoints.test_native import SETTINGS, Payload
 from tests.training.runs import RUN_WARNINGS, clip_loader, quiet_trainer, tiny_module
 from vjepa.checkpoints import CheckpointError, save_folder
-from vjepa.checkpoints.commands import inspect
 from vjepa.commands.app import main
+from vjepa.commands.inspect import inspect
 
 
 @pytest.fixture
