@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from vjepa import __version__
+from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
 from vjepa.report import as_report, write_result
 from vjepa.usage import StoppedBySignal, UsageError, nearest
@@ -81,12 +82,12 @@ VERBS = {
     ),
     "extract": Verb(
         "write frozen features of videos",
-        "vjepa.extraction.commands:extract",
+        "vjepa.commands.extract:extract",
         "vjepa extract --encoder runs/quickstart/version_0/export --data data/val.csv --out runs/features",
     ),
     "search": Verb(
         "find the clips most like a video, by their features",
-        "vjepa.extraction.search:search",
+        "vjepa.commands.search:search",
         "vjepa search clip.mp4 --features runs/features --top 5",
         positional="query",
     ),
@@ -273,8 +274,8 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
     for positional in (verb.positional or "").split():
         _add_positional(parser, positional, function, help=helps.get(positional) or "")
         skip.add(positional)
-    parser.add_function_arguments(function, as_group=False, skip=skip, fail_untyped=True)
-    hints = get_type_hints(function)
+    add_flags(parser, function, skip=skip)
+    hints = flag_types(function)
     for action in parser._actions:
         hint = hints.get(action.dest)
         if hint is bool or bool in get_args(hint):
@@ -369,7 +370,8 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
     with explained(parser, argv):
         parsed = parser.parse_args(argv)
         settings = json.loads(parser.dump(parsed, format="json"))
-        arguments = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
+        flags = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
+        arguments = grouped(function, flags)
     out = arguments.get("out")
     in_folder = out is not None and "://" not in str(out)  # else a URL, which is the verb's own affair
     if in_folder:

@@ -5,15 +5,15 @@ import sys
 
 import pytest
 import torch
-
-import vjepa
-from tests.videos import write_broken
-from vjepa.cli import main
 from vjepa.extraction import ExtractionError
 from vjepa.extraction.commands import extract
 from vjepa.extraction.graph import nearest_by_graph, write_graph
 from vjepa.extraction.neighbours import SearchIndex
 from vjepa.extraction.search import search
+
+import vjepa
+from tests.videos import write_broken
+from vjepa.cli import main
 from vjepa.features import FeaturesError
 
 
