@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from vjepa import fit
-from vjepa.extraction.commands import extract
+from vjepa.commands.extract import extract
 from vjepa.report import Report
 from vjepa.usage import UsageError
 

@@ -16,7 +16,6 @@ from vjepa.features.reader import FeatureRow, FeatureStore, Timeline, open
 
 if TYPE_CHECKING:
     from vjepa.features.clip_spec import ClipSpec
-    from vjepa.features.encode import encode
     from vjepa.features.extract import extract_features
     from vjepa.features.pooling import FeatureMaker
     from vjepa.features.preprocessing import default_transform
@@ -33,7 +32,6 @@ __all__ = [
     "Timeline",
     "Windows",
     "default_transform",
-    "encode",
     "extract_features",
     "open",
 ]
@@ -44,7 +42,6 @@ _HOMES = {
     "RecordStore": "store",
     "Windows": "windows",
     "default_transform": "preprocessing",
-    "encode": "encode",
     "extract_features": "extract",
 }
 

@@ -65,7 +65,8 @@ class ClipSpec:
             )
         if self.windows is not None and (self.fps, self.frame_step) != (None, None):
             raise FeaturesError(
-                f"windows of {self.windows.seconds:g} s and {self.num_frames} frames give the rate. Omit fps and frame_step."
+                f"windows of {self.windows.seconds:g} s and {self.num_frames} frames give the rate. "
+                "Omit fps and frame_step."
             )
         self._clip_sampler("centre")  # checks the rest of the numbers
         self.transform()  # and the sizes

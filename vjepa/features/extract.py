@@ -1,147 +1,157 @@
-"""The loop of an extraction: clips through the encoder, features into parts."""
+"""The loop of an extraction: windows of videos through a frozen encoder, features into the stores of units."""
 
 from __future__ import annotations
 
 import logging
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vjepa.data import EvalTransform, Manifest
-from vjepa.extraction.clips import WindowBlock, WindowClips
-from vjepa.extraction.errors import ExtractionError
-from vjepa.extraction.parts import Part, Parts, Resume, part_batches
-from vjepa.extraction.pooling import FeatureMaker
-from vjepa.extraction.windows import Windows
-from vjepa.types import PixelScale
+from vjepa.data import Manifest
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.features.clips import WindowBlock, WindowClips
+from vjepa.features.encode import encode
+from vjepa.features.errors import FeaturesError
+from vjepa.features.pooling import FeatureMaker
+from vjepa.features.store import Ranks
+from vjepa.features.units import Resume, Units
+from vjepa.types import ClipFailure, PixelScale
 
 log = logging.getLogger(__name__)
-
-NOTICE_SECONDS = 10.0  # between two lines of progress
 
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Where clips come from: `manifest`, which `windows` of each row, and how they are read."""
+    """Where clips come from: the videos of a `manifest`, cut by `spec`, read in `num_workers` processes."""
 
     manifest: Manifest
-    windows: Windows
-    transform: EvalTransform
+    spec: ClipSpec
     decoder: str = "auto"
     num_workers: int = 0
 
-    def blocks(self, todo: list[tuple[int, int]]) -> DataLoader[WindowBlock]:
-        """Blocks of the rows `todo`, each from the window given on, in order."""
-        clips = WindowClips(
-            self.manifest, windows=self.windows, transform=self.transform, decoder=self.decoder, todo=todo
-        )
+    def blocks(self, todo: list[tuple[int, int]]) -> Iterator[WindowBlock]:
+        """Yield blocks of the rows `todo`, each from the window given on, in order."""
+        clips = WindowClips(self.manifest, spec=self.spec, decoder=self.decoder, todo=todo)
         # a generator: else the loader draws from the random state of the process
-        return DataLoader(clips, batch_size=None, num_workers=self.num_workers, generator=torch.Generator())
+        yield from DataLoader(
+            clips, batch_size=None, num_workers=self.num_workers, generator=torch.Generator()
+        )
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """Windows that go through the encoder together, in bytes, and what `Units` notes of them."""
+
+    unit: int
+    place: int
+    video: UInt8[Tensor, "w 3 t h w2"]
+    scale: PixelScale
+    failures: dict[int, ClipFailure]
+    note: dict[str, object]
+
+    def __len__(self) -> int:
+        return len(self.video)
 
 
 @dataclass
-class _OpenUnit:
-    """A unit at work: windows that wait for a batch, features that wait for a part."""
+class UnitBuffer:
+    """Buffers the windows of a unit into batches."""
 
-    parts: Parts
     unit: int
     at: Resume
-    maker: FeatureMaker
     scale: PixelScale
     batch_size: int
-    dropped: set[int] = field(default_factory=set)
-    waiting: list[tuple[Tensor, tuple[int, float, float], int]] = field(default_factory=list)
-    features: list[Tensor] = field(default_factory=list)
+    pixels: list[Tensor] = field(default_factory=list)
     windows: list[tuple[int, float, float]] = field(default_factory=list)
-    failures: list[tuple[int, str, str]] = field(default_factory=list)
-    expected: tuple[int, int] = (-1, 0)
+    failures: dict[int, ClipFailure] = field(default_factory=dict)
+    dropped: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.number = self.at.number
+        self.number, self.place = self.at.batch, self.at.place
         self.expected = (self.at.row, self.at.window)
 
-    def add(self, block: WindowBlock, path: str) -> None:
-        """Take the windows of a block, encode and write what is due."""
+    def add(self, block: WindowBlock, path: str) -> Iterator[WindowBatch]:
+        """Take the windows of a block and yield the batches that are full."""
         if block.row in self.dropped:  # another worker has read on behind a window that is broken
             return
         row, window = self.expected
         if block.first != (window if block.row == row else 0):
-            raise ExtractionError(
+            raise FeaturesError(
                 f"{path}: its windows come out of order: it changed, or could be opened only at times. "
                 "Run the command again: it goes on where it was."
             )
         self.expected = (block.row, block.first + len(block.video))
-        for number, (clip, seconds) in enumerate(
+        for number, (clip, (start, end)) in enumerate(
             zip(block.video, block.seconds.tolist(), strict=True), start=block.first
         ):
-            self.waiting.append((clip, (block.row, seconds[0], seconds[1]), number))
-            if len(self.waiting) == self.batch_size:
-                self._encode()
-                if len(self.features) == part_batches(self.features[0]):
-                    self._write(following=(block.row, number + 1))
+            self.pixels.append(clip)
+            self.windows.append((block.row, start, end))
+            if len(self.pixels) == self.batch_size:
+                yield self.batch(following=(block.row, number + 1))
         if block.failure is not None:
             log.warning("cannot read %s: %s", block.failure.path, block.failure.reason)
-            self.failures.append((block.row, block.failure.path, block.failure.reason))
+            self.failures[block.row] = block.failure
             self.dropped.add(block.row)
 
-    def finish(self) -> None:
-        """Write what is left."""
-        if self.waiting:
-            self._encode()
-        self._write(following=(self.parts.end_of(self.unit), 0), is_last=True)
+    def batch(self, *, following: tuple[int, int], is_last: bool = False) -> WindowBatch:
+        """Return what has been buffered as one batch; the last one may be empty.
 
-    def _encode(self) -> None:
-        pixels = torch.stack([clip for clip, _, _ in self.waiting]).to(self.maker.device)
-        self.features.append(self.maker(self.scale.normalised(pixels)))
-        self.windows += [window for _, window, _ in self.waiting]
-        self.waiting = []
-
-    def _write(self, *, following: tuple[int, int], is_last: bool = False) -> None:
-        features = torch.cat(self.features) if self.features else None
-        part = Part(self.windows, self.failures, following, is_last)
-        self.parts.write(self.unit, self.number, part, features)
-        self.features, self.windows, self.failures = [], [], []
-        self.number += 1
+        Args:
+            following: Manifest row and window after it.
+            is_last: Whether the unit ends with it.
+        """
+        video = torch.stack(self.pixels) if self.pixels else torch.empty(0, 3, 0, 0, 0, dtype=torch.uint8)
+        note = {"batch": self.number, "windows": self.windows, "following": following, "is_last": is_last}
+        made = WindowBatch(self.unit, self.place, video, self.scale, self.failures, note)
+        self.number, self.place = self.number + 1, self.place + len(video)
+        self.pixels, self.windows, self.failures = [], [], {}
+        return made
 
 
 def extract_features(
     maker: FeatureMaker,
     source: ClipSource,
-    parts: Parts,
+    units: Units,
     *,
     batch_size: int = 16,
-    rank: int = 0,
-    world_size: int = 1,
+    ranks: Ranks = Ranks(),  # noqa: B008  a constant
 ) -> int:
-    """Write the parts that are missing, of every `world_size`-th unit from `rank` on; returns how many windows.
+    """Make the features of this process's units that are missing, and return how many windows that were.
 
     Args:
         maker: From clips to features.
         source: The clips.
-        parts: Where features go.
-        batch_size: Clips of one forward.
-        rank: Which of the processes that share the work this is.
-        world_size: How many they are.
+        units: Where features go.
+        batch_size: Windows of one forward.
+        ranks: Which of the processes that share the work this is.
     """
-    mine = range(rank, parts.num_units, world_size)
-    left = {unit: at for unit in mine if (at := parts.resume(unit)) is not None}
-    todo = {unit: parts.todo(unit, at) for unit, at in left.items()}
-    if left and any(at.number or at.row % parts.rows for at in left.values()):
+    mine = ranks.share(units.num_units)
+    left = {unit: at for unit in mine if (at := units.resume(unit)) is not None}
+    if left and any(at.batch for at in left.values()):
         log.info("going on with what is there: %d of %d units are left", len(left), len(mine))
-    done, notice = 0, time.monotonic()
-    blocks = iter(source.blocks([row for rows in todo.values() for row in rows]))
+    done, stores = 0, {unit: units.store(unit) for unit in left}
+    batches = _batches(source, units, left, batch_size)
+    for batch, features in encode(maker.encoder, batches, maker, dtype=maker.dtype, of="windows"):
+        places = range(batch.place, batch.place + len(batch))
+        stores[batch.unit].add(places, features, failures=batch.failures, note=batch.note)
+        done += len(batch)
+    return done
+
+
+def _batches(
+    source: ClipSource, units: Units, left: dict[int, Resume], batch_size: int
+) -> Iterator[WindowBatch]:
+    """Batches of the units that are left, in order."""
+    todo = [row for unit, at in left.items() for row in units.todo(unit, at)]
+    blocks = source.blocks(todo)
     ahead = next(blocks, None)
     for unit, at in left.items():
-        work = _OpenUnit(parts, unit, at, maker, source.transform.pixel_scale, batch_size)
-        while ahead is not None and parts.unit_of(ahead.row) == unit:
-            work.add(ahead, source.manifest.rows[ahead.row].path)
-            done += len(ahead.video)
-            if time.monotonic() - notice > NOTICE_SECONDS:
-                notice = time.monotonic()
-                log.info("features of %d windows, at row %d of %d", done, ahead.row, len(source.manifest))
+        buffer = UnitBuffer(unit, at, source.spec.pixel_scale, batch_size)
+        while ahead is not None and units.unit_of(ahead.row) == unit:
+            yield from buffer.add(ahead, source.manifest.rows[ahead.row].path)
             ahead = next(blocks, None)
-        work.finish()
-    return done
+        yield buffer.batch(following=(units.end_of(unit), 0), is_last=True)
