@@ -19,7 +19,7 @@ from vjepa import __version__
 from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
 from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.commands.report import as_report, write_result
-from vjepa.errors import StoppedBySignal, UsageError, VjepaError, did_you_mean
+from vjepa.errors import StoppedBySignal, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,12 +81,12 @@ VERBS = {
     ),
     "extract": Verb(
         "write frozen features of videos",
-        "vjepa.extraction.commands:extract",
+        "vjepa.commands.extract:extract",
         "vjepa extract --encoder runs/quickstart/version_0/export --data data/val.csv --out runs/features",
     ),
     "search": Verb(
         "find the clips most like a video, by their features",
-        "vjepa.extraction.search:search",
+        "vjepa.commands.search:search",
         "vjepa search clip.mp4 --features runs/features --top 5",
         positional="query",
     ),

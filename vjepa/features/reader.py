@@ -1,10 +1,4 @@
-"""Folders of features, as `vjepa extract` writes them: rows, a pandas table, a torch data set, one video's time line.
-
->>> import vjepa.features
->>> store = vjepa.features.open("runs/features")  # doctest: +SKIP
->>> store.features.shape, store.rows[0].path  # doctest: +SKIP
-(torch.Size([1000, 384]), 'data/clip_000.mp4')
-"""
+"""Folders of features, as `vjepa extract` writes them: rows, a pandas table, a torch data set, timelines."""
 
 from __future__ import annotations
 
@@ -21,26 +15,24 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vjepa.errors import VjepaError
+from vjepa.features.errors import FeaturesError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from vjepa.features.clip_spec import ClipSpec
 
 ABOUT, INDEX = "features.json", "index.csv"
 STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class FeaturesError(VjepaError, ValueError):
-    """A folder that holds no features, or not those asked for; the message says what to do."""
-
-
 def damaged(file: Path, why: object) -> FeaturesError:
-    """The error to raise for a file that was whole once."""
+    """Return the error to raise for a file that is no longer as it was written."""
     return FeaturesError(f"{file} is damaged ({why}). Delete the folder and run its `vjepa extract` again.")
 
 
 class FeatureRow(NamedTuple):
-    """What a row of features is of: `path`, seconds of its first and last frame, class id (-1: none) and name."""
+    """The source of a row of features: `path`, seconds of its first and last frame, class id (-1: none) and name."""
 
     path: str
     start: float
@@ -59,7 +51,7 @@ class Timeline:
 
 
 class FeatureStore(Dataset[tuple[Tensor, int]]):
-    """Features in a folder. As a data set it gives pairs of a feature and its class id.
+    """Features in a folder; as a data set, pairs of a feature and its class id.
 
     Args:
         folder: The folder, written by `vjepa extract`.
@@ -83,6 +75,13 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.features[index], self.rows[index].label
 
+    @cached_property
+    def spec(self) -> ClipSpec:
+        """How the videos were cut into clips."""
+        from vjepa.features.clip_spec import spec_of_features  # opening a folder needs no decoder
+
+        return spec_of_features(self.about)
+
     @property
     def label_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of their ids."""
@@ -90,7 +89,7 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def features(self) -> Float[Tensor, "w *feature"]:
-        """All features (rows, ...), mapped from the file, which stays as it is; those of Parquet are read whole.
+        """All features (rows, ...), mapped from the file, which stays as it is; a Parquet file is read whole.
 
         Raises:
             FeaturesError: If the file is damaged.
@@ -115,13 +114,13 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
             length = int.from_bytes(opened.read(8), "little")
             header = json.loads(opened.read(length))
         begin, end = header["features"]["data_offsets"]
-        # "c": pages of one's own where they are written to, so that torch has a tensor that may be changed
+        # "c" (copy on write): torch gets a tensor that may be changed, and the file stays as it is
         raw = np.memmap(file, np.uint8, mode="c", offset=8 + length + begin, shape=(end - begin,))
         return torch.from_numpy(raw).view(dtype).reshape(shape)
 
     @cached_property
     def rows(self) -> list[FeatureRow]:
-        """What each row is.
+        """The source of each row.
 
         Raises:
             FeaturesError: If the list is damaged.
@@ -155,7 +154,7 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
         return torch.tensor([row.label for row in self.rows], dtype=torch.int64)
 
     def pandas(self) -> pd.DataFrame:
-        """The rows as a table, with a column `features` of arrays.
+        """Return the rows as a table, with a column `features` of arrays.
 
         Raises:
             FeaturesError: If pandas is missing.
@@ -169,13 +168,13 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
         return table
 
     def timeline(self, path: str) -> Timeline:
-        """The features of one video, in the order of its windows.
+        """Return the features of one video, in the order of its windows.
 
         Args:
-            path: As in the rows.
+            path: The video, as in the rows.
 
         Raises:
-            FeaturesError: If it is none of them.
+            FeaturesError: If no row is of this video.
         """
         chosen = [i for i, row in enumerate(self.rows) if row.path == path]
         if not chosen:
@@ -186,7 +185,7 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
 
 
 def file_of(kind: str) -> str:
-    """Name of the file that holds the features.
+    """Return the name of the file that holds the features.
 
     >>> file_of("npy")
     'features.npy'
@@ -195,7 +194,7 @@ def file_of(kind: str) -> str:
 
 
 def open(folder: str | Path) -> FeatureStore:
-    """The features in a folder, as `vjepa extract` wrote them.
+    """Open the features in a folder, as `vjepa extract` wrote them.
 
     Args:
         folder: The folder.

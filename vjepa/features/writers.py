@@ -1,4 +1,4 @@
-"""From parts to what is left: one file of features, one index of its rows, and how they were made."""
+"""From units to the result: one file of features, one index of its rows, and how they were made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,50 +17,65 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vjepa.data import Manifest
-from vjepa.extraction.errors import ExtractionError
-from vjepa.extraction.parts import Part, Parts
-from vjepa.features import ABOUT, INDEX, file_of
+from vjepa.features.errors import FeaturesError
+from vjepa.features.reader import ABOUT, INDEX, file_of
+from vjepa.features.store import Entry
+from vjepa.features.tokens import listing
+from vjepa.features.units import Units
 from vjepa.files import write_text
+from vjepa.types import ClipFailure
 
 Format = Literal["safetensors", "npy", "parquet"]
 LISTED = 5  # failures named in an error; the rest is counted
+PART_BYTES = 64e6  # of features that are written at once
 ALIGNMENT = 8  # bytes of a safetensors header
 
 
 @dataclass(frozen=True)
 class Whole:
-    """Everything that the parts hold: `manifest` of their rows, `dtype` and `shape` of the features together."""
+    """Everything that the units hold: `manifest` of their rows, `dtype` and `shape` of the features together."""
 
-    parts: Parts
+    units: Units
     manifest: Manifest
     dtype: torch.dtype
     shape: tuple[int, ...]
 
-    def walk(self) -> Iterator[tuple[int, int, Part]]:
-        """Unit, number and content of each part, in order."""
-        for unit in range(self.parts.num_units):
-            for number, part in enumerate(self.parts.of(unit)):
-                yield unit, number, part
+    @classmethod
+    def of(cls, units: Units, manifest: Manifest) -> Whole:
+        """Measure the units, all of which are done."""
+        shapes = [(e.shape, e.dtype, len(e.places)) for e in _entries(units) if e.shape is not None]
+        if not shapes:
+            return cls(units, manifest, torch.float32, ())
+        shape, dtype, _ = shapes[0]
+        assert shape is not None
+        return cls(units, manifest, getattr(torch, dtype), (sum(count for *_, count in shapes), *shape))
 
-    def features(self) -> Iterator[Float[Tensor, "w *feature"]]:
-        """Features, a part at a time."""
-        return (self.parts.features(u, n) for u, n, part in self.walk() if part.windows)
+    def parts(self) -> Iterator[tuple[list[tuple[int, float, float]], Float[Tensor, "w *feature"]]]:
+        """Yield windows and their features in order, as many as fit in memory at once."""
+        for unit in range(self.units.num_units):
+            windows = [window for entry in self.units.batches(unit) for window in entry.note["windows"]]
+            features = self.units.store(unit).records()
+            if features is None:
+                continue
+            step = max(1, int(PART_BYTES * len(features) / features.nbytes))
+            for start in range(0, len(windows), step):
+                yield windows[start : start + step], features[start : start + step]
 
     def windows(self) -> Iterator[tuple[int, float, float]]:
-        """Manifest row and seconds of each window."""
-        return (window for _, _, part in self.walk() for window in part.windows)
+        """Yield manifest row and seconds of each window."""
+        return (window for entry in _entries(self.units) for window in entry.note["windows"])
 
-    def failures(self) -> list[tuple[int, str, str]]:
-        """Row, path and reason of what could not be read."""
-        return [failure for _, _, part in self.walk() for failure in part.failures]
+    def failures(self) -> list[ClipFailure]:
+        """Return what could not be read."""
+        return [failure for entry in _entries(self.units) for failure in entry.failures.values()]
 
 
-def merge(out: Path, parts: Parts, manifest: Manifest, about: dict[str, Any]) -> dict[str, Any]:
-    """Write the features of all parts as one file, their index and `features.json`; delete the parts.
+def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) -> dict[str, Any]:
+    """Write the features of all units as one file, their index and `features.json`; delete the units' folder.
 
     Args:
         out: The folder.
-        parts: What was written; every unit is done.
+        units: What was written; every unit is done.
         manifest: The clips' manifest.
         about: How the features were made; `format` says what file to write.
 
@@ -68,28 +83,28 @@ def merge(out: Path, parts: Parts, manifest: Manifest, about: dict[str, Any]) ->
         The content of `features.json`.
 
     Raises:
-        ExtractionError: If there is not one feature.
+        FeaturesError: If there is not one feature.
     """
-    whole = _whole(parts, manifest)
-    failures = [{"path": path, "reason": reason} for _, path, reason in whole.failures()]
+    whole = Whole.of(units, manifest)
+    failures = whole.failures()
     if not whole.shape:
-        shutil.rmtree(parts.folder)
-        raise ExtractionError(
-            f"none of {len(manifest)} clips can be read: {_listed(failures)}. Mend the files."
+        shutil.rmtree(units.folder)
+        raise FeaturesError(
+            f"none of {len(manifest)} clips can be read: {listing(failures, LISTED)}. Mend the files."
         )
-    # made among the parts and moved: a kill leaves nothing half written, and nothing but parts
-    made = {name: parts.folder / name for name in (file_of(about["format"]), INDEX, ABOUT)}
+    # made among the units and moved: a kill leaves nothing half written, and nothing but units
+    made = {name: units.folder / name for name in (file_of(about["format"]), INDEX, ABOUT)}
     WRITERS[about["format"]](whole, made[file_of(about["format"])])
     write_index(whole, made[INDEX])
     content = about | {
         "shape": list(whole.shape),
         "label_names": list(manifest.label_names),
-        "failures": failures,
+        "failures": [asdict(failure) for failure in failures],
     }
     write_text(json.dumps(content, indent=1), made[ABOUT])
-    for name, file in made.items():  # `features.json` last: with it the folder is whole
+    for name, file in made.items():  # `features.json` last: with it the folder is complete
         os.replace(file, out / name)
-    shutil.rmtree(parts.folder)
+    shutil.rmtree(units.folder)
     return content
 
 
@@ -111,7 +126,7 @@ def write_index(whole: Whole, path: Path) -> None:
 
 
 def write_safetensors(whole: Whole, path: Path) -> None:
-    """One safetensors file: `features`, `index` (manifest rows), `seconds`, and `label` where there are labels.
+    """Write one safetensors file: `features`, `index` (manifest rows), `seconds`, and `label` where there are labels.
 
     Args:
         whole: The features; they are never all in memory.
@@ -126,21 +141,21 @@ def write_safetensors(whole: Whole, path: Path) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name, tensor in small.items():
-        header[name] = _entry(tensor.dtype, tuple(tensor.shape), at)
+        header[name] = _header(tensor.dtype, tuple(tensor.shape), at)
         at += tensor.nbytes
-    header["features"] = _entry(whole.dtype, whole.shape, at)  # last: its elements need the least alignment
+    header["features"] = _header(whole.dtype, whole.shape, at)  # last: its elements need the least alignment
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % ALIGNMENT)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in small.values():
             file.write(tensor.numpy().tobytes())
-        for features in whole.features():
-            file.write(features.contiguous().view(torch.uint8).numpy().tobytes())
+        for _, features in whole.parts():
+            file.write(features.contiguous().view(torch.uint8).numpy().data)
 
 
 def write_npy(whole: Whole, path: Path) -> None:
-    """One .npy file of the features alone.
+    """Write one .npy file of the features alone.
 
     Args:
         whole: The features; fp32 or fp16.
@@ -150,12 +165,12 @@ def write_npy(whole: Whole, path: Path) -> None:
     with path.open("wb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(like), "fortran_order": False, "shape": whole.shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for features in whole.features():
-            file.write(features.numpy().tobytes())
+        for _, features in whole.parts():
+            file.write(features.contiguous().numpy().data)
 
 
 def write_parquet(whole: Whole, path: Path) -> None:
-    """One Parquet file: path, start, end, label, and `features`, flat lists whose shape is in the file's metadata.
+    """Write one Parquet file: path, start, end, label, `features`: flat lists whose shape is in the metadata.
 
     Args:
         whole: The features; fp32 or fp16.
@@ -172,15 +187,13 @@ def write_parquet(whole: Whole, path: Path) -> None:
         metadata={"shape": json.dumps(list(whole.shape[1:]))},
     )
     with parquet.ParquetWriter(path, schema) as writer:
-        for unit, number, part in whole.walk():
-            if not part.windows:
-                continue
-            rows = [whole.manifest.rows[i] for i, _, _ in part.windows]
-            flat = pa.array(whole.parts.features(unit, number).flatten().numpy(), type=element)
+        for windows, features in whole.parts():
+            rows = [whole.manifest.rows[i] for i, _, _ in windows]
+            flat = pa.array(features.flatten().numpy(), type=element)
             columns = [
                 pa.array([row.path for row in rows]),
-                pa.array([start for _, start, _ in part.windows]),
-                pa.array([end for _, _, end in part.windows]),
+                pa.array([start for _, start, _ in windows]),
+                pa.array([end for _, _, end in windows]),
                 pa.array([row.label for row in rows]),
                 pa.FixedSizeListArray.from_arrays(flat, width),
             ]
@@ -191,42 +204,30 @@ WRITERS = {"safetensors": write_safetensors, "npy": write_npy, "parquet": write_
 
 
 def check_format(kind: Format, dtype: str) -> None:
-    """See before the work that such a file can be written.
+    """Check before the work that such a file can be written.
 
     Raises:
-        ExtractionError: If it cannot hold that type, or its package is missing.
+        FeaturesError: If it cannot hold that type, or its package is missing.
     """
     if kind != "safetensors" and dtype == "bf16":
-        raise ExtractionError(
-            f"format {kind} knows no bf16. Use --dtype fp16 or fp32, or --format safetensors."
+        raise FeaturesError(
+            f"format {kind} holds no bf16. Use --dtype fp16 or fp32, or --format safetensors."
         )
     if kind == "parquet":
         try:
             import pyarrow  # noqa: F401  only whether it is there
         except ImportError as error:
-            raise ExtractionError(
+            raise FeaturesError(
                 'format parquet needs pyarrow: pip install "vjepa-toolkit[shards]", or give another --format.'
             ) from error
 
 
-def _entry(dtype: torch.dtype, shape: tuple[int, ...], at: int) -> dict[str, Any]:
+def _entries(units: Units) -> Iterator[Entry]:
+    """The batches of all units, in order."""
+    return (entry for unit in range(units.num_units) for entry in units.batches(unit))
+
+
+def _header(dtype: torch.dtype, shape: tuple[int, ...], at: int) -> dict[str, Any]:
     names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
     size = dtype.itemsize * int(np.prod(shape))
     return {"dtype": names.get(dtype, "F64"), "shape": list(shape), "data_offsets": [at, at + size]}
-
-
-def _whole(parts: Parts, manifest: Manifest) -> Whole:
-    dtype, count = torch.float32, 0
-    shape: tuple[int, ...] = ()
-    empty = Whole(parts, manifest, dtype, shape)
-    for unit, number, part in empty.walk():
-        if part.windows and not count:
-            first = parts.features(unit, number)
-            dtype, shape = first.dtype, tuple(first.shape[1:])
-        count += len(part.windows)
-    return Whole(parts, manifest, dtype, (count, *shape)) if count else empty
-
-
-def _listed(failures: list[dict[str, str]]) -> str:
-    named = "; ".join(f"{failure['path']} ({failure['reason']})" for failure in failures[:LISTED])
-    return named + (f"; and {len(failures) - LISTED} more" if len(failures) > LISTED else "")

@@ -9,8 +9,7 @@ from torch.utils.data import DataLoader
 
 import vjepa
 import vjepa.features
-from vjepa.extraction import ExtractionError
-from vjepa.extraction.commands import extract
+from tests.features.given import extract
 from vjepa.features import FeaturesError
 
 
@@ -43,7 +42,7 @@ def test_layers_and_pools(small, clips, tmp_path):
     assert torch.equal(both[:, 1], first) and not torch.allclose(both[:, 0], first)
     with pytest.raises(ValueError, match="indices name blocks 0..1 once each"):
         extract(encoder=small, data=clips, out=tmp_path / "x", layers="7")
-    with pytest.raises(ExtractionError, match="such as -1 or 5,11"):
+    with pytest.raises(FeaturesError, match="such as -1 or 5,11"):
         extract(encoder=small, data=clips, out=tmp_path / "x", layers="last")
 
 
@@ -52,7 +51,7 @@ def test_negative_layers_on_the_command_line(small, clips, tmp_path):
 
     arguments = ["extract", "--encoder", small, "--data", clips, "--out", str(tmp_path)]
     assert main([*arguments, "--layers", "-1,0", "--index", "false"]) == 0
-    assert vjepa.features.open(tmp_path).about["layers"] == [-1, 0]
+    assert vjepa.features.open(tmp_path).spec.layers == (-1, 0)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
@@ -62,7 +61,7 @@ def test_formats_hold_the_same(small, clips, tmp_path, format, dtype):
         pytest.importorskip("pyarrow")
     given = {"encoder": small, "data": clips, "dtype": dtype, "pool": "frame", "batch_size": 4}
     if format != "safetensors" and dtype == "bf16":
-        with pytest.raises(ExtractionError, match="Use --dtype fp16 or fp32, or --format safetensors"):
+        with pytest.raises(FeaturesError, match="Use --dtype fp16 or fp32, or --format safetensors"):
             extract(out=tmp_path, format=format, **given)
         return
     store = made(tmp_path / "it", format=format, **given)
@@ -75,7 +74,7 @@ def test_formats_hold_the_same(small, clips, tmp_path, format, dtype):
 
 def test_parquet_without_its_package_names_the_extra(small, clips, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ExtractionError, match=r"vjepa-toolkit\[shards\]"):
+    with pytest.raises(FeaturesError, match=r"vjepa-toolkit\[shards\]"):
         extract(encoder=small, data=clips, out=tmp_path, format="parquet")
 
 
@@ -140,9 +139,9 @@ def test_attentive_pooling_is_that_of_the_probe(small, clips, tmp_path):
     trained, _ = load_probe(tmp_path / "probe")
     with torch.no_grad():
         torch.testing.assert_close(trained.probe.linear(pooled), trained(tokens), atol=1e-4, rtol=1e-4)
-    with pytest.raises(ExtractionError, match="needs --probe DIR"):
+    with pytest.raises(FeaturesError, match="needs --probe DIR"):
         extract(out=tmp_path / "x", pool="attentive", **given)
-    with pytest.raises(ExtractionError, match="Leave --layers out"):
+    with pytest.raises(FeaturesError, match="Leave --layers out"):
         extract(out=tmp_path / "x", pool="attentive", probe=tmp_path / "probe", layers="0", **given)
-    with pytest.raises(ExtractionError, match="holds no readable probe"):
+    with pytest.raises(FeaturesError, match="holds no readable probe"):
         extract(out=tmp_path / "x", pool="attentive", probe=tmp_path / "a", **given)

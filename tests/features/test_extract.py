@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 import vjepa
 import vjepa.features
+from tests.features.given import extract
 from tests.videos import write_broken, write_manifest, write_video, write_videos
 from vjepa.checkpoints import save_folder
 from vjepa.commands.app import main
-from vjepa.extraction import ExtractionError
-from vjepa.extraction.commands import extract
+from vjepa.features import FeaturesError
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_broken_videos_are_listed_and_the_rest_is_done(encoder, tmp_path, networ
 def test_nothing_readable_is_an_error_and_leaves_no_file(encoder, tmp_path):
     empty, text, _ = write_broken(tmp_path / "bad")
     (tmp_path / "list.csv").write_text(f"path\n{empty}\n{text}\n")
-    with pytest.raises(ExtractionError, match=r"none of 2 clips can be read: .*empty.mp4"):
+    with pytest.raises(FeaturesError, match=r"none of 2 clips can be read: .*empty.mp4"):
         extract(encoder=encoder, data=str(tmp_path / "list.csv"), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -116,7 +116,7 @@ def test_a_diverged_encoder_is_refused(manifest, networks, tmp_path):
     broken = copy.deepcopy(networks[0])
     torch.nn.init.constant_(broken.norm.weight, float("nan"))
     path = str(broken.save_pretrained(tmp_path / "nan"))
-    with pytest.raises(ExtractionError, match="Use an earlier checkpoint"):
+    with pytest.raises(FeaturesError, match="Use an earlier checkpoint"):
         extract(encoder=path, data=manifest, out=tmp_path / "out")
 
 

@@ -1,4 +1,4 @@
-"""What `features.json` says of how features were made; other features are known by it."""
+"""The content of `features.json`: how features were made. Features made otherwise are known by it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from vjepa.data import Manifest
-from vjepa.extraction.features import ClipSource
-from vjepa.extraction.pooling import FeatureMaker
-from vjepa.extraction.windows import Windows
+from vjepa.features.clip_spec import ClipSpec, spec_of_features
+from vjepa.features.extract import ClipSource
+from vjepa.features.pooling import FeatureMaker
 from vjepa.models import VideoEncoder
 from vjepa.models.files import digest
 
-FORMAT = 1
+FORMAT = 2  # 1 kept the layers beside the preprocessing
+MADE = ("shape", "label_names", "failures")  # what came out, not what was asked for
 
 
 def describe(source: ClipSource, maker: FeatureMaker) -> dict[str, Any]:
-    """Clips, and what is made of them.
+    """Return what `features.json` says of clips, and of what is made of them.
 
     Args:
         source: The clips.
@@ -30,22 +31,32 @@ def describe(source: ClipSource, maker: FeatureMaker) -> dict[str, Any]:
             "num_rows": len(source.manifest),
             "digest": _digest(source.manifest),
         },
-        "preprocessing": _preprocessing(source),
+        "preprocessing": source.spec.to_json(),
         "pool": maker.pool,
-        "layers": list(maker.layers),
+        "precision": maker.precision,
         "decoder": source.decoder,
-        "grid": _grid(maker.encoder, source.windows),
+        "grid": _grid(maker.encoder, source.spec),
     }
 
 
 def describe_encoder(encoder: VideoEncoder, path: str, which: str) -> dict[str, Any]:
-    """What `features.json` says of the encoder."""
+    """Return what `features.json` says of the encoder."""
     return {
         "path": path if "://" in path else str(Path(path).resolve()),
         "which": which,
         "digest": digest(encoder),
         "config": encoder.config,
     }
+
+
+def asked_for(about: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a `features.json` that was asked for, in today's words also of an older file.
+
+    Args:
+        about: The content of the file.
+    """
+    asked = {key: value for key, value in about.items() if key not in (*MADE, "layers")}
+    return asked | {"format_version": FORMAT, "preprocessing": spec_of_features(about).to_json()}
 
 
 def _digest(manifest: Manifest) -> str:
@@ -57,20 +68,9 @@ def _digest(manifest: Manifest) -> str:
     return state.hexdigest()
 
 
-def _preprocessing(source: ClipSource) -> dict[str, Any]:
-    windows, transform = source.windows, source.transform
-    return {
-        **{"num_frames": windows.num_frames, "fps": windows.fps},
-        **{"window": windows.window, "stride": windows.stride},
-        **{"size": transform.size, "short_side": transform.short_side},
-        **{"mean": transform.mean, "std": transform.std},
-    }
-
-
-def _grid(network: VideoEncoder, windows: Windows) -> list[int]:
+def _grid(network: VideoEncoder, spec: ClipSpec) -> list[int]:
     """Tokens of a window in time, height and width: what pool none and frame leave of it."""
     config = network.config
-    size = config["img_size"]
-    height, width = (size, size) if isinstance(size, int) else size
     patch, tubelet = config["patch_size"], min(config["tubelet_size"], config["num_frames"])
-    return [windows.num_frames // tubelet, height // patch, width // patch]
+    height, width = spec.size
+    return [spec.num_frames // tubelet, height // patch, width // patch]

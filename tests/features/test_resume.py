@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import vjepa.features
+from tests.features.given import extract
 from tests.videos import write_video
-from vjepa.extraction import ExtractionError, features, parts
-from vjepa.extraction.commands import extract
+from vjepa.features import FeaturesError, store, units
 
 KEPT = ("features.safetensors", "index.csv", "features.json")
 
@@ -38,27 +38,26 @@ def names(out):
 
 
 @pytest.fixture
-def tiny_parts(monkeypatch):
-    """Parts of one batch, so that there are many."""
-    monkeypatch.setattr(features, "part_batches", lambda made: 1)
-    monkeypatch.setattr(parts, "MAX_UNITS", 4)
+def few_units(monkeypatch):
+    """Units of many batches."""
+    monkeypatch.setattr(units, "MAX_UNITS", 4)
 
 
 def stopped_after(monkeypatch, count):
-    """Raise in place of writing part number `count`, features written or not."""
-    write, calls = parts.Parts.write, []
+    """Raise in place of keeping batch number `count`."""
+    add, calls = store.RecordStore.add, []
 
-    def stop(self, *args):
+    def stop(self, *args, **given):
         calls.append(args)
         if len(calls) > count:
             raise KeyboardInterrupt
-        write(self, *args)
+        add(self, *args, **given)
 
-    monkeypatch.setattr(parts.Parts, "write", stop)
+    monkeypatch.setattr(store.RecordStore, "add", stop)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
-def test_a_stop_between_parts_leaves_no_gap(small, clips, tmp_path, monkeypatch, tiny_parts, count):
+def test_a_stop_between_batches_leaves_no_gap(small, clips, tmp_path, monkeypatch, few_units, count):
     given = {"encoder": small, "data": clips, "window": 0.25, "batch_size": 4}
     extract(out=tmp_path / "whole", **given)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -72,7 +71,7 @@ def test_a_stop_between_parts_leaves_no_gap(small, clips, tmp_path, monkeypatch,
     assert extract(out=tmp_path / "cut", **given).figures["num_made"] == 0
 
 
-def test_a_broken_tail_is_one_line_also_after_a_restart(small, tmp_path, monkeypatch, tiny_parts):
+def test_a_broken_tail_is_one_line_also_after_a_restart(small, tmp_path, monkeypatch, few_units):
     video = write_video(tmp_path / "v" / "a.mp4", num_frames=160, height=32, width=32, gop=8)
     content = bytearray(video.read_bytes())
     first, last = content.find(b"mdat"), content.find(b"moov")
@@ -92,7 +91,7 @@ def test_a_broken_tail_is_one_line_also_after_a_restart(small, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_missing_tail_costs_only_what_lies_in_it(small, tmp_path, monkeypatch, tiny_parts, suffix):
+def test_a_missing_tail_costs_only_what_lies_in_it(small, tmp_path, monkeypatch, few_units, suffix):
     settings = {"num_frames": 160, "height": 32, "width": 32, "gop": 8}
     whole = write_video(tmp_path / "whole" / f"a{suffix}", **settings)
     if suffix == ".mp4":
@@ -120,14 +119,14 @@ def test_a_missing_tail_costs_only_what_lies_in_it(small, tmp_path, monkeypatch,
         assert contents(tmp_path / f"cut{count}") == contents(tmp_path / "some")
     extract(data=str(cut.parent), out=tmp_path / "workers", num_workers=2, **given)
     assert contents(tmp_path / "workers") == contents(tmp_path / "some")
-    with pytest.raises(ExtractionError, match="promised seconds|promised frames"):
+    with pytest.raises(FeaturesError, match="promised seconds|promised frames"):
         extract(encoder=small, data=str(cut), out=tmp_path / "middle")  # of which nobody knows the middle
-    with pytest.raises(ExtractionError, match="are there; .* Lower --window"):
+    with pytest.raises(FeaturesError, match="are there; .* Lower --window"):
         extract(encoder=small, data=str(cut), out=tmp_path / "long", window=19.0)
 
 
 @pytest.mark.parametrize("window", [None, 0.5])
-def test_ranks_write_what_one_process_writes(small, clips, tmp_path, monkeypatch, tiny_parts, window):
+def test_ranks_write_what_one_process_writes(small, clips, tmp_path, monkeypatch, few_units, window):
     given = {"encoder": small, "data": clips, "window": window, "batch_size": 3}
     extract(out=tmp_path / "one", **given)
     first = extract(out=tmp_path / "two", rank=1, world_size=2, **given)
@@ -139,7 +138,7 @@ def test_ranks_write_what_one_process_writes(small, clips, tmp_path, monkeypatch
     assert second.figures["is_complete"] and 0 < second.figures["num_made"] < second.figures["num_clips"]
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
     for wrong in ({"rank": 2, "world_size": 2}, {"rank": 0}):
-        with pytest.raises(ExtractionError, match="got rank"):
+        with pytest.raises(FeaturesError, match="got rank"):
             extract(out=tmp_path / "x", **given, **wrong)
 
 
@@ -153,16 +152,16 @@ def test_workers_share_one_long_video_and_change_nothing(small, long_video, tmp_
 
 def test_other_settings_are_refused_or_overwritten(small, clips, tmp_path):
     extract(encoder=small, data=clips, out=tmp_path)
-    with pytest.raises(ExtractionError, match="made with another pool. .*--overwrite true"):
+    with pytest.raises(FeaturesError, match="made with another pool. .*--overwrite true"):
         extract(encoder=small, data=clips, out=tmp_path, pool="frame")
     extract(encoder=small, data=clips, out=tmp_path, pool="frame", overwrite=True)
     assert vjepa.features.open(tmp_path).features.ndim == 3
 
 
 def test_units_depend_on_no_rank():
-    assert parts.unit_rows(1000, batch_size=16, one_clip=True) == 16
-    assert parts.unit_rows(1000, batch_size=16, one_clip=False) == 16
-    assert parts.unit_rows(3, batch_size=16, one_clip=False) == 1
+    assert units.unit_rows(1000, batch_size=16, one_clip=True) == 16
+    assert units.unit_rows(1000, batch_size=16, one_clip=False) == 16
+    assert units.unit_rows(3, batch_size=16, one_clip=False) == 1
 
 
 @pytest.mark.slow
@@ -170,11 +169,10 @@ def test_kill_9_at_any_moment(small, clips, tmp_path):
     """Real processes, killed; the last one goes on to the end."""
     arguments = f"encoder={small!r}, data={clips!r}, window=0.25, batch_size=2"
     program = (
-        "import sys, time; from pathlib import Path; from vjepa.extraction import features, parts\n"
-        "from vjepa.extraction.commands import extract\n"
-        "features.part_batches = lambda made: 1\n"
-        "encode = features._OpenUnit._encode\n"
-        "features._OpenUnit._encode = lambda self: (time.sleep(0.05), encode(self))\n"  # room to be killed in
+        "import sys, time; from pathlib import Path; from vjepa.features.store import RecordStore\n"
+        "from tests.features.given import extract\n"
+        "add = RecordStore.add\n"
+        "RecordStore.add = lambda *a, **k: (time.sleep(0.05), add(*a, **k))\n"  # room to be killed in
         f"extract({arguments}, out=Path(sys.argv[1]))\n"
     )
 
@@ -185,10 +183,40 @@ def test_kill_9_at_any_moment(small, clips, tmp_path):
     for count in (1, 9):
         running = start(tmp_path / "cut")
         seen = tmp_path / "cut" / "parts"
-        while len(list(seen.glob("*.json"))) <= count and running.poll() is None:
+        while len(list(seen.glob("*.jsonl"))) <= count and running.poll() is None:
             time.sleep(0.002)
         running.send_signal(signal.SIGKILL)
         assert running.wait() == -signal.SIGKILL
     assert start(tmp_path / "cut").wait() == 0
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     assert names(tmp_path / "cut") == names(tmp_path / "whole")
+
+
+def test_damaged_bytes_are_made_again(small, clips, tmp_path, monkeypatch, few_units):
+    given = {"encoder": small, "data": clips, "window": 0.25, "batch_size": 4}
+    extract(out=tmp_path / "whole", **given)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(patch, 10)
+        extract(out=tmp_path / "cut", **given)
+    done = sorted((tmp_path / "cut" / "parts").glob("*.bin"))
+    content = bytearray(done[0].read_bytes())
+    content[5 * 24 * 4] ^= 1  # of record 5, in the second batch
+    done[0].write_bytes(bytes(content))
+    done[1].write_bytes(done[1].read_bytes()[:-1])
+    report = extract(out=tmp_path / "cut", **given)
+    assert 60 - 40 < report.figures["num_made"] < 60
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_a_damaged_unit_is_not_done_for_another_rank(small, clips, tmp_path, monkeypatch, few_units):
+    given = {"encoder": small, "data": clips, "batch_size": 2}
+    extract(out=tmp_path / "whole", **given)
+    extract(out=tmp_path / "two", rank=0, world_size=2, **given)
+    first = sorted((tmp_path / "two" / "parts").glob("*.bin"))[0]
+    first.write_bytes(bytes(first.stat().st_size))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(patch, 0)  # the damage is found, and nothing made again
+        extract(out=tmp_path / "two", rank=0, world_size=2, **given)
+    assert not extract(out=tmp_path / "two", rank=1, world_size=2, **given).figures["is_complete"]
+    assert extract(out=tmp_path / "two", rank=0, world_size=2, **given).figures["is_complete"]
+    assert contents(tmp_path / "two") == contents(tmp_path / "whole")
