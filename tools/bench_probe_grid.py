@@ -26,10 +26,10 @@ from vjepa.models import VideoEncoder, create_model
 from vjepa.models.files import save_folder
 from vjepa.probes import ProbeSettings, eval_clips, extract_features
 from vjepa.probes.base import Standardize
-from vjepa.probes.commands import probe
+from vjepa.commands.probe import probe
 from vjepa.probes.features import Precision
-from vjepa.probes.fit_attentive import fit_attentive
-from vjepa.probes.trials import ProbeData
+from vjepa.probes.fitting.attentive import fit_attentive
+from vjepa.probes.fitting.trials import ProbeData
 from vjepa.worlds.commands import world_command
 
 ONE = ProbeSettings(lr=(1e-3,), weight_decay=(0.1,), num_steps=600)

@@ -16,7 +16,7 @@ from pathlib import Path
 from pixel_baselines import accuracy, frame_differences, one_frame, random_convolutions, read
 
 from vjepa.probes import ProbeKind, ProbeSettings
-from vjepa.probes.commands import probe
+from vjepa.commands.probe import probe
 from vjepa.report import write_result
 
 KINDS: tuple[ProbeKind, ...] = ("attentive", "linear", "knn")

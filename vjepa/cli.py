@@ -69,13 +69,13 @@ VERBS = {
     ),
     "probe": Verb(
         "train and test probes on a frozen encoder",
-        "vjepa.probes.commands:probe",
+        "vjepa.commands.probe:probe",
         "vjepa probe --encoder runs/quickstart/version_0/export --train data/train.csv --val data/val.csv --out probe",
         numbers={"lr": "grid.lr", "weight_decay": "grid.weight_decay", "layers": "layers"},
     ),
     "classify": Verb(
         "label videos with a trained probe",
-        "vjepa.probes.classify:classify",
+        "vjepa.commands.classify:classify",
         "vjepa classify --probe runs/probe clip.mp4 other.mp4",
         positional="videos",
     ),

@@ -13,7 +13,7 @@ from vjepa.data import Manifest, VideoDataModule, read_manifest
 from vjepa.data.dataset import VideoClips
 from vjepa.data.manifest_rows import Rows
 from vjepa.models import VideoEncoder
-from vjepa.probes import Features, ProbeError, ProbeKind, extract_features, fit_probe, random_twin
+from vjepa.probes import Features, ProbeError, ProbeKind, extract_features, fit_probe, random_init_like
 from vjepa.probes.features import Precision
 from vjepa.training import PretrainModule, complete
 
@@ -110,7 +110,7 @@ class OnlineProbe(L.Callback):
         data, seed = _data(trainer), module.seed
         precision: Precision = "bf16" if "bf16" in str(trainer.precision) else "fp32"
         if not self.baseline:
-            twin = random_twin(encoder, seed=seed)
+            twin = random_init_like(encoder, seed=seed)
             self.baseline = self._top1(_features(twin, self.manifests, data, precision), seed)
         now = self._top1(_features(encoder, self.manifests, data, precision), seed)
         for kind in self.kinds:

@@ -16,7 +16,7 @@ from torch import Tensor
 from vjepa.data import VideoDataModule, read_manifest
 from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from vjepa.models import VideoEncoder
-from vjepa.probes import Features, ProbeKind, extract_features, fit_probe, random_twin
+from vjepa.probes import Features, ProbeKind, extract_features, fit_probe, random_init_like
 from vjepa.probes.features import Precision
 from vjepa.report import Report
 from vjepa.training import HealthVerdict, PretrainModule, run_folder
@@ -84,7 +84,7 @@ def report_run(
     rows.append({"what": "clips per step", "trained": f"{module.clips_per_step:g}"})
     rows.append({"what": "peak learning rate", "trained": f"{module.peak_lr():.4g}"})
     if settings is not None and data.val_manifest is not None:
-        twin = random_twin(encoder, seed=module.seed)
+        twin = random_init_like(encoder, seed=module.seed)
         trained, untrained = (_features(network, data, trainer) for network in (encoder, twin))
         for label in settings.labels:
             scores = probe_scores(data, label, settings.probes, trained, untrained, seed=module.seed)

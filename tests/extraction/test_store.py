@@ -129,7 +129,7 @@ def test_damaged_files_are_named_and_the_advice_holds(small, clips, tmp_path, fo
 
 def test_attentive_pooling_is_that_of_the_probe(small, clips, tmp_path):
     from vjepa.probes import ProbeSettings
-    from vjepa.probes.commands import probe
+    from vjepa.commands.probe import probe
     from vjepa.probes.files import load_probe
 
     quick = ProbeSettings(lr=(3e-3,), num_steps=20)

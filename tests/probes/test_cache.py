@@ -17,7 +17,7 @@ from vjepa.models.files import save_folder
 from vjepa.probes import ClipLayout, ProbeError, eval_clips, extract_features
 from vjepa.probes.cache import Shard, TokenFile, cache_folder
 from vjepa.probes.clips import ClipPlan
-from vjepa.probes.commands import probe
+from vjepa.commands.probe import probe
 from vjepa.types import ClipFailure
 
 PREPROCESSING = {"num_frames": 4}

@@ -18,13 +18,13 @@ from vjepa.probes import (
     ProbeSettings,
     extract_features,
     fit_probe,
-    random_twin,
+    random_init_like,
     view_tokens,
 )
-from vjepa.probes.classify import classify
-from vjepa.probes.commands import probe
+from vjepa.commands.classify import classify
+from vjepa.commands.probe import probe
 from vjepa.probes.files import load_probe
-from vjepa.probes.splits import clips_of, first_views, held_out_videos, labelled_clips
+from vjepa.probes.fitting.splits import clips_of, first_views, held_out_videos, labelled_clips
 
 QUICK = ProbeSettings(lr=(3e-3,), num_steps=60)
 
@@ -59,7 +59,7 @@ def place(tmp_path_factory):
 
 def encoder_of() -> VideoEncoder:
     model = VideoEncoder(img_size=32, patch_size=16, num_frames=4, embed_dim=24, depth=1, num_heads=2)
-    return random_twin(model, seed=0)
+    return random_init_like(model, seed=0)
 
 
 def run(place, out, **options):

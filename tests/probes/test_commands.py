@@ -13,9 +13,9 @@ from vjepa.cli import main
 from vjepa.data.manifest import ManifestError, read_manifest
 from vjepa.models import VideoEncoder
 from vjepa.models.files import save_folder
-from vjepa.probes import ProbeError, ProbeSettings, eval_clips, extract_features, random_twin
-from vjepa.probes.classify import classify
-from vjepa.probes.commands import probe
+from vjepa.probes import ProbeError, ProbeSettings, eval_clips, extract_features, random_init_like
+from vjepa.commands.classify import classify
+from vjepa.commands.probe import probe
 from vjepa.probes.files import load_probe
 
 QUICK = ProbeSettings(lr=(3e-3,), num_steps=40)
@@ -58,7 +58,7 @@ def place(tmp_path_factory):
 
 def tiny_encoder(seed: int) -> VideoEncoder:
     model = VideoEncoder(img_size=32, patch_size=8, num_frames=4, embed_dim=24, depth=1, num_heads=2)
-    return random_twin(model, seed=seed)
+    return random_init_like(model, seed=seed)
 
 
 def run(place: Path, **options):
@@ -234,7 +234,7 @@ def test_a_diverged_encoder_is_refused(place):
 def test_random_twin_differs_by_its_seed_only():
     model = tiny_encoder(0)
     before = torch.random.get_rng_state()
-    same, other = random_twin(model, seed=0), random_twin(model, seed=1)
+    same, other = random_init_like(model, seed=0), random_init_like(model, seed=1)
     assert torch.equal(torch.random.get_rng_state(), before)
     weight = model.blocks[0].mlp.fc1.weight
     assert torch.equal(weight, same.blocks[0].mlp.fc1.weight)

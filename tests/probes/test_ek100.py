@@ -12,8 +12,8 @@ from vjepa.data.order import SampleKey
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import save_folder
 from vjepa.probes import ActionIds, ActionScores, ProbeError
-from vjepa.probes.anticipation_clips import ForetellingClips, ForetellingCut
-from vjepa.probes.epic_tree import EpicNames, read_split, video_files
+from vjepa.probes.anticipation.clips import AnticipationClips, ForetellingCut
+from vjepa.probes.anticipation.ek100_annotations import EpicNames, read_split, video_files
 
 HEADER = (
     "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,"
@@ -107,15 +107,15 @@ def test_training_learns_and_is_repeatable(tree, tmp_path):
 def test_clips_end_before_the_action_and_training_draws(tree):
     split = read_split(tree / "EPIC_100_train.csv", video_files(tree))
     cut = ForetellingCut(num_frames=4, fps=8.0, size=32)
-    plain = ForetellingClips(split, cut, training=False)
+    plain = AnticipationClips(split, cut, training=False)
     video = vjepa.probes.anticipation_clips.open_video
     assert plain[0].seconds == 1.0 and plain[0].video.shape == (3, 4, 32, 32)
     with video(plain._opener, split.videos[0]) as opened:  # action ends at 40, 16 frames a second, every 2nd
         expected = plain._plain(opened.frames_at([16, 18, 20, 22]))
     assert torch.equal(plain[0].video, expected)
-    sooner = ForetellingClips(split, ForetellingCut(num_frames=4, seconds=0.5, size=32), training=False)[0]
+    sooner = AnticipationClips(split, ForetellingCut(num_frames=4, seconds=0.5, size=32), training=False)[0]
     assert sooner.seconds == 0.5 and not torch.equal(sooner.video, expected)
-    drawn = ForetellingClips(split, cut, training=True, seed=3)
+    drawn = AnticipationClips(split, cut, training=True, seed=3)
     first, again, later = (drawn[SampleKey(epoch, 0)] for epoch in (1, 1, 2))
     assert torch.equal(first.video, again.video) and first.seconds == again.seconds != later.seconds
     assert 0.25 <= later.seconds <= 1.75

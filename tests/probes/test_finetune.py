@@ -5,34 +5,34 @@ from tests.probes.test_commands import run, write_split
 from vjepa.checkpoints import load_encoder
 from vjepa.models import VideoEncoder
 from vjepa.models.files import save_folder
-from vjepa.probes import ClipLayout, ProbeError, ProbeSettings, random_twin
-from vjepa.probes.classify import classify
-from vjepa.probes.trunk import Trunk
+from vjepa.probes import ClipLayout, ProbeError, ProbeSettings, random_init_like
+from vjepa.commands.classify import classify
+from vjepa.probes.fitting.blocks import FrozenBlocks
 
 
 def two_blocks(**options) -> VideoEncoder:
     config = {"img_size": 32, "patch_size": 8, "num_frames": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
-    return random_twin(VideoEncoder(**config | options), seed=0)
+    return random_init_like(VideoEncoder(**config | options), seed=0)
 
 
 @pytest.mark.parametrize("options", [{}, {"position": "sincos"}, {"levels": (0, 1)}])
 @pytest.mark.parametrize("num_blocks", [1, 2])
 def test_trunk_and_tail_are_the_encoder(options, num_blocks):
     encoder = two_blocks(**options)
-    trunk = Trunk(encoder, num_blocks=num_blocks)
-    tail = trunk.tail(num_frames=4)
+    frozen_blocks = FrozenBlocks(encoder, num_blocks=num_blocks)
+    tuned_blocks = frozen_blocks.tuned_blocks(num_frames=4)
     video = torch.randn(2, 3, 8, 32, 32)
     with torch.no_grad():
-        tokens = tail(ClipLayout(segments=2).tokens(trunk, video))
+        tokens = tuned_blocks(ClipLayout(segments=2).tokens(frozen_blocks, video))
         torch.testing.assert_close(tokens, ClipLayout(segments=2).tokens(encoder, video))
-        for weight in tail.parameters():
+        for weight in tuned_blocks.parameters():
             weight.add_(0.1)
-        tuned = tail.back_in(encoder)
-        expected = tail(trunk(video[:, :, :4]))
+        tuned = tuned_blocks.put_back(encoder)
+        expected = tuned_blocks(frozen_blocks(video[:, :, :4]))
         torch.testing.assert_close(tuned(video[:, :, :4]), expected)
         assert not torch.equal(encoder(video[:, :, :4]), expected)
     with pytest.raises(ProbeError, match="give 1 to 2"):
-        Trunk(encoder, num_blocks=3)
+        FrozenBlocks(encoder, num_blocks=3)
 
 
 def test_a_finetuned_encoder_travels_with_its_probe(tmp_path):

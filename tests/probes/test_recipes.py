@@ -20,9 +20,9 @@ from vjepa.probes import (
     StandardizedProbe,
 )
 from vjepa.probes.attention import attention_of, overlay
-from vjepa.probes.commands import probe
+from vjepa.commands.probe import probe
 from vjepa.probes.folder import labelled_manifests, split_rows
-from vjepa.probes.namer import Namer, open_namer
+from vjepa.probes.classifier import Classifier, open_classifier
 from vjepa.probes.page import clip_strips, write_page
 from vjepa.probes.protocols import PROTOCOLS
 from vjepa.probes.recipe import ClipChoice, resolve_recipe
@@ -115,7 +115,7 @@ def test_a_protocol_reaches_probe_and_card(place, tmp_path, monkeypatch):
     card = json.loads((tmp_path / "probe.json").read_text())
     assert (card["num_frames"], card["frame_step"], card["segments"], card["views"]) == (2, 2, 2, 3)
     assert figures["chosen"]["num_heads"] == 2 and figures["recipe"]["frame_step"] == 2
-    assert open_namer(tmp_path).frame_step == 2
+    assert open_classifier(tmp_path).frame_step == 2
 
 
 @pytest.mark.parametrize("depth", [1, 4])
@@ -141,16 +141,16 @@ def test_the_haze_lies_where_the_probe_looks():
     assert hazy[0].max() == 0 and hazy[1, 0, 0, 7] == round(0.75 * 255) and hazy[1, 0, 7, 0] == 0
 
 
-def namer_of(layout: ClipLayout, names: tuple[str, ...]) -> Namer:
-    return Namer(encoder=tiny_encoder(), head=tiny_probe(), label_names=names, kind="test", num_frames=4, fps=None,
+def namer_of(layout: ClipLayout, names: tuple[str, ...]) -> Classifier:
+    return Classifier(encoder=tiny_encoder(), head=tiny_probe(), label_names=names, kind="test", num_frames=4, fps=None,
                  frame_step=None, layout=layout)  # fmt: skip
 
 
 def test_strips_of_segments_views_and_levels(place):
-    namer = namer_of(ClipLayout(2, 3, (0, 1)), tuple("abcde"))
+    classifier = namer_of(ClipLayout(2, 3, (0, 1)), tuple("abcde"))
     clip = next((place / "clips" / "bright").iterdir())
-    sample = namer.clips(Manifest((ManifestRow(str(clip)),), (), "videos", "test"))[0]
-    strips = clip_strips(namer, sample.video)
+    sample = classifier.clips(Manifest((ManifestRow(str(clip)),), (), "videos", "test"))[0]
+    strips = clip_strips(classifier, sample.video)
     assert [tuple(s.shape) for s in strips] == [(3, 32, 4 * 32)] * 2  # 2 segments of 2 tubelets
     assert not torch.equal(*strips)
 
@@ -159,8 +159,8 @@ def test_names_and_paths_are_escaped_and_many_classes_become_pairs(place, tmp_pa
     rows = tuple(ManifestRow(str(p), label=3) for p in sorted((place / "clips" / "bright").iterdir()))
     rows = (*rows, ManifestRow(f"{EVIL}.mp4", label=1))
     manifest = Manifest(rows, (), "videos", "test")
-    namer = namer_of(ClipLayout(), (EVIL, EVIL, EVIL, "x & y", EVIL))
-    page = write_page(tmp_path / "page.html", namer, manifest, title=EVIL).read_text()
+    classifier = namer_of(ClipLayout(), (EVIL, EVIL, EVIL, "x & y", EVIL))
+    page = write_page(tmp_path / "page.html", classifier, manifest, title=EVIL).read_text()
     assert EVIL not in page and "&lt;script&gt;" in page and "x &amp; y" in page
     assert len(page) < 5_000_000 and "of 8 clips" in page
 
@@ -188,4 +188,4 @@ def test_unlabelled_test_videos_are_named_before_any_work(tmp_path):
 
 def test_a_probe_that_is_not_there(tmp_path):
     with pytest.raises(ProbeError, match="no such probe. Give a folder of"):
-        open_namer(tmp_path / "nope")
+        open_classifier(tmp_path / "nope")

@@ -15,8 +15,8 @@ from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
 from vjepa.data.manifest_folders import listing
 from vjepa.data.up_to_damage import CUT_OFF
 from vjepa.probes.base import ProbeError
-from vjepa.probes.devices import Device, device_of
-from vjepa.probes.namer import Namer, open_namer
+from vjepa.commands.devices import Device, device_of
+from vjepa.probes.classifier import Classifier, open_classifier
 from vjepa.probes.windows import WindowRows, window_rows
 from vjepa.report import Report
 from vjepa.types import ClipFailure
@@ -74,7 +74,7 @@ def classify(
         raise ProbeError(f"top {top}: give at least 1.")
     if stride is not None and window is None:
         raise ProbeError(f"stride {stride:g} without a window. Give its length with --window.")
-    namer = open_namer(
+    classifier = open_classifier(
         probe, encoder=encoder, labels=labels, protocol_name=protocol, levels=layers, device=device_of(device)
     )
     videos = _files(videos)
@@ -82,12 +82,12 @@ def classify(
     if window is not None:
         rows = window_rows(videos, window=window, stride=stride, decoder=decoder)
     named = Named(failures=rows.failures)
-    _name(namer, rows.whole, named, batch_size=batch_size, decoder=decoder)
-    _name(namer, rows.cut_off, named, batch_size=batch_size, decoder=CUT_OFF)
+    _name(classifier, rows.whole, named, batch_size=batch_size, decoder=decoder)
+    _name(classifier, rows.cut_off, named, batch_size=batch_size, decoder=CUT_OFF)
     if not named.windows:
         reasons = "; ".join(f"{f.path} ({f.reason})" for f in named.failures)
         raise ProbeError(f"none of the {len(videos)} clips of the list can be read: {reasons}.")
-    report = _report(namer, videos, named, top=top, windowed=window is not None)
+    report = _report(classifier, videos, named, top=top, windowed=window is not None)
     if out is not None:
         _write_table(out / TABLE, report.figures)
     return report
@@ -102,17 +102,17 @@ def _files(videos: list[str]) -> list[str]:
     return found
 
 
-def _name(namer: Namer, rows: list[ManifestRow], named: Named, *, batch_size: int, decoder: str) -> None:
+def _name(classifier: Classifier, rows: list[ManifestRow], named: Named, *, batch_size: int, decoder: str) -> None:
     manifest = Manifest(rows=tuple(rows), label_names=(), kind="videos", source="the list")
     if not rows:
         return
-    for batch, shares in namer.named(manifest, batch_size=batch_size, decoder=decoder):
+    for batch, shares in classifier.named(manifest, batch_size=batch_size, decoder=decoder):
         named.failures += batch.failures
         for index, share in zip(batch.index.tolist(), shares, strict=True):
             named.windows.setdefault(rows[index].path, []).append((rows[index], share))
 
 
-def _report(namer: Namer, videos: list[str], named: Named, *, top: int, windowed: bool) -> Report:
+def _report(classifier: Classifier, videos: list[str], named: Named, *, top: int, windowed: bool) -> Report:
     """Rows for the terminal and figures: the merged prediction of each video, and its windows."""
     merged: dict[str, list[dict[str, Any]]] = {}
     parts: dict[str, list[dict[str, Any]]] = {}
@@ -123,10 +123,10 @@ def _report(namer: Namer, videos: list[str], named: Named, *, top: int, windowed
     for video in dict.fromkeys(videos):
         found = named.windows.get(video, [])
         if found:
-            merged[video] = _best(namer, torch.stack([share for _, share in found]).mean(dim=0), top)
+            merged[video] = _best(classifier, torch.stack([share for _, share in found]).mean(dim=0), top)
         if windowed and found:
             parts[video] = [
-                {"start": row.start, "end": row.end, "labels": _best(namer, share, top)}
+                {"start": row.start, "end": row.end, "labels": _best(classifier, share, top)}
                 for row, share in found
             ]
             lines += [
@@ -138,7 +138,7 @@ def _report(namer: Namer, videos: list[str], named: Named, *, top: int, windowed
             told = "; ".join(dict.fromkeys(reasons[video]))
             lines.append(_line(video, [], reason=told, span="" if windowed else None))
     return Report(
-        title=f"{namer.kind} probe of {len(namer.label_names)} classes",
+        title=f"{classifier.kind} probe of {len(classifier.label_names)} classes",
         rows=lines,
         figures={
             "predictions": merged,
@@ -149,9 +149,9 @@ def _report(namer: Namer, videos: list[str], named: Named, *, top: int, windowed
     )
 
 
-def _best(namer: Namer, share: Float[Tensor, "classes"], top: int) -> list[dict[str, Any]]:
+def _best(classifier: Classifier, share: Float[Tensor, "classes"], top: int) -> list[dict[str, Any]]:
     order = share.argsort(descending=True)[:top].tolist()
-    return [{"label": namer.label_names[i], "probability": float(share[i])} for i in order]
+    return [{"label": classifier.label_names[i], "probability": float(share[i])} for i in order]
 
 
 def _line(video: str, labels: list[dict[str, Any]], *, span: str | None, reason: str = "") -> dict[str, str]:

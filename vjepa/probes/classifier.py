@@ -30,7 +30,7 @@ from vjepa.types import ClipBatch
 
 
 @dataclass(frozen=True)
-class Namer:
+class Classifier:
     """A probe, its encoder, the names of its classes, and how the clips are cut that it was trained on.
 
     `fps` and `frame_step` None: every frame.
@@ -90,7 +90,7 @@ class Namer:
                 yield batch, torch.empty(0, len(self.label_names))
 
 
-def open_namer(
+def open_classifier(
     probe: Path,
     *,
     encoder: str | None = None,
@@ -98,7 +98,7 @@ def open_namer(
     protocol_name: str | None = None,
     levels: Sequence[int] | None = None,
     device: torch.device | None = None,
-) -> Namer:
+) -> Classifier:
     """A probe from any file or folder, and its encoder.
 
     Args:
@@ -117,23 +117,23 @@ def open_namer(
             raise ProbeError(
                 f"{probe} was written by `vjepa probe` and says all itself: drop --protocol and --layers."
             )
-        namer = _trained_here(probe, encoder, labels)
+        classifier = _trained_here(probe, encoder, labels)
     else:
-        namer = _released(probe, encoder, labels, protocol_name, levels)
+        classifier = _released(probe, encoder, labels, protocol_name, levels)
     where = device or torch.device("cpu")
-    namer.encoder.to(where).eval()
-    namer.head.to(where).eval()
-    return namer
+    classifier.encoder.to(where).eval()
+    classifier.head.to(where).eval()
+    return classifier
 
 
-def _trained_here(probe: Path, encoder: str | None, labels: str | None) -> Namer:
+def _trained_here(probe: Path, encoder: str | None, labels: str | None) -> Classifier:
     head, card = load_probe(probe)
     path = encoder or card.encoder
     if encoder is None and not Path(path).exists():
         raise ProbeError(f"the encoder of this probe is no longer at {path}. Name its place with --encoder.")
     model = load_encoder(path)
     check_encoder(card, model, path)
-    return Namer(
+    return Classifier(
         encoder=model,
         head=head,
         label_names=names_for(len(card.label_names), card.label_names, labels, probe),
@@ -147,7 +147,7 @@ def _trained_here(probe: Path, encoder: str | None, labels: str | None) -> Namer
 
 def _released(
     probe: Path, encoder: str | None, labels: str | None, name: str | None, levels: Sequence[int] | None
-) -> Namer:
+) -> Classifier:
     if not probe.exists():
         raise ProbeError(
             f"{probe}: no such probe. Give a folder of `vjepa probe --out`, or a released probe."
@@ -172,7 +172,7 @@ def _released(
     told = protocol_told_by(probe.name, depth=head.config["depth"])
     plan = protocol(name) if name is not None else told[1] if told else _native_plan(model)
     tapped = tuple(levels) if levels is not None else plan.levels(model.config["depth"])
-    return Namer(
+    return Classifier(
         encoder=model,
         head=head,
         label_names=names_for(head.config["num_classes"], source.label_names, labels, probe),

@@ -20,7 +20,7 @@ from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
 from vjepa.probes.cache import TokenFile
 from vjepa.probes.clips import AugmentedClips
-from vjepa.probes.trunk import Trunk
+from vjepa.probes.fitting.blocks import FrozenBlocks
 from vjepa.probes.views import ONE_CLIP, ClipLayout
 from vjepa.types import ClipBatch, ClipFailure
 
@@ -67,7 +67,7 @@ class Features:
         return replace(self, tokens=self.tokens[chosen], index=self.index[chosen])
 
 
-def random_twin(encoder: VideoEncoder, *, seed: int) -> VideoEncoder:
+def random_init_like(encoder: VideoEncoder, *, seed: int) -> VideoEncoder:
     """An encoder of the same make with fresh random weights, in eval mode, on the same device.
 
     Args:
@@ -82,7 +82,7 @@ def random_twin(encoder: VideoEncoder, *, seed: int) -> VideoEncoder:
 
 @torch.no_grad()
 def extract_features(
-    encoder: VideoEncoder | Trunk,
+    encoder: VideoEncoder | FrozenBlocks,
     clips: VideoClips | AugmentedClips,
     *,
     layout: ClipLayout = ONE_CLIP,

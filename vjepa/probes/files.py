@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vjepa.models import VideoEncoder
 from vjepa.models.files import digest, write_tensors, write_text
-from vjepa.probes.anticipation_files import CARD, WEIGHTS, is_anticipation
+from vjepa.probes.anticipation.files import CARD, WEIGHTS, is_anticipation
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
 from vjepa.probes.knn import KnnProbe

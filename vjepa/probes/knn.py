@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vjepa.probes.base import Probe, StandardizedProbe, clips_at_once
-from vjepa.probes.trials import Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
+from vjepa.probes.fitting.trials import Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
 
 AT_ONCE = 1024  # clips that are compared with the bank at a time
 LEAST_SHARE = 1e-6  # of a class that no neighbour voted for: its logarithm must be finite

@@ -20,7 +20,7 @@ from vjepa.data.manifest import Manifest
 from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from vjepa.models.files import write_text
 from vjepa.probes.attention import attention_of, overlay
-from vjepa.probes.namer import Namer
+from vjepa.probes.classifier import Classifier
 from vjepa.types import TokenGrid
 
 MOST_WORST = 24  # clips shown; a strip of each is about 30 kB
@@ -51,7 +51,7 @@ class Tested:
 
 def write_page(
     file: Path,
-    namer: Namer,
+    classifier: Classifier,
     manifest: Manifest,
     *,
     title: str,
@@ -63,36 +63,36 @@ def write_page(
 
     Args:
         file: The page.
-        namer: The probe and its encoder.
+        classifier: The probe and its encoder.
         manifest: The labelled test videos.
         title: Heading.
         batch_size: Clips the encoder takes at a time.
         num_workers: Processes that decode.
         decoder: What reads the videos.
     """
-    tested = _tested(namer, manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
-    confusion = multiclass_confusion_matrix(tested.shares, tested.labels, len(namer.label_names))
+    tested = _tested(classifier, manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
+    confusion = multiclass_confusion_matrix(tested.shares, tested.labels, len(classifier.label_names))
     right = int(confusion.diag().sum())
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{right} of {len(tested.rows)} clips named rightly: top-1 {100 * right / len(tested.rows):.1f} %.</p>",
         "<h2>Confusion</h2>",
-        *_confusion(confusion, namer.label_names),
+        *_confusion(confusion, classifier.label_names),
         "<h2>Classes</h2>",
-        *_classes(confusion, namer.label_names),
+        *_classes(confusion, classifier.label_names),
         "<h2>Worst clips</h2><p>Lowest probability of the true class first. Below the frames: the share of each "
         "place in what the probe read, where the probe is attentive.</p>",
-        *_worst(namer, manifest, tested, decoder),
+        *_worst(classifier, manifest, tested, decoder),
     ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
     write_text(f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>", file)
     return file
 
 
-def _tested(namer: Namer, manifest: Manifest, *, batch_size: int, num_workers: int, decoder: str) -> Tested:
+def _tested(classifier: Classifier, manifest: Manifest, *, batch_size: int, num_workers: int, decoder: str) -> Tested:
     rows: list[int] = []
     labels, shares = [], []
-    batches = namer.named(manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
+    batches = classifier.named(manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
     for batch, found in batches:
         known = batch.label >= 0
         rows += batch.index[known].tolist()
@@ -146,8 +146,8 @@ def _classes(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
     yield "</table>"
 
 
-def _worst(namer: Namer, manifest: Manifest, tested: Tested, decoder: str) -> Iterator[str]:
-    clips = namer.clips(manifest, decoder=decoder)
+def _worst(classifier: Classifier, manifest: Manifest, tested: Tested, decoder: str) -> Iterator[str]:
+    clips = classifier.clips(manifest, decoder=decoder)
     for i in tested.true_share.argsort()[:MOST_WORST].tolist():
         sample = clips[tested.rows[i]]
         if sample.video is None:  # read a moment ago, and no longer
@@ -155,36 +155,36 @@ def _worst(namer: Namer, manifest: Manifest, tested: Tested, decoder: str) -> It
         guess = int(tested.shares[i].argmax())
         true = int(tested.labels[i])
         said = (
-            f"<b>{escape(namer.label_names[true])}</b> {float(tested.shares[i, true]):.3f}, named "
-            f"<b>{escape(namer.label_names[guess])}</b> {float(tested.shares[i, guess]):.3f}"
+            f"<b>{escape(classifier.label_names[true])}</b> {float(tested.shares[i, true]):.3f}, named "
+            f"<b>{escape(classifier.label_names[guess])}</b> {float(tested.shares[i, guess]):.3f}"
         )
-        strips = "".join(f'<img alt="" src="{_uri(strip)}">' for strip in clip_strips(namer, sample.video))
+        strips = "".join(f'<img alt="" src="{_uri(strip)}">' for strip in clip_strips(classifier, sample.video))
         path = escape(manifest.rows[tested.rows[i]].path)
         yield f'<div class="clip">{said}<div class="path">{path}</div>{strips}</div>'
 
 
 @torch.no_grad()
-def clip_strips(namer: Namer, video: Float[Tensor, "3 vst h w"]) -> list[UInt8[Tensor, "3 height width"]]:
+def clip_strips(classifier: Classifier, video: Float[Tensor, "3 vst h w"]) -> list[UInt8[Tensor, "3 height width"]]:
     """Frames of a clip side by side, and below them the same under the probe's attention, if it is attentive.
 
     Of several views the middle one, all its segments in a row.
 
     Args:
-        namer: The probe and its encoder.
-        video: A clip of `Namer.clips`.
+        classifier: The probe and its encoder.
+        video: A clip of `Classifier.clips`.
     """
-    layout = namer.layout
+    layout = classifier.layout
     view = rearrange(video, "c (v st) h w -> v c st h w", v=layout.views)[layout.views // 2]
     parts = rearrange(view, "c (s t) h w -> 1 s 1 c t h w", s=layout.segments)
-    one = namer.encoder.grid_of(parts[:, 0, 0])
+    one = classifier.encoder.grid_of(parts[:, 0, 0])
     grid = TokenGrid(t=layout.segments * one.t, h=one.h, w=one.w)
     starts = torch.arange(one.t) * max(parts.shape[4] // one.t, 1)
     frames = _pixels(rearrange(parts[0, :, 0, :, starts], "s c t h w -> (s t) c h w"))
     shown = torch.linspace(0, grid.t - 1, min(grid.t, MOST_FRAMES), dtype=torch.float64).round().long()
     strips = [_joined(frames[shown])]
-    device = next(namer.encoder.parameters()).device
-    tokens = type(layout)(layout.segments, 1, layout.levels).tokens(namer.encoder, view[None].to(device))
-    if (shares := attention_of(namer.head, tokens)) is not None:
+    device = next(classifier.encoder.parameters()).device
+    tokens = type(layout)(layout.segments, 1, layout.levels).tokens(classifier.encoder, view[None].to(device))
+    if (shares := attention_of(classifier.head, tokens)) is not None:
         levels = len(layout.levels or (0,))
         by_place = rearrange(shares[0].cpu(), "(s l n) -> l (s n)", s=layout.segments, l=levels).sum(
             dim=0

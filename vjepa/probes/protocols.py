@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 
 from vjepa.probes.base import ProbeError
-from vjepa.probes.trials import ProbeSettings
+from vjepa.probes.fitting.trials import ProbeSettings
 from vjepa.usage import nearest
 
 LEAST_STEPS = 4  # a probe is looked at after a half, three quarters and all of them

@@ -15,17 +15,17 @@ from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError, StandardizedProbe
 from vjepa.probes.cache import Shard, TokenFile, cache_folder
 from vjepa.probes.clips import ClipPlan
-from vjepa.probes.features import Features, Precision, extract_features, random_twin
+from vjepa.probes.features import Features, Precision, extract_features, random_init_like
 from vjepa.probes.files import card_of, save_probe
-from vjepa.probes.finetune import FinetunedProbe
+from vjepa.probes.fitting.finetune import FinetunedProbe
 from vjepa.probes.folder import labelled_manifests
-from vjepa.probes.namer import open_namer
+from vjepa.probes.classifier import open_classifier
 from vjepa.probes.page import write_page
-from vjepa.probes.protocol import fit_probe
+from vjepa.probes.fitting.selection import fit_probe
 from vjepa.probes.recipe import ClipChoice, Recipe, resolve_recipe
 from vjepa.probes.results import ProbeKind, ProbeResult
-from vjepa.probes.trials import ProbeSettings
-from vjepa.probes.trunk import Trunk
+from vjepa.probes.fitting.trials import ProbeSettings
+from vjepa.probes.fitting.blocks import FrozenBlocks
 from vjepa.report import Report
 from vjepa.types import ClipFailure
 
@@ -115,7 +115,7 @@ def probe_labelled(work: LabelledWork) -> Report:
     )
     run = _Run(work, (train, val), recipe, plan)
     work.out.mkdir(parents=True, exist_ok=True)
-    twin = random_twin(model, seed=work.seed) if work.random_init else None
+    twin = random_init_like(model, seed=work.seed) if work.random_init else None
     if shard.rank:
         return _compute_share(run, [model] if twin is None else [model, twin])
     result, failures = _fitted(run, model)
@@ -154,7 +154,7 @@ def _fitted(run: _Run, network: VideoEncoder) -> tuple[ProbeResult, set[ClipFail
     with tempfile.TemporaryDirectory(dir=work.out, ignore_cleanup_errors=True) as scratch:
         frozen = _frozen(run, network)
         frames = run.plan.num_frames or network.config["num_frames"]
-        tail = frozen.tail(num_frames=frames) if isinstance(frozen, Trunk) else None
+        tuned_blocks = frozen.tuned_blocks(num_frames=frames) if isinstance(frozen, FrozenBlocks) else None
         known, unseen = _tokens(run, network, frozen, scratch=Path(scratch))
         result = fit_probe(
             work.probe,
@@ -166,7 +166,7 @@ def _fitted(run: _Run, network: VideoEncoder) -> tuple[ProbeResult, set[ClipFail
             groups=known.groups(train),
             train_videos=known.index,
             num_views=run.plan.layout.views,
-            tail=tail,
+            tuned_blocks=tuned_blocks,
             settings=run.recipe.settings,
             num_per_class=work.num_per_class,
             seed=work.seed,
@@ -175,15 +175,15 @@ def _fitted(run: _Run, network: VideoEncoder) -> tuple[ProbeResult, set[ClipFail
     return result, set(known.failures + unseen.failures)
 
 
-def _frozen(run: _Run, network: VideoEncoder) -> VideoEncoder | Trunk:
+def _frozen(run: _Run, network: VideoEncoder) -> VideoEncoder | FrozenBlocks:
     """The part of a network that is not trained."""
     return (
-        Trunk(network, num_blocks=run.recipe.settings.num_blocks) if run.work.probe == "finetune" else network
+        FrozenBlocks(network, num_blocks=run.recipe.settings.num_blocks) if run.work.probe == "finetune" else network
     )
 
 
 def _tokens(
-    run: _Run, network: VideoEncoder, frozen: VideoEncoder | Trunk, *, scratch: Path | None = None
+    run: _Run, network: VideoEncoder, frozen: VideoEncoder | FrozenBlocks, *, scratch: Path | None = None
 ) -> tuple[Features, Features]:
     """Tokens of the training and of the validation clips; those in the cache are not computed again."""
     work, plan, found = run.work, run.plan, []
@@ -220,7 +220,7 @@ def _save(run: _Run, result: ProbeResult, model: VideoEncoder) -> str:
     """Write the probe, and of a fine-tuned one its encoder, too; where its encoder is."""
     head, encoder, recipe = result.probe, run.work.encoder, run.recipe
     if isinstance(head, FinetunedProbe):
-        encoder, model = str(run.work.out / "encoder"), head.tail.back_in(model)
+        encoder, model = str(run.work.out / "encoder"), head.tuned_blocks.put_back(model)
         model.save_pretrained(encoder)
         head = head.head
     assert isinstance(head, StandardizedProbe)
@@ -240,10 +240,10 @@ def _save(run: _Run, result: ProbeResult, model: VideoEncoder) -> str:
 
 def _write_page(run: _Run, encoder: str, *, title: str) -> None:
     work = run.work
-    namer = open_namer(work.out, encoder=encoder, device=work.device)
+    classifier = open_classifier(work.out, encoder=encoder, device=work.device)
     write_page(
         work.out / PAGE,
-        namer,
+        classifier,
         run.manifests[1],
         title=title,
         decoder=work.decoder,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import Probe, ProbeError
-from vjepa.probes.trunk import Trunk
+from vjepa.probes.fitting.blocks import FrozenBlocks
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ClipLayout:
         return self.segments * self.views
 
     def tokens(
-        self, encoder: VideoEncoder | Trunk, video: Float[Tensor, "b c vst h w"]
+        self, encoder: VideoEncoder | FrozenBlocks, video: Float[Tensor, "b c vst h w"]
     ) -> Float[Tensor, "b vsn d"]:
         """Tokens of all clips, (view, segment, token) on one axis.
 
@@ -59,7 +59,7 @@ ONE_CLIP = ClipLayout()
 
 
 def view_tokens(
-    encoder: VideoEncoder | Trunk,
+    encoder: VideoEncoder | FrozenBlocks,
     clips: Float[Tensor, "b segments views c t h w"],
     *,
     levels: Sequence[int] | None = None,

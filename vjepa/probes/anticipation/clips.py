@@ -19,15 +19,15 @@ from vjepa.data.order import SampleKey
 from vjepa.data.remote import open_video
 from vjepa.data.transforms import EvalTransform
 from vjepa.probes.base import ProbeError
-from vjepa.probes.epic import anticipation_indices
-from vjepa.probes.epic_tree import EpicSplit
+from vjepa.probes.anticipation.ek100 import anticipation_indices
+from vjepa.probes.anticipation.ek100_annotations import EpicSplit
 from vjepa.types import ClipFailure
 
 TRAIN_SECONDS, TRAIN_POINT = (0.25, 1.75), (0.0, 0.25)  # V-JEPA 2 draws both uniformly
 
 
 @dataclass(frozen=True)
-class ForetellingSample:
+class AnticipationSample:
     """One clip, `seconds` before an action of row `index`; or the `failure` in its place."""
 
     index: int
@@ -37,7 +37,7 @@ class ForetellingSample:
 
 
 @dataclass(frozen=True)
-class ForetellingBatch:
+class AnticipationBatch:
     """Clips that could be read, and those that could not."""
 
     video: Float[Tensor, "b 3 t h w"]
@@ -61,7 +61,7 @@ class ForetellingCut:
     decoder: str = "auto"
 
 
-class ForetellingClips(Dataset[ForetellingSample]):
+class AnticipationClips(Dataset[AnticipationSample]):
     """The clips of a split: each a function of (seed, epoch, row).
 
     Args:
@@ -80,7 +80,7 @@ class ForetellingClips(Dataset[ForetellingSample]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, key: SampleKey | int) -> ForetellingSample:
+    def __getitem__(self, key: SampleKey | int) -> AnticipationSample:
         epoch, index = (0, key) if isinstance(key, int) else (key.epoch, key.index)
         generator = np.random.default_rng([self.seed, epoch, index])
         seconds, point = self.cut.seconds, 0.0
@@ -91,9 +91,9 @@ class ForetellingClips(Dataset[ForetellingSample]):
             frames = self._frames(path, index, seconds, point)
         except (DecodeError, ProbeError) as error:
             reason = error.reason if isinstance(error, DecodeError) else str(error)
-            return ForetellingSample(index, seconds, failure=ClipFailure(path=path, reason=reason))
+            return AnticipationSample(index, seconds, failure=ClipFailure(path=path, reason=reason))
         video = self._random(frames, generator) if self.training else self._plain(frames)
-        return ForetellingSample(index, seconds, video=video)
+        return AnticipationSample(index, seconds, video=video)
 
     def _frames(self, path: str, index: int, seconds: float, point: float) -> Tensor:
         with open_video(self._opener, path) as video:
@@ -117,10 +117,10 @@ class ForetellingClips(Dataset[ForetellingSample]):
             return video.frames_at(needed.tolist())[torch.from_numpy(place)]
 
 
-def collate_foretelling(samples: Sequence[ForetellingSample]) -> ForetellingBatch:
+def collate_anticipation(samples: Sequence[AnticipationSample]) -> AnticipationBatch:
     """A batch of what could be read, and the list of the rest."""
     good = [(s, s.video) for s in samples if s.video is not None]
-    return ForetellingBatch(
+    return AnticipationBatch(
         video=torch.stack([video for _, video in good]) if good else torch.empty(0, 3, 0, 0, 0),
         seconds=torch.tensor([s.seconds for s, _ in good], dtype=torch.float32),
         index=torch.tensor([s.index for s, _ in good], dtype=torch.int64),

@@ -17,13 +17,13 @@ from torch.utils.data import DataLoader
 from vjepa.data.order import SampleKey
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.optim import Cosine
-from vjepa.probes.anticipation import ActionScores, AnticipationProbe, anticipate, anticipation_loss
-from vjepa.probes.anticipation_clips import ForetellingBatch, ForetellingClips, collate_foretelling
+from vjepa.probes.anticipation.probe import ActionScores, AnticipationProbe, anticipate, anticipation_loss
+from vjepa.probes.anticipation.clips import AnticipationBatch, AnticipationClips, collate_anticipation
 from vjepa.probes.base import ProbeError
-from vjepa.probes.epic import ActionIds, class_mean_recall
-from vjepa.probes.epic_tree import labels_of
-from vjepa.probes.fit_attentive import heads_for, points_of
-from vjepa.probes.trials import ProbeSettings
+from vjepa.probes.anticipation.ek100 import ActionIds, class_mean_recall
+from vjepa.probes.anticipation.ek100_annotations import labels_of
+from vjepa.probes.fitting.attentive import heads_for, points_of
+from vjepa.probes.fitting.trials import ProbeSettings
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ TASKS = ("verb", "noun", "action")
 
 
 @dataclass(frozen=True)
-class Foreteller:
+class AnticipationNetworks:
     """Frozen networks in eval mode, on one device: clips to tokens of what is seen and what comes.
 
     `mask_token` of the predictor that stands for the future; `fps` of the clips; `bf16` computes in autocast.
@@ -55,7 +55,7 @@ class Foreteller:
         """The arithmetic of networks and probes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
-    def tokens(self, batch: ForetellingBatch) -> Float[Tensor, "b n d"]:
+    def tokens(self, batch: AnticipationBatch) -> Float[Tensor, "b n d"]:
         """Tokens of the clips, and after them one tubelet's at the time of the action."""
         tokens = anticipate(
             self.encoder,
@@ -92,8 +92,8 @@ class Reading:
 
 
 def fit_anticipation(
-    foreteller: Foreteller,
-    train: ForetellingClips,
+    networks: AnticipationNetworks,
+    train: AnticipationClips,
     ids: ActionIds,
     *,
     settings: ProbeSettings,
@@ -105,7 +105,7 @@ def fit_anticipation(
     AdamW with one group a head, so with decay on biases and norms, a cosine to 0 and no warm-up, as published.
 
     Args:
-        foreteller: The frozen networks.
+        networks: The frozen networks.
         train: Clips of training, each epoch drawn anew.
         ids: Class ids.
         settings: The grid, with `num_steps`.
@@ -114,7 +114,7 @@ def fit_anticipation(
     """
     assert settings.num_steps is not None
     points = points_of(settings)
-    heads = _heads(foreteller, ids, settings, seed, count=len(points))
+    heads = _heads(networks, ids, settings, seed, count=len(points))
     groups: list[dict[str, Any]] = [
         {"params": list(head.parameters()), **point} for head, point in zip(heads, points, strict=True)
     ]
@@ -129,7 +129,7 @@ def fit_anticipation(
         optimizer.zero_grad()
         for batch in itertools.islice(found, len(step)):
             failures.update(batch.failures)
-            _learn(foreteller, heads, batch, labels, share=CLIPS_A_GPU / settings.batch_size)
+            _learn(networks, heads, batch, labels, share=CLIPS_A_GPU / settings.batch_size)
         optimizer.step()
         if time.monotonic() - noticed > NOTICE_SECONDS:
             noticed = time.monotonic()
@@ -138,9 +138,9 @@ def fit_anticipation(
 
 
 def _learn(
-    foreteller: Foreteller,
+    networks: AnticipationNetworks,
     heads: list[AnticipationProbe],
-    batch: ForetellingBatch,
+    batch: AnticipationBatch,
     labels: Tensor,
     *,
     share: float,
@@ -148,9 +148,9 @@ def _learn(
     """Adds a batch's gradients to those of all heads."""
     if not len(batch.index):
         return
-    verb, noun, action = labels[batch.index].to(foreteller.device).unbind(dim=1)
-    with foreteller.autocast():
-        tokens = foreteller.tokens(batch)
+    verb, noun, action = labels[batch.index].to(networks.device).unbind(dim=1)
+    with networks.autocast():
+        tokens = networks.tokens(batch)
         for head in heads:
             scores = head(tokens)
             loss = anticipation_loss(scores, verb=verb, noun=noun, action=action)
@@ -161,9 +161,9 @@ def _learn(
 
 @torch.no_grad()
 def measure_anticipation(
-    foreteller: Foreteller,
+    networks: AnticipationNetworks,
     heads: list[AnticipationProbe],
-    val: ForetellingClips,
+    val: AnticipationClips,
     ids: ActionIds,
     *,
     settings: ProbeSettings,
@@ -186,8 +186,8 @@ def measure_anticipation(
         if not len(batch.index):
             continue
         index.append(batch.index)
-        with foreteller.autocast():
-            tokens = foreteller.tokens(batch)
+        with networks.autocast():
+            tokens = networks.tokens(batch)
             for head, found in zip(heads, scored, strict=True):
                 scores = head(tokens)
                 found.append(ActionScores(*(getattr(scores, task).float().cpu() for task in TASKS)))
@@ -206,10 +206,10 @@ def measure_anticipation(
 
 
 def _heads(
-    foreteller: Foreteller, ids: ActionIds, settings: ProbeSettings, seed: int, *, count: int
+    networks: AnticipationNetworks, ids: ActionIds, settings: ProbeSettings, seed: int, *, count: int
 ) -> list[AnticipationProbe]:
     """Heads with the same first weights, drawn by `seed`."""
-    width = foreteller.encoder.embed_dim
+    width = networks.encoder.embed_dim
     heads = []
     for _ in range(count):
         with torch.random.fork_rng(devices=[]):
@@ -222,7 +222,7 @@ def _heads(
                 num_heads=settings.num_heads or heads_for(width),
                 depth=settings.depth,
             )
-        heads.append(head.to(foreteller.device))
+        heads.append(head.to(networks.device))
     return heads
 
 
@@ -243,12 +243,12 @@ def _steps(
 
 
 def _loader(
-    clips: ForetellingClips, keys: list[list[SampleKey]], reading: Reading
-) -> DataLoader[ForetellingBatch]:
+    clips: AnticipationClips, keys: list[list[SampleKey]], reading: Reading
+) -> DataLoader[AnticipationBatch]:
     return DataLoader(
         clips,  # type: ignore[arg-type]  # gives samples, which are collated into batches
         batch_sampler=keys,
         num_workers=reading.num_workers,
-        collate_fn=collate_foretelling,
+        collate_fn=collate_anticipation,
         generator=torch.Generator(),  # else the loader draws from the random state of the process
     )

@@ -12,22 +12,22 @@ import torch
 from vjepa.checkpoints import load_encoder, load_predictor
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import digest
-from vjepa.probes.anticipation_clips import TRAIN_POINT, TRAIN_SECONDS, ForetellingClips, ForetellingCut
-from vjepa.probes.anticipation_files import save_anticipation
+from vjepa.probes.anticipation.clips import TRAIN_POINT, TRAIN_SECONDS, AnticipationClips, ForetellingCut
+from vjepa.probes.anticipation.files import save_anticipation
 from vjepa.probes.base import ProbeError
-from vjepa.probes.epic import ActionIds
-from vjepa.probes.epic_tree import EpicNames, EpicSplit, read_split, video_files
-from vjepa.probes.features import Precision, random_twin
-from vjepa.probes.fit_anticipation import (
+from vjepa.probes.anticipation.ek100 import ActionIds
+from vjepa.probes.anticipation.ek100_annotations import EpicNames, EpicSplit, read_split, video_files
+from vjepa.probes.features import Precision, random_init_like
+from vjepa.probes.anticipation.fit import (
     TASKS,
-    Foreteller,
+    AnticipationNetworks,
     Reading,
     Recalls,
     fit_anticipation,
     measure_anticipation,
 )
 from vjepa.probes.protocols import protocol
-from vjepa.probes.trials import ProbeSettings
+from vjepa.probes.fitting.trials import ProbeSettings
 from vjepa.report import Report
 from vjepa.types import ClipFailure
 
@@ -128,7 +128,7 @@ def probe_anticipation(work: AnticipationWork, choice: AnticipationChoice) -> Re
     save_anticipation(work.out, best.probe, card)
     baseline = None
     if work.random_init:
-        twins = random_twin(encoder, seed=work.seed), _predictor_twin(predictor, work.seed)
+        twins = random_init_like(encoder, seed=work.seed), _predictor_twin(predictor, work.seed)
         baseline, _, more = _fitted(*twins, (train, known), ids, cut, settings, work, choice)
         failures |= more
     report = _report(best, heads, baseline, ids, failures)
@@ -147,16 +147,16 @@ def _fitted(
     choice: AnticipationChoice,
 ) -> tuple[Recalls, list[Recalls], set[ClipFailure]]:
     """The best head on these networks, all heads, and what could not be read."""
-    foreteller = Foreteller(encoder, predictor, cut.fps, choice.mask_token, work.precision == "bf16")
+    networks = AnticipationNetworks(encoder, predictor, cut.fps, choice.mask_token, work.precision == "bf16")
     reading = Reading(work.batch_size, work.num_workers)
-    train = ForetellingClips(splits[0], cut, training=True, seed=work.seed)
-    val = ForetellingClips(splits[1], cut, training=False)
+    train = AnticipationClips(splits[0], cut, training=True, seed=work.seed)
+    val = AnticipationClips(splits[1], cut, training=False)
     trained, failures = fit_anticipation(
-        foreteller, train, ids, settings=settings, seed=work.seed, reading=reading
+        networks, train, ids, settings=settings, seed=work.seed, reading=reading
     )
     for head in trained:
         head.eval()
-    heads, more = measure_anticipation(foreteller, trained, val, ids, settings=settings, reading=reading)
+    heads, more = measure_anticipation(networks, trained, val, ids, settings=settings, reading=reading)
     return max(heads, key=lambda head: head.action), heads, failures | more
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from vjepa.optim import Cosine
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, StandardizedProbe, clips_at_once
-from vjepa.probes.grid import ProbeGrid
-from vjepa.probes.trials import MARKS, Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
+from vjepa.probes.fitting.grid import ProbeGrid
+from vjepa.probes.fitting.trials import MARKS, Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
 
 HEAD_DIM = 64  # channels a head in all published encoders of which probes are known, but the largest
 EPOCHS, LEAST_STEPS = 20, 600  # the published protocol's passes; small data need more steps than that

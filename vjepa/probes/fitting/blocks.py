@@ -14,14 +14,14 @@ from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
 
 
-class Trunk(nn.Module):
+class FrozenBlocks(nn.Module):
     """The blocks of an encoder that stay frozen: a clip to the tokens that its last `num_blocks` blocks take.
 
     Those tokens are computed once, as those of a frozen encoder are.
 
     Args:
         encoder: The encoder; it is not changed.
-        num_blocks: Blocks that are not part of the trunk.
+        num_blocks: Blocks that are not part of the frozen_blocks.
     """
 
     def __init__(self, encoder: VideoEncoder, *, num_blocks: int) -> None:
@@ -49,16 +49,16 @@ class Trunk(nn.Module):
                 hook.remove()
         return cast("Tensor", self._given[0][0])
 
-    def tail(self, *, num_frames: int) -> Tail:
+    def tuned_blocks(self, *, num_frames: int) -> TunedBlocks:
         """Copies of the last blocks and the norm, for native clips of `num_frames` frames."""
         size = self.encoder.config["img_size"]
         height, width = (size, size) if isinstance(size, int) else size
         weight = next(self.encoder.parameters())
         tokens = self(weight.new_zeros(1, 3, num_frames, height, width))
-        return Tail(self.encoder, [given[1] for given in self._given], num_tokens=tokens.shape[1])
+        return TunedBlocks(self.encoder, [given[1] for given in self._given], num_tokens=tokens.shape[1])
 
 
-class Tail(nn.Module):
+class TunedBlocks(nn.Module):
     """The last blocks of an encoder and its last norm.
 
     Args:
@@ -80,7 +80,7 @@ class Tail(nn.Module):
             clips = block(clips, rotary)
         return rearrange(self.norm(clips), "(b c) n d -> b (c n) d", b=len(tokens))
 
-    def back_in(self, encoder: VideoEncoder) -> VideoEncoder:
+    def put_back(self, encoder: VideoEncoder) -> VideoEncoder:
         """A copy of `encoder` that ends with these blocks and this norm."""
         tuned = copy.deepcopy(encoder).cpu()
         tuned.blocks[-len(self.blocks) :].load_state_dict(self.blocks.state_dict())

@@ -12,13 +12,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vjepa.probes.base import ProbeError, Standardize
-from vjepa.probes.finetune import Tail, fit_finetune
-from vjepa.probes.fit_attentive import fit_attentive, heads_for, steps_for
-from vjepa.probes.fit_linear import fit_linear
+from vjepa.probes.fitting.finetune import TunedBlocks, fit_finetune
+from vjepa.probes.fitting.attentive import fit_attentive, heads_for, steps_for
+from vjepa.probes.fitting.linear import fit_linear
 from vjepa.probes.knn import fit_knn
 from vjepa.probes.results import ProbeKind, ProbeResult, Progress, has_converged, logits_of, scores
-from vjepa.probes.splits import held_out_videos, labelled_clips
-from vjepa.probes.trials import ProbeData, ProbeSettings, Trial
+from vjepa.probes.fitting.splits import held_out_videos, labelled_clips
+from vjepa.probes.fitting.trials import ProbeData, ProbeSettings, Trial
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def fit_probe(
     device: torch.device | str = "cpu",
     train_videos: Int[Tensor, "train"] | None = None,
     num_views: int = 1,
-    tail: Tail | None = None,
+    tuned_blocks: TunedBlocks | None = None,
 ) -> ProbeResult:
     """Train a probe on frozen tokens and measure it.
 
@@ -61,7 +61,7 @@ def fit_probe(
         train_videos: Which video each training clip shows, where some show the same: all clips of a video are on one
             side of the held-out split, and its first clip stands for it where accuracies are measured.
         num_views: Views whose tokens follow each other in a validation clip; their probabilities are averaged.
-        tail: Of kind "finetune": the last blocks, which the tokens go to; they are copied.
+        tuned_blocks: Of kind "finetune": the last blocks, which the tokens go to; they are copied.
 
     Raises:
         ProbeError: If the labels do not make a task.
@@ -75,23 +75,23 @@ def fit_probe(
         train_tokens, train_labels, videos = train_tokens[kept], train_labels[kept], videos[kept]
         groups = [groups[i] for i in kept.tolist()] if groups else ()
     standardize, device = Standardize(embed_dim=train_tokens.shape[-1]), torch.device(device)
-    if tail is None:
+    if tuned_blocks is None:
         standardize.measure(train_tokens)
     num_videos = len(videos.unique())
     data = ProbeData(train_tokens, train_labels, standardize.to(device), num_classes, device, num_videos)
     rows, held = held_out_videos(train_labels, groups, videos, generator)
-    twin = best_trial(_trials(kind, data, rows, held, settings, seed, tail))
+    twin = best_trial(_trials(kind, data, rows, held, settings, seed, tuned_blocks))
     alone: dict[str, Any] = {name: (value,) for name, value in twin.setting.items()}
     used = replace(settings, **alone)
-    final = _on_everything(kind, data, used, seed, tail)
+    final = _on_everything(kind, data, used, seed, tuned_blocks)
     if (
         kind in ("attentive", "finetune")
         and settings.num_steps is None
         and not has_converged(_merged(final, twin))
     ):
         used = replace(used, num_steps=2 * steps_for(settings, num_videos))
-        (twin,) = _trials(kind, data, rows, held, used, seed, tail)
-        final = _on_everything(kind, data, used, seed, tail)
+        (twin,) = _trials(kind, data, rows, held, used, seed, tuned_blocks)
+        final = _on_everything(kind, data, used, seed, tuned_blocks)
     history = _merged(final, twin)
     return ProbeResult(
         kind=kind,
@@ -128,7 +128,7 @@ def _trials(
     held: Int[Tensor, "held"],
     settings: ProbeSettings,
     seed: int,
-    tail: Tail | None,
+    tuned_blocks: TunedBlocks | None,
 ) -> list[Trial]:
     if kind == "linear":
         return fit_linear(data, rows, held, settings=settings)
@@ -136,15 +136,15 @@ def _trials(
         return fit_knn(data, rows, held, settings=settings)
     num_steps = steps_for(settings, data.num_videos)
     if kind == "finetune":
-        assert tail is not None
-        return fit_finetune(data, rows, held, tail=tail, settings=settings, num_steps=num_steps, seed=seed)
+        assert tuned_blocks is not None
+        return fit_finetune(data, rows, held, tuned_blocks=tuned_blocks, settings=settings, num_steps=num_steps, seed=seed)
     return fit_attentive(data, rows, held, settings=settings, num_steps=num_steps, seed=seed)
 
 
 def _on_everything(
-    kind: ProbeKind, data: ProbeData, settings: ProbeSettings, seed: int, tail: Tail | None
+    kind: ProbeKind, data: ProbeData, settings: ProbeSettings, seed: int, tuned_blocks: TunedBlocks | None
 ) -> Trial:
-    (trial,) = _trials(kind, data, torch.arange(len(data.labels)), torch.arange(0), settings, seed, tail)
+    (trial,) = _trials(kind, data, torch.arange(len(data.labels)), torch.arange(0), settings, seed, tuned_blocks)
     return trial
 
 
