@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from vjepa.cli import VERBS, Verb, gather_numbers, main, split_verb, verb_parser
-from vjepa.report import Report
+from vjepa.commands.app import VERBS, Verb, gather_numbers, main, split_verb, verb_parser
+from vjepa.commands.report import Report
+from vjepa.errors import UsageError
 from vjepa.types import TokenGrid
-from vjepa.usage import UsageError
 
 
 def count(

@@ -18,7 +18,7 @@ from tests.checkpoints.given import (
     training_file,
 )
 from vjepa.checkpoints import CheckpointError, save_folder, save_meta
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.convert import convert
 
 ROUNDING = 1e-6  # the same numbers at another alignment in memory may be summed in another order

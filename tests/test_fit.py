@@ -18,7 +18,7 @@ import yaml
 import vjepa
 from tests.recipes import tiny_recipe
 from tests.videos import write_broken, write_manifest, write_videos
-from vjepa.cli import main
+from vjepa.commands.app import main
 
 pytestmark = pytest.mark.slow
 

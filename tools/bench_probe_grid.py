@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import get_args
 
 import torch
+from vjepa.commands.data_world import world_command
 
-from vjepa.data.manifest import read_manifest
+from vjepa.commands.probe import probe
+from vjepa.data.manifests.reader import read_manifest
 from vjepa.models import VideoEncoder, create_model
 from vjepa.models.files import save_folder
 from vjepa.probes import ProbeSettings, eval_clips, extract_features
 from vjepa.probes.base import Standardize
-from vjepa.commands.probe import probe
 from vjepa.probes.features import Precision
 from vjepa.probes.fitting.attentive import fit_attentive
 from vjepa.probes.fitting.trials import ProbeData
-from vjepa.worlds.commands import world_command
 
 ONE = ProbeSettings(lr=(1e-3,), weight_decay=(0.1,), num_steps=600)
 TWENTY = ProbeSettings(lr=(5e-3, 3e-3, 1e-3, 3e-4, 1e-4), weight_decay=(0.01, 0.1, 0.4, 0.8), num_steps=600)

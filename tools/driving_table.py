@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pixel_baselines import accuracy, frame_differences, one_frame, random_convolutions, read
 
-from vjepa.probes import ProbeKind, ProbeSettings
 from vjepa.commands.probe import probe
-from vjepa.report import write_result
+from vjepa.commands.report import write_result
+from vjepa.probes import ProbeKind, ProbeSettings
 
 KINDS: tuple[ProbeKind, ...] = ("attentive", "linear", "knn")
 GRID = ProbeSettings(lr=(5e-3, 3e-3, 1e-3, 3e-4, 1e-4), weight_decay=(0.01, 0.1, 0.4, 0.8))

@@ -28,15 +28,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vjepa.checkpoints import load_encoder
+from vjepa.commands.fit import QUIET
+from vjepa.commands.report import write_result
 from vjepa.data import Manifest, MixturePart, VideoDataModule, read_manifest
-from vjepa.fit import QUIET
 from vjepa.models import VideoEncoder
 from vjepa.optim import WarmupCosine, decay_groups
 from vjepa.probes import ProbeKind, extract_features, fit_probe, random_init_like
 from vjepa.probes.features import Precision
-from vjepa.probes.linear import pool_tokens
 from vjepa.probes.fitting.splits import held_out_split
-from vjepa.report import write_result
+from vjepa.probes.linear import pool_tokens
 from vjepa.types import ClipBatch
 
 log = logging.getLogger("probe_table")

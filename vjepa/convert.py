@@ -21,12 +21,12 @@ from vjepa.checkpoints.meta import write_meta
 from vjepa.checkpoints.native import write_native
 from vjepa.checkpoints.source import Contents, Part, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError, few
+from vjepa.commands.report import Report
 from vjepa.layers.block import MlpKind
 from vjepa.models import ActionPredictor, Predictor, VideoEncoder
 from vjepa.models.encoder import Position
 from vjepa.probes import AnticipationProbe, AttentiveProbe
 from vjepa.probes.released import probe_class
-from vjepa.report import Report
 from vjepa.types import TokenGrid
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 
+from vjepa.commands.fit import FitCLI, started
+from vjepa.commands.report import Report, write_result
 from vjepa.data import VideoDataModule
-from vjepa.data.mixture import MixturePart
-from vjepa.fit import FitCLI, started
+from vjepa.data.loading.mixture import MixturePart
+from vjepa.errors import UsageError
 from vjepa.layers import Block
 from vjepa.objectives import Objective
-from vjepa.report import Report, write_result
 from vjepa.training import PretrainModule
 from vjepa.training.dry_run import (
     CHANNELS,
@@ -30,7 +31,6 @@ from vjepa.training.dry_run import (
 )
 from vjepa.training.precision import PrecisionName
 from vjepa.types import TokenGrid
-from vjepa.usage import UsageError
 
 GIGA, TERA = 1e9, 1e12
 USABLE = (

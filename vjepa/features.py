@@ -21,6 +21,8 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vjepa.errors import VjepaError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -28,7 +30,7 @@ ABOUT, INDEX = "features.json", "index.csv"
 STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class FeaturesError(ValueError):
+class FeaturesError(VjepaError, ValueError):
     """A folder that holds no features, or not those asked for; the message says what to do."""
 
 

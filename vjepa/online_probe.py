@@ -10,8 +10,9 @@ import lightning as L
 import numpy as np
 
 from vjepa.data import Manifest, VideoDataModule, read_manifest
-from vjepa.data.dataset import VideoClips
-from vjepa.data.manifest_rows import Rows
+from vjepa.data.loading.dataset import VideoClips
+from vjepa.data.manifests.rows import Rows
+from vjepa.errors import SettingError
 from vjepa.models import VideoEncoder
 from vjepa.probes import Features, ProbeError, ProbeKind, extract_features, fit_probe, random_init_like
 from vjepa.probes.features import Precision
@@ -50,12 +51,12 @@ class OnlineProbe(L.Callback):
         num_clips: int = 256,
     ) -> None:
         if not kinds or every_n_steps < 1 or num_clips < 2:
-            raise ValueError(
+            raise SettingError(
                 f"kinds {kinds}, every_n_steps {every_n_steps}, num_clips {num_clips}: give a kind of probe, at least "
                 "1 step and 2 clips."
             )
         if "finetune" in kinds:
-            raise ValueError(
+            raise SettingError(
                 f"kinds {kinds}: fine-tuning takes longer than the run it would watch. Leave finetune out, and run "
                 "vjepa probe --probe finetune on the exported encoder."
             )
@@ -74,7 +75,7 @@ class OnlineProbe(L.Callback):
         self.last_step = trainer.global_step
         every = cast("Any", trainer).log_every_n_steps  # set by the trainer, not declared by it
         if self.every_n_steps % every:
-            raise ValueError(
+            raise SettingError(
                 f"OnlineProbe: every_n_steps {self.every_n_steps}, and figures are logged every {every} steps. "
                 f"Give a multiple of trainer.log_every_n_steps, such as {every * -(-self.every_n_steps // every)}."
             )
@@ -132,12 +133,12 @@ class OnlineProbe(L.Callback):
         for split, own in self.sources.items():
             source = own or data.sources[split]
             if source is None:
-                raise ValueError(f"OnlineProbe has no {split} clips. Give its {split}, or data.{split}.")
+                raise SettingError(f"OnlineProbe has no {split} clips. Give its {split}, or data.{split}.")
             names = found[0].label_names if found else ()
             root = self.root if own else data.root
             manifest = read_manifest(source, root=root, label_column=self.label, label_names=names)
             if not manifest.label_names:
-                raise ValueError(
+                raise SettingError(
                     f"OnlineProbe: {manifest.describe()}. Name the column of labels with `label`, or give another "
                     f"{split}."
                 )

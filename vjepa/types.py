@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Float64, Int, Num, UInt8
 from torch import Tensor
 
+from vjepa.errors import SettingError
+
 WHITE = 255.0
 
 
@@ -25,7 +27,7 @@ class TokenGrid:
 
     def __post_init__(self) -> None:
         if min(self.t, self.h, self.w) < 1:
-            raise ValueError(
+            raise SettingError(
                 f"a token grid needs a token on every axis, got (t, h, w) = ({self.t}, {self.h}, {self.w}). "
                 "Give a larger or longer clip, or a smaller patch_size or tubelet_size."
             )

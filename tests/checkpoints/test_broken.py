@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tests.checkpoints.given import hf_case, tiny_encoder, tiny_predictor, training_file
 from tests.checkpoints.test_native import Payload
 from vjepa.checkpoints import save_folder
-from vjepa.cli import main
+from vjepa.commands.app import main
 
 KEY = "blocks.1.mlp.fc2.weight"
 CHANGES = {

@@ -15,7 +15,7 @@ import vjepa
 from tests.checkpoints.given import WIDTH, prefixed, tiny_encoder, tiny_predictor, tiny_probe, training_file
 from vjepa.checkpoints import CheckpointError, save_folder, save_huggingface, save_meta
 from vjepa.checkpoints.commands import inspect
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.convert import convert
 
 HEADS = ["--num_heads", "2", "--predictor_num_heads", "2"]

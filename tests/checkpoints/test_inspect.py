@@ -13,7 +13,7 @@ from tests.checkpoints.test_native import SETTINGS, Payload
 from tests.training.runs import RUN_WARNINGS, clip_loader, quiet_trainer, tiny_module
 from vjepa.checkpoints import CheckpointError, save_folder
 from vjepa.checkpoints.commands import inspect
-from vjepa.cli import main
+from vjepa.commands.app import main
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 import vjepa
 from vjepa.checkpoints import CheckpointError, load_encoder, load_predictor, read_config, save_folder
 from vjepa.checkpoints.native import key_diff
-from vjepa.models.files import replaced_whole
+from vjepa.files import replacing
 
 SETTINGS = {
     "img_size": (16, 32),
@@ -141,7 +141,7 @@ def test_a_foreign_file_is_refused(tmp_path):
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "kept.txt"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), replaced_whole(path) as temporary:
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
         temporary.write_text("half")
         1 / 0  # noqa: B018
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["kept.txt"]

@@ -14,7 +14,7 @@ import vjepa
 import vjepa.features
 from tests.videos import write_broken, write_manifest, write_video, write_videos
 from vjepa.checkpoints import save_folder
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.extraction import ExtractionError
 from vjepa.extraction.commands import extract
 

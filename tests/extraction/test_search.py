@@ -8,7 +8,7 @@ import torch
 
 import vjepa
 from tests.videos import write_broken
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.extraction import ExtractionError
 from vjepa.extraction.commands import extract
 from vjepa.extraction.graph import nearest_by_graph, write_graph

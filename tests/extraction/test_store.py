@@ -48,7 +48,7 @@ def test_layers_and_pools(small, clips, tmp_path):
 
 
 def test_negative_layers_on_the_command_line(small, clips, tmp_path):
-    from vjepa.cli import main
+    from vjepa.commands.app import main
 
     arguments = ["extract", "--encoder", small, "--data", clips, "--out", str(tmp_path)]
     assert main([*arguments, "--layers", "-1,0", "--index", "false"]) == 0
@@ -128,8 +128,8 @@ def test_damaged_files_are_named_and_the_advice_holds(small, clips, tmp_path, fo
 
 
 def test_attentive_pooling_is_that_of_the_probe(small, clips, tmp_path):
-    from vjepa.probes import ProbeSettings
     from vjepa.commands.probe import probe
+    from vjepa.probes import ProbeSettings
     from vjepa.probes.files import load_probe
 
     quick = ProbeSettings(lr=(3e-3,), num_steps=20)

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from tests.probes.test_commands import QUICK, tiny_encoder, write_split
-from vjepa.data.manifest import read_manifest
+from vjepa.commands.probe import probe
+from vjepa.data.manifests.reader import read_manifest
 from vjepa.models import VideoEncoder
 from vjepa.models.files import save_folder
 from vjepa.probes import ClipLayout, ProbeError, eval_clips, extract_features
 from vjepa.probes.cache import Shard, TokenFile, cache_folder
 from vjepa.probes.clips import ClipPlan
-from vjepa.commands.probe import probe
 from vjepa.types import ClipFailure
 
 PREPROCESSING = {"num_frames": 4}
@@ -168,7 +168,7 @@ def test_failures_are_remembered(place, tmp_path):
 KILLED = """
 import sys, time
 import torch
-from vjepa.data.manifest import read_manifest
+from vjepa.data.manifests.reader import read_manifest
 from vjepa.models import VideoEncoder
 from vjepa.probes import eval_clips, extract_features
 from vjepa.checkpoints import load_encoder

@@ -11,14 +11,14 @@ from tests.checkpoints.given import HEADS, WIDTH, random_, tiny_encoder, tiny_pr
 from tests.probes.test_commands import write_clip
 from tests.videos import moving_frames, write_broken, write_video
 from vjepa.checkpoints import save_meta
-from vjepa.cli import main
+from vjepa.commands.app import main
+from vjepa.commands.classify import classify
 from vjepa.convert import convert
-from vjepa.data.manifest import Manifest, ManifestRow
+from vjepa.data.manifests.rows import Manifest, ManifestRow
 from vjepa.models.files import save_folder
 from vjepa.probes import AttentiveProbe, ProbeError, mean_probabilities, view_tokens
-from vjepa.commands.classify import classify
-from vjepa.probes.labels import read_labels
 from vjepa.probes.classifier import open_classifier
+from vjepa.probes.labels import read_labels
 from vjepa.probes.protocols import PROTOCOLS, protocol_told_by
 from vjepa.probes.windows import window_bounds
 
@@ -51,7 +51,9 @@ def expected(place, classifier, video, layout):
     sample = classifier.clips(Manifest((ManifestRow(str(video)),), (), "videos", "test"))[0].video
     clips = sample.reshape(3, layout.views, layout.segments, -1, 32, 32).permute(2, 1, 0, 3, 4, 5)[None]
     with torch.no_grad():
-        return mean_probabilities(classifier.head, view_tokens(classifier.encoder, clips, levels=layout.levels))[0]
+        return mean_probabilities(
+            classifier.head, view_tokens(classifier.encoder, clips, levels=layout.levels)
+        )[0]
 
 
 @pytest.mark.parametrize("name", ["ssv2-vitl-4x2x3.pt", "ssv2-probe.pth.tar", "hf", "native"])

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from vjepa.cli import main
-from vjepa.data.manifest import read_manifest
+from vjepa.commands.app import main
+from vjepa.commands.classify import classify
+from vjepa.commands.probe import probe
+from vjepa.data.manifests.reader import read_manifest
 from vjepa.models import VideoEncoder
 from vjepa.models.files import save_folder
 from vjepa.probes import (
@@ -21,8 +23,6 @@ from vjepa.probes import (
     random_init_like,
     view_tokens,
 )
-from vjepa.commands.classify import classify
-from vjepa.commands.probe import probe
 from vjepa.probes.files import load_probe
 from vjepa.probes.fitting.splits import clips_of, first_views, held_out_videos, labelled_clips
 

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from tests.videos import write_broken
-from vjepa.cli import main
-from vjepa.data.manifest import ManifestError, read_manifest
+from vjepa.commands.app import main
+from vjepa.commands.classify import classify
+from vjepa.commands.probe import probe
+from vjepa.data.manifests.reader import read_manifest
+from vjepa.data.manifests.rows import ManifestError
 from vjepa.models import VideoEncoder
 from vjepa.models.files import save_folder
 from vjepa.probes import ProbeError, ProbeSettings, eval_clips, extract_features, random_init_like
-from vjepa.commands.classify import classify
-from vjepa.commands.probe import probe
 from vjepa.probes.files import load_probe
 
 QUICK = ProbeSettings(lr=(3e-3,), num_steps=40)

@@ -7,8 +7,8 @@ import torch
 
 import vjepa
 from tests.videos import write_video
-from vjepa.cli import main
-from vjepa.data.order import SampleKey
+from vjepa.commands.app import main
+from vjepa.data.loading.order import SampleKey
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import save_folder
 from vjepa.probes import ActionIds, ActionScores, ProbeError

@@ -3,10 +3,10 @@ import torch
 
 from tests.probes.test_commands import run, write_split
 from vjepa.checkpoints import load_encoder
+from vjepa.commands.classify import classify
 from vjepa.models import VideoEncoder
 from vjepa.models.files import save_folder
 from vjepa.probes import ClipLayout, ProbeError, ProbeSettings, random_init_like
-from vjepa.commands.classify import classify
 from vjepa.probes.fitting.blocks import FrozenBlocks
 
 

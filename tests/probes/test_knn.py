@@ -3,9 +3,9 @@ import torch
 
 from tests.probes.test_commands import run, tiny_encoder, write_split
 from tests.probes.test_protocol import fitted, labelled_tokens
+from vjepa.commands.classify import classify
 from vjepa.models.files import save_folder
 from vjepa.probes import ProbeSettings
-from vjepa.commands.classify import classify
 from vjepa.probes.files import load_probe
 from vjepa.probes.knn import KnnProbe
 

@@ -5,11 +5,11 @@ from vjepa.probes import ProbeError, ProbeSettings, Standardize, StandardizedPro
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.fitting.attentive import fit_attentive, steps_for
 from vjepa.probes.fitting.grid import ProbeGrid
-from vjepa.probes.linear import LinearProbe
 from vjepa.probes.fitting.selection import best_trial
-from vjepa.probes.results import Progress, has_converged, scores
 from vjepa.probes.fitting.splits import few_per_class, held_out_split
 from vjepa.probes.fitting.trials import Mark, ProbeData, Trial
+from vjepa.probes.linear import LinearProbe
+from vjepa.probes.results import Progress, has_converged, scores
 
 QUICK = ProbeSettings(lr=(3e-3,), num_steps=120, batch_size=40, l2=(1e-2, 1.0))
 KINDS = pytest.mark.parametrize("kind", ["linear", "attentive"])

@@ -8,8 +8,9 @@ import torch
 
 from tests.checkpoints.given import WIDTH, tiny_encoder, tiny_probe
 from tests.probes.test_commands import write_clip
-from vjepa.cli import main
-from vjepa.data.manifest import Manifest, ManifestRow
+from vjepa.commands.app import main
+from vjepa.commands.probe import probe
+from vjepa.data.manifests.rows import Manifest, ManifestRow
 from vjepa.models.files import save_folder
 from vjepa.probes import (
     AttentiveProbe,
@@ -20,9 +21,8 @@ from vjepa.probes import (
     StandardizedProbe,
 )
 from vjepa.probes.attention import attention_of, overlay
-from vjepa.commands.probe import probe
-from vjepa.probes.folder import labelled_manifests, split_rows
 from vjepa.probes.classifier import Classifier, open_classifier
+from vjepa.probes.folder import labelled_manifests, split_rows
 from vjepa.probes.page import clip_strips, write_page
 from vjepa.probes.protocols import PROTOCOLS
 from vjepa.probes.recipe import ClipChoice, resolve_recipe

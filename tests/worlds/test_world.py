@@ -11,9 +11,9 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from vjepa.commands.data_world import world_command
 
 from vjepa.worlds import WorldConfig, WorldError, generate
-from vjepa.worlds.commands import world_command
 from vjepa.worlds.physics import EVENTS
 from vjepa.worlds.shapes import SHAPES
 

@@ -23,9 +23,9 @@ from vjepa.checkpoints.load import (
 from vjepa.checkpoints.opening import open_safely, read_safetensors
 from vjepa.checkpoints.source import Part, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError, read_from
+from vjepa.commands.report import Report
 from vjepa.models import ActionPredictor, VideoEncoder
 from vjepa.models.files import CONFIG
-from vjepa.report import Report
 
 FOREIGN = "not a native checkpoint: vjepa does not know its architecture"
 UNTOLD = "not told by the weights: give num_heads when loading"

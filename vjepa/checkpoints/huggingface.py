@@ -22,7 +22,8 @@ from vjepa.checkpoints.opening import read_json, read_safetensors
 from vjepa.checkpoints.shards import WEIGHTS, files_by_key
 from vjepa.checkpoints.source import REST, Contents, Part, Source, kind_of, parts_in
 from vjepa.checkpoints.strict import CheckpointError, count_modules, few, grouped
-from vjepa.models.files import CONFIG, write_tensors, write_text
+from vjepa.files import write_tensors, write_text
+from vjepa.models.files import CONFIG
 
 UNNAMED = "LABEL_"  # transformers' own name of a class that has none, before its id
 MODEL_TYPE, CARD, ASIDE = "vjepa2", "vjepa.json", "context_encoder.safetensors"

@@ -18,9 +18,9 @@ from vjepa.checkpoints.native import NativeFolder, RunFile, native_config
 from vjepa.checkpoints.opening import open_safely, read_json
 from vjepa.checkpoints.source import Contents, Part, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError, few, fill, key_diff, read_from
+from vjepa.errors import SettingError, did_you_mean
 from vjepa.models import ActionPredictor, Predictor, VideoEncoder
 from vjepa.models.files import CONFIG
-from vjepa.usage import nearest
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def load_encoder(
         CheckpointError: If it holds something else, or a key is missing, unknown or of another shape.
     """
     if which not in (None, *WHICH):
-        raise ValueError(f"which is {which!r}. Give one of {', '.join(map(repr, WHICH))}, or None.")
+        raise SettingError(f"which is {which!r}. Give one of {', '.join(map(repr, WHICH))}, or None.")
     source = open_checkpoint(path)
     part = main_encoder(source) if which is None else WHICH[which]
     if which is None and part == "context_encoder":
@@ -159,7 +159,7 @@ def load_part(
         if name not in known:
             raise CheckpointError(
                 f"{getattr(model_class, '__name__', 'the network')} has no argument {name!r}. "
-                f"The nearest is {nearest(name, known)!r}."
+                f"The nearest is {did_you_mean(name, known)!r}."
             )
     with read_from(source.path):
         return _filled(source, part, model_class, overrides, allow_missing)

@@ -17,7 +17,7 @@ from torch import Tensor
 from vjepa.checkpoints.architecture import encoder_arguments, predictor_arguments, probe_arguments
 from vjepa.checkpoints.source import Contents, Part, Source, kind_of, parts_in
 from vjepa.checkpoints.strict import CheckpointError, few
-from vjepa.models.files import replaced_whole
+from vjepa.files import replacing
 from vjepa.models.positions import additive_table
 from vjepa.types import TokenGrid
 
@@ -154,7 +154,7 @@ def write_meta(contents: Contents, path: Path) -> None:
         else:
             file[entry] = [prefixed] if entry == "classifiers" else prefixed
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_whole(path) as temporary:
+    with replacing(path) as temporary:
         torch.save(file, temporary)
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from vjepa.checkpoints.opening import names_in, read_json, read_safetensors, safetensors_keys
 from vjepa.checkpoints.source import PARTS, REST, Contents, Part, Source, kind_of, rest_of
 from vjepa.checkpoints.strict import CheckpointError, key_diff
-from vjepa.models.files import CONFIG, FORMAT, write_tensors, write_text
+from vjepa.files import write_tensors, write_text
+from vjepa.models.files import CONFIG, FORMAT
 
 __all__ = ["NativeFolder", "RunFile", "key_diff", "write_native"]
 

@@ -10,6 +10,7 @@ from torch import nn
 from vjepa.checkpoints.huggingface import write_huggingface
 from vjepa.checkpoints.meta import write_meta
 from vjepa.checkpoints.source import networks_contents
+from vjepa.errors import SettingError
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,9 @@ def save_meta(
         probe: An attentive probe; becomes `classifiers`, of depth 1 `classifier`.
     """
     if not any((encoder, context_encoder, predictor, probe)):
-        raise ValueError("no network to write. Give encoder, context_encoder, predictor or probe.")
+        raise SettingError("no network to write. Give encoder, context_encoder, predictor or probe.")
     if Path(path).is_dir():
-        raise ValueError(f"{path} is a folder. Give the name of a file.")
+        raise SettingError(f"{path} is a folder. Give the name of a file.")
     contents = networks_contents(
         {"encoder": encoder, "context_encoder": context_encoder, "predictor": predictor, "probe": probe}
     )

@@ -12,13 +12,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from vjepa.errors import VjepaError
+
 Network = TypeVar("Network", bound=nn.Module)
 NUMBERED = re.compile(r"^(?P<stem>.*?)\.(?P<number>\d+)(?P<leaf>\..*)?$")
 TYPES = ("float32", "bfloat16", "float16", "float64")
 MANY_LEAVES = 2  # from here on a module's keys are counted, not named
 
 
-class CheckpointError(ValueError):
+class CheckpointError(VjepaError, ValueError):
     """A checkpoint that cannot be used, and why; nothing was loaded."""
 
 

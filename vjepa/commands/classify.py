@@ -11,14 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
-from vjepa.data.manifest_folders import listing
-from vjepa.data.up_to_damage import CUT_OFF
-from vjepa.probes.base import ProbeError
 from vjepa.commands.devices import Device, device_of
+from vjepa.commands.report import Report
+from vjepa.data.decoders.readable_prefix import CUT_OFF
+from vjepa.data.manifests.folders import listing
+from vjepa.data.manifests.reader import read_manifest
+from vjepa.data.manifests.rows import Manifest, ManifestRow
+from vjepa.probes.base import ProbeError
 from vjepa.probes.classifier import Classifier, open_classifier
 from vjepa.probes.windows import WindowRows, window_rows
-from vjepa.report import Report
 from vjepa.types import ClipFailure
 
 TABLE = "classes.csv"
@@ -102,7 +103,9 @@ def _files(videos: list[str]) -> list[str]:
     return found
 
 
-def _name(classifier: Classifier, rows: list[ManifestRow], named: Named, *, batch_size: int, decoder: str) -> None:
+def _name(
+    classifier: Classifier, rows: list[ManifestRow], named: Named, *, batch_size: int, decoder: str
+) -> None:
     manifest = Manifest(rows=tuple(rows), label_names=(), kind="videos", source="the list")
     if not rows:
         return

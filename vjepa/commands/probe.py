@@ -7,15 +7,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from vjepa.commands.devices import Device, device_of
 from vjepa.probes.anticipation.run import NAME as EK100
 from vjepa.probes.anticipation.run import AnticipationChoice, AnticipationWork, probe_anticipation
 from vjepa.probes.base import ProbeError
-from vjepa.commands.devices import Device, device_of
 from vjepa.probes.features import Precision
-from vjepa.probes.run import LabelledWork, probe_labelled
-from vjepa.probes.results import ProbeKind
 from vjepa.probes.fitting.trials import ProbeSettings
-from vjepa.report import Report
+from vjepa.probes.results import ProbeKind
+from vjepa.probes.run import LabelledWork, probe_labelled
 
 DEFAULT_GRID = ProbeSettings()
 DEFAULT_ANTICIPATION = AnticipationChoice()

@@ -16,6 +16,7 @@ import torch
 from lightning.fabric.plugins.environments import TorchElasticEnvironment
 
 from vjepa.checkpoints import load_encoder
+from vjepa.commands.report import Report
 from vjepa.data import Manifest, read_manifest
 from vjepa.extraction.about import describe, describe_encoder
 from vjepa.extraction.errors import ExtractionError
@@ -33,8 +34,7 @@ from vjepa.extraction.search import SEARCH, check_searchable, write_search
 from vjepa.extraction.windows import Windows
 from vjepa.extraction.writers import WRITERS, Format, check_format, merge
 from vjepa.features import ABOUT, INDEX, file_of
-from vjepa.models.files import write_text
-from vjepa.report import Report
+from vjepa.files import write_text
 
 log = logging.getLogger(__name__)
 

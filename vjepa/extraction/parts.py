@@ -17,7 +17,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vjepa.models.files import write_tensors, write_text
+from vjepa.files import write_tensors, write_text
 
 MAX_UNITS = 64  # below: enough to share among ranks
 UNIT_BATCHES = 16  # at most, so that a restart has little to look through

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from vjepa.data.transforms import EvalTransform
+from vjepa.data.transforms.video import EvalTransform
 from vjepa.models import VideoEncoder
 from vjepa.types import Clip
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vjepa import features
 from vjepa.checkpoints import load_encoder
+from vjepa.commands.report import Report
 from vjepa.data import EvalTransform, read_manifest
 from vjepa.extraction.clips import WindowClips
 from vjepa.extraction.errors import ExtractionError
@@ -21,8 +22,8 @@ from vjepa.extraction.neighbours import SearchIndex
 from vjepa.extraction.pooling import FeatureMaker, load_pooler
 from vjepa.extraction.windows import Windows
 from vjepa.features import FeatureStore, damaged
-from vjepa.models.files import digest, write_tensors
-from vjepa.report import Report
+from vjepa.files import write_tensors
+from vjepa.models.files import digest
 
 log = logging.getLogger(__name__)
 

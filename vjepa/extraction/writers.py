@@ -20,7 +20,7 @@ from vjepa.data import Manifest
 from vjepa.extraction.errors import ExtractionError
 from vjepa.extraction.parts import Part, Parts
 from vjepa.features import ABOUT, INDEX, file_of
-from vjepa.models.files import write_text
+from vjepa.files import write_text
 
 Format = Literal["safetensors", "npy", "parquet"]
 LISTED = 5  # failures named in an error; the rest is counted

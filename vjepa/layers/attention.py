@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vjepa.errors import SettingError
 from vjepa.layers.block_attention import attend_in_blocks
 from vjepa.layers.heads import split_heads
 from vjepa.layers.position import RotaryTables
@@ -52,7 +53,7 @@ class Attention(nn.Module):
     def __init__(self, *, embed_dim: int, num_heads: int) -> None:
         super().__init__()
         if embed_dim % num_heads:
-            raise ValueError(f"embed_dim (={embed_dim}) must be divisible by num_heads (={num_heads}).")
+            raise SettingError(f"embed_dim (={embed_dim}) must be divisible by num_heads (={num_heads}).")
         self.num_heads = num_heads
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)

@@ -13,6 +13,7 @@ from timm.layers import Mlp, trunc_normal_
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vjepa.errors import SettingError
 from vjepa.layers.block import INIT_STD, Block, init_weights, rescale_blocks
 
 PROBE_NORM_EPS = 1e-5  # of every released probe; encoders use 1e-6
@@ -115,7 +116,7 @@ class CrossAttention(nn.Module):
     def __init__(self, *, embed_dim: int, num_heads: int) -> None:
         super().__init__()
         if embed_dim % num_heads:
-            raise ValueError(f"embed_dim (={embed_dim}) must be divisible by num_heads (={num_heads}).")
+            raise SettingError(f"embed_dim (={embed_dim}) must be divisible by num_heads (={num_heads}).")
         self.num_heads = num_heads
         self.q = nn.Linear(embed_dim, embed_dim)
         self.kv = nn.Linear(embed_dim, 2 * embed_dim)
@@ -188,7 +189,7 @@ class AttentivePooler(nn.Module):
     ) -> None:
         super().__init__()
         if depth < 1:
-            raise ValueError(
+            raise SettingError(
                 f"depth must be at least 1 (the cross-attention alone), got {depth}. Give 1 or 4."
             )
         self.query_tokens = nn.Parameter(torch.zeros(1, num_queries, embed_dim))

@@ -16,6 +16,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from vjepa.errors import SettingError
 from vjepa.types import TokenGrid
 
 RotaryStyle = Literal["tiled", "interleaved"]
@@ -141,7 +142,7 @@ def rotary_of_axes(
     """
     width = 2 * (head_dim // 3 // 2)
     if width < 2:
-        raise ValueError(
+        raise SettingError(
             f"rotary positions need head_dim >= 6, got {head_dim}. Use fewer heads or more width."
         )
     turned = [rotary_angles(x, width, style) for x in axes]

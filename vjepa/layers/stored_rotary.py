@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vjepa.errors import SettingError
 from vjepa.layers.position import BASE, RotaryTables, tables_of_axes, token_coordinates
 from vjepa.types import TokenGrid
 
@@ -35,7 +36,7 @@ def store_frequencies(blocks: Iterable[nn.Module], head_dim: int) -> None:
     """Give each block's attention its frequencies, a third of a head for each axis."""
     width = head_dim // 3
     if width < 2:
-        raise ValueError(
+        raise SettingError(
             f"rotary positions need head_dim >= 6, got {head_dim}. Use fewer heads or more width."
         )
     for block in blocks:

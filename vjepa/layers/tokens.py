@@ -9,6 +9,7 @@ from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.types import MaskPair
 
 
@@ -25,9 +26,9 @@ def check_ids(ids: Tensor, name: str, *, rows: int, length: int) -> None:
         ValueError: If they are no integers, have not a row for every clip, or name tokens that are not there.
     """
     if ids.is_floating_point() or ids.dtype in (torch.bool, torch.uint8):
-        raise ValueError(f"{name} is {str(ids.dtype).removeprefix('torch.')}. Give ids of tokens in int64.")
+        raise SettingError(f"{name} is {str(ids.dtype).removeprefix('torch.')}. Give ids of tokens in int64.")
     if ids.ndim != 2 or ids.shape[0] != rows:
-        raise ValueError(
+        raise SettingError(
             f"{name} has shape {tuple(ids.shape)} for {rows} clips. Give (clips, ids): a row for each, such as "
             f"ids.expand({rows}, -1)."
         )
@@ -35,7 +36,7 @@ def check_ids(ids: Tensor, name: str, *, rows: int, length: int) -> None:
     if ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
         low, high = (int(bound) for bound in ids.aminmax())
         if low < 0 or high >= length:
-            raise ValueError(f"{name} names tokens {low} to {high}. Give ids from 0 to {length - 1}.")
+            raise SettingError(f"{name} names tokens {low} to {high}. Give ids from 0 to {length - 1}.")
 
 
 def gather_tokens(tokens: Float[Tensor, "b n d"], ids: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from vjepa.errors import SettingError
 from vjepa.masks.base import MaskStrategy, pair_from_hidden
 from vjepa.types import MaskPair, TokenGrid
 
@@ -18,7 +19,7 @@ class Causal(MaskStrategy):
     def __init__(self, *, past: tuple[float, float] = (0.25, 0.75)) -> None:
         low, high = past
         if not 0 < low <= high < 1:
-            raise ValueError(f"past is a range 0 < low <= high < 1, got ({low}, {high}).")
+            raise SettingError(f"past is a range 0 < low <= high < 1, got ({low}, {high}).")
         self.past = past
 
     @property
@@ -29,7 +30,7 @@ class Causal(MaskStrategy):
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """Draw the cut, the same for every clip of the batch."""
         if grid.t < 2:
-            raise ValueError(f"a causal mask needs at least 2 tubelets, got {grid.t}. Use longer clips.")
+            raise SettingError(f"a causal mask needs at least 2 tubelets, got {grid.t}. Use longer clips.")
         low, high = self.past
         share = low + (high - low) * float(torch.rand((), generator=generator))
         cut = min(max(round(grid.t * share), 1), grid.t - 1)

@@ -9,6 +9,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.layers import cross_masks
 from vjepa.masks.base import MaskStrategy, Surplus, take_ids
 from vjepa.types import MaskPair, TokenGrid
@@ -50,9 +51,9 @@ class ImageBlocks(MaskStrategy):
             ("context_scale", context_scale, 1.0),
         ):
             if not 0 < low <= high <= top:
-                raise ValueError(f"{name} is a range 0 < low <= high <= {top}, got ({low}, {high}).")
+                raise SettingError(f"{name} is a range 0 < low <= high <= {top}, got ({low}, {high}).")
         if num_targets < 1:
-            raise ValueError(f"num_targets must be at least 1, got {num_targets}.")
+            raise SettingError(f"num_targets must be at least 1, got {num_targets}.")
         self.num_targets = num_targets
         self.target_scale = target_scale
         self.aspect_ratio = aspect_ratio
@@ -77,7 +78,7 @@ class ImageBlocks(MaskStrategy):
     def block_sizes(self, grid: TokenGrid, generator: torch.Generator) -> tuple[Size, Size]:
         """Sizes (h, w) in tokens of the target blocks and of the context block; never a whole side of the image."""
         if min(grid.h, grid.w) < 2:
-            raise ValueError(
+            raise SettingError(
                 f"image blocks need 2 tokens a side, got {grid.h} x {grid.w}. Use larger images or smaller patches."
             )
         u_target, u_context = torch.rand(2, generator=generator).tolist()
@@ -109,7 +110,7 @@ class ImageBlocks(MaskStrategy):
             missing -= int(good.sum())
             if not missing:
                 return torch.cat(seen), torch.cat(blocks)
-        raise ValueError(
+        raise SettingError(
             f"{self.num_targets} target blocks of {sizes[0]} in a grid of {grid.h} x {grid.w} never leave {fewest} "
             f"sites of a context block of {sizes[1]}. Lower num_targets, target_scale or min_keep."
         )

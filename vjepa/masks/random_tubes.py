@@ -7,6 +7,7 @@ from einops import repeat
 from jaxtyping import Bool
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.masks.base import MaskStrategy, pair_from_hidden
 from vjepa.types import MaskPair, TokenGrid
 
@@ -20,14 +21,14 @@ class RandomTubes(MaskStrategy):
 
     def __init__(self, *, ratio: float = 0.9) -> None:
         if not 0 < ratio < 1:
-            raise ValueError(f"ratio is the hidden share, between 0 and 1, got {ratio}.")
+            raise SettingError(f"ratio is the hidden share, between 0 and 1, got {ratio}.")
         self.ratio = ratio
 
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """Draw hidden sites for each clip."""
         sites = grid.h * grid.w
         if sites < 2:
-            raise ValueError(f"random tubes need at least 2 sites a frame, got {sites}. Use larger clips.")
+            raise SettingError(f"random tubes need at least 2 sites a frame, got {sites}. Use larger clips.")
         num_visible = min(max(int(sites * (1 - self.ratio)), 1), sites - 1)
         order = torch.rand(batch_size, sites, generator=generator).argsort(dim=1)
         hidden = torch.ones(batch_size, sites, dtype=torch.bool).scatter_(1, order[:, :num_visible], False)

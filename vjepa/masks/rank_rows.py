@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.masks.base import MaskStrategy
 from vjepa.types import MaskPair, TokenGrid
 
@@ -25,7 +26,7 @@ class RankRows(MaskStrategy):
 
     def __init__(self, *, strategy: MaskStrategy, rank: int, world_size: int) -> None:
         if not 0 <= rank < world_size:
-            raise ValueError(f"rank is {rank} of {world_size}. Give one of 0..{world_size - 1}.")
+            raise SettingError(f"rank is {rank} of {world_size}. Give one of 0..{world_size - 1}.")
         self.strategy, self.rank, self.world_size = strategy, rank, world_size
 
     @property

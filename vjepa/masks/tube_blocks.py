@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.masks.base import MaskStrategy, Surplus, complement, pair_from_hidden
 from vjepa.types import MaskPair, TokenGrid
 
@@ -51,9 +52,9 @@ class TubeBlocks(MaskStrategy):
             ("aspect_ratio", aspect_ratio, math.inf),
         ):
             if not 0 < low <= high <= top:
-                raise ValueError(f"{name} is a range 0 < low <= high <= {top}, got ({low}, {high}).")
+                raise SettingError(f"{name} is a range 0 < low <= high <= {top}, got ({low}, {high}).")
         if num_blocks < 1 or (max_keep is not None and max_keep < 1):
-            raise ValueError(f"num_blocks and max_keep must be at least 1, got {num_blocks}, {max_keep}.")
+            raise SettingError(f"num_blocks and max_keep must be at least 1, got {num_blocks}, {max_keep}.")
         self.num_blocks = num_blocks
         self.spatial_scale = spatial_scale
         self.temporal_scale = temporal_scale
@@ -129,7 +130,7 @@ class TubeBlocks(MaskStrategy):
 
     def _check_fit(self, grid: TokenGrid, size: tuple[int, int, int]) -> None:
         if size[1:] == (grid.h, grid.w) and size[0] >= self._visible_time(grid) and size[0] == grid.t:
-            raise ValueError(
+            raise SettingError(
                 f"a block of {size} tokens hides the whole grid ({grid.t}, {grid.h}, {grid.w}). "
                 "Lower spatial_scale or temporal_scale, or use larger clips."
             )

@@ -9,6 +9,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vjepa.errors import SettingError
 from vjepa.layers import (
     LAYER_NORM_EPS,
     Block,
@@ -117,7 +118,7 @@ class ActionPredictor(nn.Module):
             ValueError: If the numbers of tokens or actions are not those of `grid`.
         """
         if frames.shape[1] != len(grid) or actions.shape[1] != grid.t:
-            raise ValueError(
+            raise SettingError(
                 f"got {frames.shape[1]} tokens and {actions.shape[1]} actions for {grid}. Give "
                 f"{len(grid)} tokens and {grid.t} actions: one for each frame, the last one too."
             )

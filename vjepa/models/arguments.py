@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
+from vjepa.errors import SettingError
 from vjepa.layers import MlpKind
 from vjepa.models.positions import Position
 
@@ -29,18 +30,18 @@ def check_arguments(
     for name in whole:
         value, least = arguments[name], int(name != "depth")
         if type(value) is not int or value < least:
-            raise ValueError(f"{name} is {value!r}. Give a whole number of at least {least}.")
+            raise SettingError(f"{name} is {value!r}. Give a whole number of at least {least}.")
     if arguments.get("depth", 0) > MAX_DEPTH:
-        raise ValueError(f"depth is {arguments['depth']}. Give at most {MAX_DEPTH}.")
+        raise SettingError(f"depth is {arguments['depth']}. Give at most {MAX_DEPTH}.")
     for name in numbers:
         value = arguments[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise ValueError(f"{name} is {value!r}. Give a number of at least 0.")
+            raise SettingError(f"{name} is {value!r}. Give a number of at least 0.")
     for name in CHOICES.keys() & arguments.keys():
         if arguments[name] not in CHOICES[name]:
-            raise ValueError(f"{name} is {arguments[name]!r}. Give one of {', '.join(CHOICES[name])}.")
+            raise SettingError(f"{name} is {arguments[name]!r}. Give one of {', '.join(CHOICES[name])}.")
     if arguments["embed_dim"] % arguments["num_heads"]:
-        raise ValueError(
+        raise SettingError(
             f"embed_dim {arguments['embed_dim']} must be divisible by num_heads {arguments['num_heads']}. Give "
             "num_heads that divides it."
         )
@@ -61,7 +62,7 @@ def height_and_width(size: Any) -> tuple[int, int]:
         or len(sides) != 2
         or any(type(s) is not int or s < 1 for s in sides)
     ):
-        raise ValueError(
+        raise SettingError(
             f"img_size is {size!r}. Give height and width in pixels, or one number for a square."
         )
     return sides[0], sides[1]

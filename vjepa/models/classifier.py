@@ -7,6 +7,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vjepa.errors import SettingError
 from vjepa.layers import init_weights
 from vjepa.models.encoder import VideoEncoder
 
@@ -41,7 +42,7 @@ class EncoderClassifier(nn.Module):
             ValueError: If `num_classes` is below 0.
         """
         if num_classes < 0:
-            raise ValueError(f"num_classes {num_classes}: give the number of classes, or 0 for no head.")
+            raise SettingError(f"num_classes {num_classes}: give the number of classes, or 0 for no head.")
         self.num_classes = num_classes
         self.head: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         init_weights(self.head)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vjepa.errors import SettingError
 from vjepa.layers import (
     LAYER_NORM_EPS,
     Block,
@@ -122,7 +123,7 @@ class VideoEncoder(nn.Module):
     def _add_levels(self, depth: int, patch_size: int) -> None:
         """What V-JEPA 2.1 has beside the blocks."""
         if list(self.levels) != sorted({*self.levels, depth - 1} & {*range(depth)}):
-            raise ValueError(
+            raise SettingError(
                 f"levels must be ascending blocks that end with the last one, {depth - 1}, got {self.levels}. "
                 f"Give {(depth - 1,)} or more of them."
             )
@@ -196,9 +197,9 @@ class VideoEncoder(nn.Module):
         depth = len(self.blocks)
         wanted = {i % depth for i in indices if -depth <= i < depth}
         if not indices or len(wanted) != len(indices):
-            raise ValueError(f"indices name blocks 0..{depth - 1} once each, got {list(indices)}.")
+            raise SettingError(f"indices name blocks 0..{depth - 1} once each, got {list(indices)}.")
         if self.levels and not wanted <= set(self.levels):
-            raise ValueError(
+            raise SettingError(
                 f"blocks {self.levels} of this encoder have a norm, got indices {list(indices)}. Name some of those."
             )
         return wanted

@@ -1,18 +1,16 @@
-"""A network on disk: a safetensors file for its weights, and a config that says how to build it again."""
+"""Networks in folders: a safetensors file of weights each, and a config that says how to build them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
+
+from vjepa.errors import SettingError
+from vjepa.files import write_tensors, write_text
 
 FORMAT = 1
 CONFIG = "config.json"
@@ -69,34 +67,7 @@ def save_alone(folder: str | Path, encoder: nn.Module) -> Path:
     own = ("encoder.safetensors", CONFIG)
     others = sorted(p.name for p in Path(folder).glob("*.safetensors*") if p.name not in own)
     if others:
-        raise ValueError(
+        raise SettingError(
             f"{folder} holds {', '.join(others)}, which would be taken for this encoder's. Give another folder."
         )
     return save_folder(folder, encoder)
-
-
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file whole or not at all."""
-    whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    with replaced_whole(path) as temporary:
-        save_file(whole, temporary, metadata={"format": "pt"})  # transformers reads no file without it
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text file whole or not at all."""
-    with replaced_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def replaced_whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to; it takes the place of `path` if nothing was raised."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)  # a temporary file is private; a result is to be shared
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

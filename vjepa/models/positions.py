@@ -11,6 +11,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vjepa.errors import SettingError
 from vjepa.layers import RotaryStyle, RotaryTables, rotary_3d, sincos_2d, sincos_3d, stored_tables
 from vjepa.types import TokenGrid
 
@@ -42,7 +43,7 @@ def additive_table(position: Position, grid: TokenGrid, width: int) -> Float64[T
     if position != "sincos_wh":
         return sincos_3d(grid, width, uniform_power=position != "sincos_plain")
     if grid.t != 1:
-        raise ValueError(
+        raise SettingError(
             f'position="sincos_wh" is for images, this clip has {grid.t} tubelets. Use "sincos", or num_frames=1.'
         )
     return sincos_2d(grid, width, order="wh")

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from vjepa.errors import SettingError
 from vjepa.layers import (
     LAYER_NORM_EPS,
     Block,
@@ -153,7 +154,7 @@ class Predictor(nn.Module):
             ValueError: If this is not a predictor of V-JEPA 2.1.
         """
         if not self.num_levels:
-            raise ValueError(
+            raise SettingError(
                 "this predictor has no projection for the context. Build it with num_levels=1 or more."
             )
         tokens = self.forward_tokens(
@@ -175,9 +176,9 @@ class Predictor(nn.Module):
     ) -> Float[Tensor, "b n p"]:
         """Tokens (B, Nc + Nt, P) of the context and then of the targets, as the last block leaves them."""
         if modality not in get_args(Modality):
-            raise ValueError(f"modality is {modality!r}. Give one of {', '.join(get_args(Modality))}.")
+            raise SettingError(f"modality is {modality!r}. Give one of {', '.join(get_args(Modality))}.")
         if context.shape[1] != context_ids.shape[-1]:
-            raise ValueError(
+            raise SettingError(
                 f"{context.shape[1]} context tokens, {context_ids.shape[-1]} context_ids. Give an id each."
             )
         check_ids(context_ids, "context_ids", rows=len(context), length=len(grid))

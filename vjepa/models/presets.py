@@ -6,6 +6,7 @@ import re
 from fnmatch import fnmatch
 from typing import Any
 
+from vjepa.errors import SettingError
 from vjepa.models.encoder import VideoEncoder
 
 # "gigantic" has the MLP ratio 4.0 its releases were trained with (64/13 was meant: a misspelt keyword);
@@ -63,7 +64,7 @@ def create_model(name: str, **overrides: Any) -> VideoEncoder:
     """
     match = re.fullmatch(r"(?P<size>\w+)_patch(?P<patch>\d+)_(?P<image>\d+)", name)
     if match is None or match["size"] not in SIZES:
-        raise ValueError(
+        raise SettingError(
             f"no model is called {name!r}. Names are <size>_patch16_224 with a size of {', '.join(SIZES)}."
         )
     settings = {"patch_size": int(match["patch"]), "img_size": int(match["image"]), **SIZES[match["size"]]}

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vjepa.errors import SettingError
 from vjepa.layers.tokens import gather_tokens
 from vjepa.types import TokenGrid
 
@@ -33,7 +34,7 @@ class TubeletEmbed(nn.Module):
         """Extent of a clip in tokens; frames and pixels beyond the last whole tubelet are not counted."""
         channels = self.proj.in_channels
         if video.ndim != 5 or video.shape[1] != channels or not video.is_floating_point():
-            raise ValueError(
+            raise SettingError(
                 f"a clip of shape {tuple(video.shape)} in {str(video.dtype).removeprefix('torch.')}. Give (clips, "
                 f"{channels}, frames, height, width), normalised floats: vjepa.default_transform makes them."
             )

@@ -10,6 +10,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.models import ActionPredictor, VideoEncoder
 from vjepa.objectives.base import layer_normed, mean_distance
 from vjepa.types import TokenGrid
@@ -110,7 +111,7 @@ def action_losses(
         loss_exp: Exponent p of `mean(|z - h| ** p) / p`.
     """
     if not 1 <= num_steps < grid.t:
-        raise ValueError(
+        raise SettingError(
             f"num_steps {num_steps}: an episode of {grid.t} frames has 1 to {grid.t - 1} to roll out. "
             "Lower num_steps or take longer episodes."
         )

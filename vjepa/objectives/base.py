@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vjepa.errors import SettingError
 from vjepa.layers import gather_tokens
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder
@@ -59,7 +60,7 @@ class Objective(nn.Module, ABC):
 def checked_masks(masks: list[MaskStrategy]) -> list[MaskStrategy]:
     """The strategies, at least one."""
     if not masks:
-        raise ValueError("masks is empty: name at least one mask strategy, e.g. vjepa.masks.TubeBlocks.")
+        raise SettingError("masks is empty: name at least one mask strategy, e.g. vjepa.masks.TubeBlocks.")
     return masks
 
 

@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.layers import gather_tokens
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder
@@ -57,7 +58,7 @@ class DensePrediction(Objective):
         self.target_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.predictor = predictor(encoder.embed_dim).train()
         if not encoder.levels or self.predictor.num_levels != len(encoder.levels):
-            raise ValueError(
+            raise SettingError(
                 f"the encoder has levels {encoder.levels}, the predictor num_levels {self.predictor.num_levels}. "
                 "Give the encoder levels, the last block among them, and the predictor as many."
             )

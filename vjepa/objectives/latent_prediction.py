@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from vjepa.errors import SettingError
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives.base import (
@@ -89,7 +90,7 @@ class LatentPrediction(Objective):
         if not self.frame_counts:
             return list(range(len(self.masks)))
         if num_frames not in self.frame_counts:
-            raise ValueError(
+            raise SettingError(
                 f"clips of {num_frames} frames; frame_counts {self.frame_counts} has no mask token for them. "
                 "Add their count to frame_counts, or leave it out."
             )

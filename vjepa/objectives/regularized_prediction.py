@@ -15,6 +15,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives.base import (
@@ -59,7 +60,7 @@ class RegularizedPrediction(Objective):
     ) -> None:
         super().__init__()
         if not penalties:
-            raise ValueError(
+            raise SettingError(
                 "penalties is empty, and without one all tokens become alike. Name vjepa.objectives.SigReg or "
                 "vjepa.objectives.VarianceCovariance."
             )

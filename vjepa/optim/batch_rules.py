@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vjepa.errors import SettingError
+
 
 @dataclass(frozen=True, kw_only=True)
 class HalfLife:
@@ -18,7 +20,7 @@ class HalfLife:
 
     def __post_init__(self) -> None:
         if not self.samples > 0:
-            raise ValueError(f"samples is {self.samples}. Give a number of clips above 0, such as 1.0e6.")
+            raise SettingError(f"samples is {self.samples}. Give a number of clips above 0, such as 1.0e6.")
 
     def momentum(self, clips_per_step: float | int) -> float:
         """Momentum of one update: two steps of half the clips forget as much as one of all.
@@ -43,7 +45,7 @@ class LrRule:
 
     def __post_init__(self) -> None:
         if self.reference_batch < 1:
-            raise ValueError(
+            raise SettingError(
                 f"reference_batch is {self.reference_batch}. Give the clips of a step, at least 1."
             )
 

@@ -10,6 +10,8 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from vjepa.errors import SettingError
+
 
 class Schedule(ABC):
     """A value that depends on how far the run is."""
@@ -146,10 +148,10 @@ class WarmupStableDecay(Schedule):
 
 def _check_lengths(*, stretch: float, **parts: float) -> None:
     if not stretch > 0:
-        raise ValueError(f"stretch is {stretch}: the length of a schedule over that of the run is above 0.")
+        raise SettingError(f"stretch is {stretch}: the length of a schedule over that of the run is above 0.")
     for name, value in parts.items():
         if not value >= 0:
-            raise ValueError(
+            raise SettingError(
                 f"{name} is a number of steps or a share of the run, got {value}. Give 0 or more."
             )
 

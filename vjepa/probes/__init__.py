@@ -1,5 +1,6 @@
 """Probes: what frozen features know, measured with labels."""
 
+from vjepa.probes.anticipation.ek100 import Action, ActionIds, anticipation_indices, class_mean_recall
 from vjepa.probes.anticipation.probe import (
     ActionScores,
     AnticipationProbe,
@@ -9,16 +10,15 @@ from vjepa.probes.anticipation.probe import (
 )
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
-from vjepa.probes.clips import AugmentedClips, ClipPlan, eval_clips
-from vjepa.probes.anticipation.ek100 import Action, ActionIds, anticipation_indices, class_mean_recall
-from vjepa.probes.features import Features, extract_features, random_init_like
-from vjepa.probes.linear import LinearProbe
 from vjepa.probes.classifier import Classifier, open_classifier
+from vjepa.probes.clips import AugmentedClips, ClipPlan, eval_clips
+from vjepa.probes.features import Features, extract_features, random_init_like
 from vjepa.probes.fitting.selection import fit_probe
+from vjepa.probes.fitting.trials import ProbeSettings
+from vjepa.probes.linear import LinearProbe
 from vjepa.probes.protocols import PROTOCOLS, Protocol
 from vjepa.probes.released import load_probe
 from vjepa.probes.results import ProbeKind, ProbeResult, Progress
-from vjepa.probes.fitting.trials import ProbeSettings
 from vjepa.probes.views import ClipLayout, join_segments, mean_probabilities, view_tokens
 
 __all__ = [

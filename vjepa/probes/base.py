@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vjepa.errors import VjepaError
+
 VARIANCE_FLOOR = 1e-8  # a channel that never changes is divided by 1e-4, not by 0
 CHUNK_CLIPS, CHUNK_TOKENS = (
     256,
@@ -16,7 +18,7 @@ CHUNK_CLIPS, CHUNK_TOKENS = (
 )  # looked at in one go: features may lie in a file larger than memory
 
 
-class ProbeError(ValueError):
+class ProbeError(VjepaError, ValueError):
     """Labels, videos or a probe folder that a probe cannot be made of; the message says what to change."""
 
 

@@ -21,8 +21,8 @@ from jaxtyping import Float16
 from torch import Tensor, nn
 
 from vjepa import __version__
-from vjepa.data.manifest import Manifest
-from vjepa.models.files import write_text
+from vjepa.data.manifests.rows import Manifest
+from vjepa.files import write_text
 from vjepa.probes.base import ProbeError
 from vjepa.probes.files import digest
 from vjepa.types import ClipFailure

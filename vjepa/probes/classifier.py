@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from vjepa.checkpoints import load_encoder
 from vjepa.checkpoints.load import load_part, main_encoder, open_checkpoint
 from vjepa.checkpoints.source import Source
-from vjepa.data.dataset import VideoClips, collate
-from vjepa.data.manifest import Manifest
+from vjepa.data.loading.dataset import VideoClips, collate
+from vjepa.data.manifests.rows import Manifest
 from vjepa.models import VideoEncoder
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
-from vjepa.data.augment import ProbeTrainTransform
-from vjepa.data.dataset import Sample, VideoClips
-from vjepa.data.manifest import Manifest
-from vjepa.data.order import SampleKey
+from vjepa.data.loading.dataset import Sample, VideoClips
+from vjepa.data.loading.order import SampleKey
+from vjepa.data.manifests.rows import Manifest
 from vjepa.data.sampling import ClipSampler, FrameSampler
-from vjepa.data.views import SegmentSampler, view_transform
+from vjepa.data.transforms.augment import ProbeTrainTransform
+from vjepa.data.transforms.views import SegmentSampler, view_transform
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
 from vjepa.probes.views import ONE_CLIP, ClipLayout

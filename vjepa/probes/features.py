@@ -14,8 +14,8 @@ from jaxtyping import Float16, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vjepa.data.dataset import Sample, VideoClips, collate
-from vjepa.data.manifest import Manifest
+from vjepa.data.loading.dataset import Sample, VideoClips, collate
+from vjepa.data.manifests.rows import Manifest
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
 from vjepa.probes.cache import TokenFile

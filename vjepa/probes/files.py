@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vjepa.files import write_tensors, write_text
 from vjepa.models import VideoEncoder
-from vjepa.models.files import digest, write_tensors, write_text
+from vjepa.models.files import digest
 from vjepa.probes.anticipation.files import CARD, WEIGHTS, is_anticipation
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe

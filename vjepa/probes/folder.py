@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from vjepa.data.manifest import Manifest, read_manifest
-from vjepa.data.manifest_rows import Rows
+from vjepa.data.manifests.reader import read_manifest
+from vjepa.data.manifests.rows import Manifest, Rows
 from vjepa.probes.base import ProbeError
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from vjepa.errors import SettingError
 from vjepa.probes.base import Probe, StandardizedProbe, clips_at_once
 from vjepa.probes.fitting.trials import Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
 
@@ -35,7 +36,7 @@ class KnnProbe(Probe):
     ) -> None:
         super().__init__()
         if k < 1 or temperature <= 0:
-            raise ValueError(
+            raise SettingError(
                 f"k {k}, temperature {temperature}: give k of at least 1, a temperature above 0."
             )
         self.num_classes, self.k, self.temperature = num_classes, min(k, num_clips), temperature

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from vjepa.data.manifest import Manifest
-from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from vjepa.models.files import write_text
+from vjepa.data.manifests.rows import Manifest
+from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
+from vjepa.files import write_text
 from vjepa.probes.attention import attention_of, overlay
 from vjepa.probes.classifier import Classifier
 from vjepa.types import TokenGrid
@@ -89,7 +89,9 @@ def write_page(
     return file
 
 
-def _tested(classifier: Classifier, manifest: Manifest, *, batch_size: int, num_workers: int, decoder: str) -> Tested:
+def _tested(
+    classifier: Classifier, manifest: Manifest, *, batch_size: int, num_workers: int, decoder: str
+) -> Tested:
     rows: list[int] = []
     labels, shares = [], []
     batches = classifier.named(manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
@@ -158,13 +160,17 @@ def _worst(classifier: Classifier, manifest: Manifest, tested: Tested, decoder: 
             f"<b>{escape(classifier.label_names[true])}</b> {float(tested.shares[i, true]):.3f}, named "
             f"<b>{escape(classifier.label_names[guess])}</b> {float(tested.shares[i, guess]):.3f}"
         )
-        strips = "".join(f'<img alt="" src="{_uri(strip)}">' for strip in clip_strips(classifier, sample.video))
+        strips = "".join(
+            f'<img alt="" src="{_uri(strip)}">' for strip in clip_strips(classifier, sample.video)
+        )
         path = escape(manifest.rows[tested.rows[i]].path)
         yield f'<div class="clip">{said}<div class="path">{path}</div>{strips}</div>'
 
 
 @torch.no_grad()
-def clip_strips(classifier: Classifier, video: Float[Tensor, "3 vst h w"]) -> list[UInt8[Tensor, "3 height width"]]:
+def clip_strips(
+    classifier: Classifier, video: Float[Tensor, "3 vst h w"]
+) -> list[UInt8[Tensor, "3 height width"]]:
     """Frames of a clip side by side, and below them the same under the probe's attention, if it is attentive.
 
     Of several views the middle one, all its segments in a row.

@@ -6,9 +6,9 @@ import math
 import re
 from dataclasses import asdict, dataclass, replace
 
+from vjepa.errors import did_you_mean
 from vjepa.probes.base import ProbeError
 from vjepa.probes.fitting.trials import ProbeSettings
-from vjepa.usage import nearest
 
 LEAST_STEPS = 4  # a probe is looked at after a half, three quarters and all of them
 FIVE_RATES, FOUR_DECAYS = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4), (0.01, 0.1, 0.4, 0.8)
@@ -144,7 +144,8 @@ def protocol(name: str) -> Protocol:
     """
     if name not in PROTOCOLS:
         raise ProbeError(
-            f"no protocol {name!r}; the nearest is {nearest(name, PROTOCOLS)!r}. There are: {', '.join(PROTOCOLS)}."
+            f"no protocol {name!r}; the nearest is {did_you_mean(name, PROTOCOLS)!r}. "
+            f"There are: {', '.join(PROTOCOLS)}."
         )
     return PROTOCOLS[name]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
-from vjepa.probes.protocols import Protocol, protocol
 from vjepa.probes.fitting.trials import ProbeSettings
+from vjepa.probes.protocols import Protocol, protocol
 from vjepa.probes.views import ClipLayout
 
 

@@ -10,8 +10,8 @@ from vjepa.checkpoints.load import load_part, open_checkpoint
 from vjepa.checkpoints.source import Source
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.probes import files
-from vjepa.probes.anticipation.probe import AnticipationProbe
 from vjepa.probes.anticipation.files import is_anticipation, load_anticipation
+from vjepa.probes.anticipation.probe import AnticipationProbe
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe
 

@@ -10,23 +10,23 @@ from pathlib import Path
 import torch
 
 from vjepa.checkpoints import load_encoder
-from vjepa.data.manifest import Manifest
+from vjepa.commands.report import Report
+from vjepa.data.manifests.rows import Manifest
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError, StandardizedProbe
 from vjepa.probes.cache import Shard, TokenFile, cache_folder
+from vjepa.probes.classifier import open_classifier
 from vjepa.probes.clips import ClipPlan
 from vjepa.probes.features import Features, Precision, extract_features, random_init_like
 from vjepa.probes.files import card_of, save_probe
+from vjepa.probes.fitting.blocks import FrozenBlocks
 from vjepa.probes.fitting.finetune import FinetunedProbe
-from vjepa.probes.folder import labelled_manifests
-from vjepa.probes.classifier import open_classifier
-from vjepa.probes.page import write_page
 from vjepa.probes.fitting.selection import fit_probe
+from vjepa.probes.fitting.trials import ProbeSettings
+from vjepa.probes.folder import labelled_manifests
+from vjepa.probes.page import write_page
 from vjepa.probes.recipe import ClipChoice, Recipe, resolve_recipe
 from vjepa.probes.results import ProbeKind, ProbeResult
-from vjepa.probes.fitting.trials import ProbeSettings
-from vjepa.probes.fitting.blocks import FrozenBlocks
-from vjepa.report import Report
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,9 @@ def _fitted(run: _Run, network: VideoEncoder) -> tuple[ProbeResult, set[ClipFail
 def _frozen(run: _Run, network: VideoEncoder) -> VideoEncoder | FrozenBlocks:
     """The part of a network that is not trained."""
     return (
-        FrozenBlocks(network, num_blocks=run.recipe.settings.num_blocks) if run.work.probe == "finetune" else network
+        FrozenBlocks(network, num_blocks=run.recipe.settings.num_blocks)
+        if run.work.probe == "finetune"
+        else network
     )
 
 

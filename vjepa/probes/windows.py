@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vjepa.data.decoders.base import DecodeError
-from vjepa.data.manifest import ManifestRow
-from vjepa.data.up_to_damage import UpToDamage
+from vjepa.data.decoders.readable_prefix import UpToDamage
+from vjepa.data.manifests.rows import ManifestRow
+from vjepa.errors import DecodeError
 from vjepa.probes.base import ProbeError
 from vjepa.types import ClipFailure
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from vjepa.checkpoints import save_folder
 from vjepa.checkpoints.opening import check_whole
 from vjepa.checkpoints.strict import CheckpointError
+from vjepa.errors import SettingError
 from vjepa.objectives import Objective
 from vjepa.training.sharding import complete
 
@@ -157,7 +158,7 @@ class MonitoredFigures(L.Callback):
                 continue
             near = difflib.get_close_matches(monitor, figures, n=1)
             advice = f"Did you mean {near[0]}?" if near else f"There are {', '.join(figures)}."
-            raise ValueError(f"ModelCheckpoint: monitor {monitor} is no figure of this run. {advice}")
+            raise SettingError(f"ModelCheckpoint: monitor {monitor} is no figure of this run. {advice}")
 
 
 class LastCheckpoint(L.Callback):

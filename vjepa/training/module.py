@@ -14,6 +14,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from vjepa.data import VideoDataModule
+from vjepa.errors import SettingError
 from vjepa.layers import Block
 from vjepa.masks import MaskStrategy
 from vjepa.masks.rank_rows import RankRows
@@ -79,14 +80,14 @@ class PretrainModule(L.LightningModule):
     ) -> None:
         super().__init__()
         if bool(objective.ema_pairs()) != (momentum is not None):
-            raise ValueError(
+            raise SettingError(
                 f"{type(objective).__name__} keeps a moving average, got no momentum. Give one, such as "
                 "{class_path: vjepa.optim.Linear, init_args: {start: 0.998, end: 1.0}}."
                 if momentum is None
                 else f"{type(objective).__name__} keeps no moving average, got momentum {momentum}. Leave it out."
             )
         if not (all(0 <= beta < 1 for beta in betas) and eps >= 0):
-            raise ValueError(
+            raise SettingError(
                 f"betas {betas}, eps {eps}: give betas of at least 0 and below 1, and an eps of 0 or more."
             )
         self.objective = objective
@@ -119,12 +120,12 @@ class PretrainModule(L.LightningModule):
         check_precision(self.trainer, self.objective)
         share_lower_halves(self.objective)
         if self.trainer.accumulate_grad_batches < 1:
-            raise ValueError(
+            raise SettingError(
                 f"--trainer.accumulate_grad_batches {self.trainer.accumulate_grad_batches}: give 1 or more."
             )
         total = self.trainer.estimated_stepping_batches
         if not np.isfinite(total):
-            raise ValueError(
+            raise SettingError(
                 "the schedules need the length of the run, got no limit. "
                 "Set --trainer.max_steps or --trainer.max_epochs."
             )
@@ -253,7 +254,7 @@ class PretrainModule(L.LightningModule):
         )
         by_clips = isinstance(self.momentum, HalfLife) or self.lr_rule is not None
         if batch is None and by_clips:
-            raise ValueError(
+            raise SettingError(
                 "a half-life or lr_rule needs the clips of a batch, got a loader without batch_size. "
                 "Give one with batch_size, or a vjepa.data.VideoDataModule."
             )
@@ -287,7 +288,7 @@ class PretrainModule(L.LightningModule):
             for step in self._some_steps():
                 value = schedule.value(step, self.total_steps)
                 if not least <= value <= most:
-                    raise ValueError(
+                    raise SettingError(
                         f"model.{name} is {value:g} at step {step}; it must be {least:g} "
                         + (f"to {most:g}." if most < np.inf else "or more.")
                     )
@@ -299,7 +300,7 @@ class PretrainModule(L.LightningModule):
     def _lower_target(self) -> None:
         if not self.objective.ema_pairs():
             name = type(self.objective).__name__
-            raise ValueError(f"{name} has no target encoder that is not trained. Leave target_bf16 out.")
+            raise SettingError(f"{name} has no target encoder that is not trained. Leave target_bf16 out.")
         for block in self.objective.target_encoder.blocks:
             cast("Block", block).products = torch.bfloat16
 
@@ -307,7 +308,7 @@ class PretrainModule(L.LightningModule):
         masks = self._own_masks()
         if not masks:
             name = type(self.objective).__name__
-            raise ValueError(f"{name} draws no masks, mask_batch is 'all'. Set mask_batch to 'rank'.")
+            raise SettingError(f"{name} draws no masks, mask_batch is 'all'. Set mask_batch to 'rank'.")
         ranks = {"rank": self.global_rank, "world_size": self.trainer.world_size}
         self.objective.masks = [RankRows(strategy=mask, **ranks) for mask in masks]
 

@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from vjepa.checkpoints.opening import newest_whole
+from vjepa.errors import SettingError
 from vjepa.optim import whole
 from vjepa.training.callbacks import keeps_files, run_folder
 from vjepa.types import ClipBatch
@@ -50,7 +51,7 @@ class NonFiniteGuard(L.Callback):
             ValueError: If networks that are sharded are to be rolled back.
         """
         if self.action == "rollback" and isinstance(trainer.strategy, ModelParallelStrategy):
-            raise ValueError(
+            raise SettingError(
                 "NonFiniteGuard: action 'rollback' is not for strategy fsdp2. Give 'skip' or 'stop'."
             )
 

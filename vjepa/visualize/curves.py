@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from vjepa.errors import SettingError
+
 INK, QUIET, GRID = "#20242c", "#6b7280", "#e5e7eb"
 COLOURS = {"train": "#2563a8", "val": "#d9631e"}
 DPI = 120
@@ -40,7 +42,7 @@ def read_curves(metrics_csv: str | Path) -> dict[str, list[tuple[int, float]]]:
     with Path(metrics_csv).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows or "step" not in rows[0]:
-        raise ValueError(
+        raise SettingError(
             f"{metrics_csv} is not the log of a run: no column 'step'. Give the metrics.csv of vjepa fit."
         )
     names = [name for name in rows[0] if name not in ("step", "epoch")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vjepa.report import Report
+from vjepa.commands.report import Report
 from vjepa.worlds.world import SHEET, WorldConfig, generate
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from vjepa.errors import VjepaError
 from vjepa.worlds.render import render
 from vjepa.worlds.scenes import ClipSpec, clip_spec, compose
 from vjepa.worlds.textures import Split
@@ -36,7 +37,7 @@ CHUNK = 32  # clips a worker is given at a time
 NOTICE_SECONDS = 10.0  # between two lines of progress
 
 
-class WorldError(ValueError):
+class WorldError(VjepaError, ValueError):
     """A world that cannot be made, and why."""
 
 

@@ -12,15 +12,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vjepa.data.augment import ProbeTrainTransform
-from vjepa.data.decoders.base import DecodeError
 from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
-from vjepa.data.order import SampleKey
-from vjepa.data.remote import open_video
-from vjepa.data.transforms import EvalTransform
-from vjepa.probes.base import ProbeError
+from vjepa.data.decoders.opening import open_video
+from vjepa.data.loading.order import SampleKey
+from vjepa.data.transforms.augment import ProbeTrainTransform
+from vjepa.data.transforms.video import EvalTransform
+from vjepa.errors import DecodeError
 from vjepa.probes.anticipation.ek100 import anticipation_indices
 from vjepa.probes.anticipation.ek100_annotations import EpicSplit
+from vjepa.probes.base import ProbeError
 from vjepa.types import ClipFailure
 
 TRAIN_SECONDS, TRAIN_POINT = (0.25, 1.75), (0.0, 0.25)  # V-JEPA 2 draws both uniformly

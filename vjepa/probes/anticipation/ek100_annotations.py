@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vjepa.data.builders.base import find_annotation, number, read_table
-from vjepa.probes.base import ProbeError
+from vjepa.data.datasets.base import find_annotation, number, read_table
 from vjepa.probes.anticipation.ek100 import Action, ActionIds
+from vjepa.probes.base import ProbeError
 
 COLUMNS = ("video_id", "start_frame", "stop_frame", "verb_class", "noun_class")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from vjepa.models.files import write_tensors, write_text
+from vjepa.files import write_tensors, write_text
 from vjepa.probes.anticipation.probe import AnticipationProbe
 from vjepa.probes.base import ProbeError
 

@@ -14,14 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vjepa.data.order import SampleKey
+from vjepa.data.loading.order import SampleKey
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.optim import Cosine
-from vjepa.probes.anticipation.probe import ActionScores, AnticipationProbe, anticipate, anticipation_loss
 from vjepa.probes.anticipation.clips import AnticipationBatch, AnticipationClips, collate_anticipation
-from vjepa.probes.base import ProbeError
 from vjepa.probes.anticipation.ek100 import ActionIds, class_mean_recall
 from vjepa.probes.anticipation.ek100_annotations import labels_of
+from vjepa.probes.anticipation.probe import ActionScores, AnticipationProbe, anticipate, anticipation_loss
+from vjepa.probes.base import ProbeError
 from vjepa.probes.fitting.attentive import heads_for, points_of
 from vjepa.probes.fitting.trials import ProbeSettings
 from vjepa.types import ClipFailure

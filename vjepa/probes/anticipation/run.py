@@ -10,14 +10,13 @@ from typing import Any, Literal
 import torch
 
 from vjepa.checkpoints import load_encoder, load_predictor
+from vjepa.commands.report import Report
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import digest
 from vjepa.probes.anticipation.clips import TRAIN_POINT, TRAIN_SECONDS, AnticipationClips, ForetellingCut
-from vjepa.probes.anticipation.files import save_anticipation
-from vjepa.probes.base import ProbeError
 from vjepa.probes.anticipation.ek100 import ActionIds
 from vjepa.probes.anticipation.ek100_annotations import EpicNames, EpicSplit, read_split, video_files
-from vjepa.probes.features import Precision, random_init_like
+from vjepa.probes.anticipation.files import save_anticipation
 from vjepa.probes.anticipation.fit import (
     TASKS,
     AnticipationNetworks,
@@ -26,9 +25,10 @@ from vjepa.probes.anticipation.fit import (
     fit_anticipation,
     measure_anticipation,
 )
-from vjepa.probes.protocols import protocol
+from vjepa.probes.base import ProbeError
+from vjepa.probes.features import Precision, random_init_like
 from vjepa.probes.fitting.trials import ProbeSettings
-from vjepa.report import Report
+from vjepa.probes.protocols import protocol
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vjepa.probes.base import Probe, StandardizedProbe, clips_at_once
 from vjepa.probes.fitting.attentive import SideBySide, new_probe, points_of, train_side_by_side
-from vjepa.probes.fitting.trials import ProbeData, ProbeSettings, Trial
 from vjepa.probes.fitting.blocks import TunedBlocks
+from vjepa.probes.fitting.trials import ProbeData, ProbeSettings, Trial
 
 
 class FinetunedProbe(Probe):
@@ -69,7 +69,9 @@ def fit_finetune(
     groups = []
     for probe, point in zip(probes, points, strict=True):
         groups.append({"params": list(probe.head.parameters()), "scale": 1.0, **point})
-        groups.append({"params": list(probe.tuned_blocks.parameters()), "scale": settings.tail_scale, **point})
+        groups.append(
+            {"params": list(probe.tuned_blocks.parameters()), "scale": settings.tail_scale, **point}
+        )
     trained = SideBySide(
         points=points,
         probes=list(probes),

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vjepa.probes.base import StandardizedProbe, clips_at_once
-from vjepa.probes.linear import LinearProbe, pool_tokens
 from vjepa.probes.fitting.trials import MARKS, Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
+from vjepa.probes.linear import LinearProbe, pool_tokens
 
 VARIANCE_FLOOR = 1e-8
 

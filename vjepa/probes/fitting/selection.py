@@ -12,13 +12,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vjepa.probes.base import ProbeError, Standardize
-from vjepa.probes.fitting.finetune import TunedBlocks, fit_finetune
 from vjepa.probes.fitting.attentive import fit_attentive, heads_for, steps_for
+from vjepa.probes.fitting.finetune import TunedBlocks, fit_finetune
 from vjepa.probes.fitting.linear import fit_linear
-from vjepa.probes.knn import fit_knn
-from vjepa.probes.results import ProbeKind, ProbeResult, Progress, has_converged, logits_of, scores
 from vjepa.probes.fitting.splits import held_out_videos, labelled_clips
 from vjepa.probes.fitting.trials import ProbeData, ProbeSettings, Trial
+from vjepa.probes.knn import fit_knn
+from vjepa.probes.results import ProbeKind, ProbeResult, Progress, has_converged, logits_of, scores
 
 log = logging.getLogger(__name__)
 
@@ -137,14 +137,18 @@ def _trials(
     num_steps = steps_for(settings, data.num_videos)
     if kind == "finetune":
         assert tuned_blocks is not None
-        return fit_finetune(data, rows, held, tuned_blocks=tuned_blocks, settings=settings, num_steps=num_steps, seed=seed)
+        return fit_finetune(
+            data, rows, held, tuned_blocks=tuned_blocks, settings=settings, num_steps=num_steps, seed=seed
+        )
     return fit_attentive(data, rows, held, settings=settings, num_steps=num_steps, seed=seed)
 
 
 def _on_everything(
     kind: ProbeKind, data: ProbeData, settings: ProbeSettings, seed: int, tuned_blocks: TunedBlocks | None
 ) -> Trial:
-    (trial,) = _trials(kind, data, torch.arange(len(data.labels)), torch.arange(0), settings, seed, tuned_blocks)
+    (trial,) = _trials(
+        kind, data, torch.arange(len(data.labels)), torch.arange(0), settings, seed, tuned_blocks
+    )
     return trial
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from vjepa.errors import SettingError
 from vjepa.probes.base import Probe, Standardize
 
 MARKS = (0.5, 0.75, 1.0)  # shares of the training at which a probe is looked at
@@ -52,11 +53,11 @@ class ProbeSettings:
 
     def __post_init__(self) -> None:
         if not all((self.lr, self.weight_decay, self.l2, self.k, self.temperature)):
-            raise ValueError(
+            raise SettingError(
                 "an empty grid: give at least one value each for lr, weight_decay, l2, k and temperature."
             )
         if min(self.batch_size, self.num_steps or 4, self.max_iterations) < 1:
-            raise ValueError(
+            raise SettingError(
                 f"batch_size {self.batch_size}, num_steps {self.num_steps}, max_iterations "
                 f"{self.max_iterations}: give at least 1 each."
             )
