@@ -34,7 +34,7 @@ def attention_of(head: Probe, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "
         return None
     for block in head.pooler.blocks:
         tokens = block(tokens)
-    return token_shares(tokens, head.pooler.look()).mean(dim=1)
+    return token_shares(tokens, head.pooler.token_queries()).mean(dim=1)
 
 
 def overlay(

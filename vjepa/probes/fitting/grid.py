@@ -85,7 +85,7 @@ class _Looking(nn.Module):
         self.probe = probe
 
     def forward(self) -> Float[Tensor, "looks d"]:
-        return self.probe.pooler.look()
+        return self.probe.pooler.token_queries()
 
 
 class _Naming(nn.Module):
