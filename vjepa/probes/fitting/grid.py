@@ -1,4 +1,4 @@
-"""Attentive probes of one make, computed side by side: the tokens are read once, the weights lie stacked."""
+"""Attentive probes of one shape, computed together: the tokens are read once, and the weights are stacked."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from vjepa.probes.attentive import AttentiveProbe
 class ProbeGrid:
     """Attentive probes that see the same tokens.
 
-    The weights of all heads lie in one matrix, a row a head, and the heads' own parameters are parts of their row, so
-    that each can be used by itself at any time. An optimiser steps the rows, `weights`: a few large tensors and not
-    hundreds of small ones.
+    The weights of all heads lie in one matrix, one row per head. The heads' own parameters are views of their row, so
+    that each head can be used by itself at any time. An optimiser steps the rows, `weights`: a few large tensors
+    instead of hundreds of small ones.
 
     Args:
-        heads: Probes of one make, on one device.
+        heads: Probes of one shape, on one device.
     """
 
     def __init__(self, heads: Sequence[AttentiveProbe]) -> None:
         self.heads = tuple(heads)
         self._shares_reading = not len(self.heads[0].pooler.blocks)
         if self._shares_reading:
-            looking, naming = _Looking(self.heads[0]), _Naming(self.heads[0])
-            self._looks = vmap(lambda weights: functional_call(looking, weights, ()))
-            self._names = vmap(lambda weights, mixed: functional_call(naming, weights, (mixed,)))
+            before, after = _BeforeReading(self.heads[0]), _AfterReading(self.heads[0])
+            self._queries = vmap(lambda weights: functional_call(before, weights, ()))
+            self._logits = vmap(lambda weights, mixed: functional_call(after, weights, (mixed,)))
             self._rows = torch.stack([parameters_to_vector(h.parameters()).detach() for h in self.heads])
             self._gradients = torch.empty_like(self._rows)
             self._stacked, end = dict[str, Tensor](), 0
@@ -50,19 +50,19 @@ class ProbeGrid:
     def __call__(
         self, tokens: Float[Tensor, "b n d"], prepare: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "heads b classes"]:
-        """Logits of every head; deep heads share no reading, as each has blocks of its own before it.
+        """Return the logits of every head; heads with blocks of their own before the pooling read separately.
 
         Args:
             tokens: Tokens (B, N, D).
-            prepare: What is done to the tokens first, clip by clip: a standardisation.
+            prepare: The standardisation, applied to each clip of tokens first.
         """
         if not self._shares_reading:
             prepared = prepare(tokens)
             return torch.stack([head(prepared) for head in self.heads])
-        looks = self._looks(self._stacked)
-        mixed = read_tokens(tokens, rearrange(looks, "heads looks d -> (heads looks) d"), prepare)
-        by_head = rearrange(mixed, "b (heads looks) d -> heads b looks d", heads=len(self.heads))
-        return cast("Tensor", self._names(self._stacked, by_head))
+        queries = self._queries(self._stacked)
+        mixed = read_tokens(tokens, rearrange(queries, "heads hq d -> (heads hq) d"), prepare)
+        by_head = rearrange(mixed, "b (heads hq) d -> heads b hq d", heads=len(self.heads))
+        return cast("Tensor", self._logits(self._stacked, by_head))
 
     def backward(self, loss: Float[Tensor, ""]) -> None:
         """Give each of `weights` its gradient of a loss of the logits."""
@@ -77,23 +77,23 @@ class ProbeGrid:
             weight.grad = row
 
 
-class _Looking(nn.Module):
-    """The half of a probe before the tokens are read."""
+class _BeforeReading(nn.Module):
+    """The half of a probe before it reads the tokens."""
 
     def __init__(self, probe: AttentiveProbe) -> None:
         super().__init__()
         self.probe = probe
 
-    def forward(self) -> Float[Tensor, "looks d"]:
+    def forward(self) -> Float[Tensor, "hq d"]:
         return self.probe.pooler.token_queries()
 
 
-class _Naming(nn.Module):
-    """The half after it."""
+class _AfterReading(nn.Module):
+    """The half of a probe after it has read the tokens."""
 
     def __init__(self, probe: AttentiveProbe) -> None:
         super().__init__()
         self.probe = probe
 
-    def forward(self, mixed: Float[Tensor, "b looks d"]) -> Float[Tensor, "b classes"]:
+    def forward(self, mixed: Float[Tensor, "b hq d"]) -> Float[Tensor, "b classes"]:
         return self.probe.linear(self.probe.pooler.pool(mixed)[:, 0])

@@ -1,4 +1,4 @@
-"""Training of linear probes: full-batch L-BFGS on pooled features, the same result every time."""
+"""Training of linear probes: full-batch L-BFGS on pooled features, with the same result every time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa.probes.base import StandardizedProbe, clips_at_once
+from vjepa.probes.base import StandardizedProbe, clips_per_chunk
 from vjepa.probes.fitting.trials import MARKS, Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
 from vjepa.probes.linear import LinearProbe, pool_tokens
 
@@ -19,10 +19,10 @@ VARIANCE_FLOOR = 1e-8
 def fit_linear(
     data: ProbeData, rows: Int[Tensor, "rows"], held: Int[Tensor, "held"], *, settings: ProbeSettings
 ) -> list[Trial]:
-    """Linear probes trained with every penalty of `settings`, each to its optimum.
+    """Train a linear probe to its optimum with every penalty of `settings`.
 
-    The pooled features are standardised once more for the fit (a mean of tokens varies less than a maximum,
-    and the penalty should not mind); this is then folded into the weights.
+    For the fit, the pooled features are standardised once more, as a mean of tokens varies less than a maximum and
+    the penalty must treat both alike. This standardisation is then folded into the weights.
 
     Args:
         data: Labelled tokens.
@@ -39,7 +39,7 @@ def fit_linear(
         weight = torch.zeros(data.num_classes, pooled.shape[1], dtype=pooled.dtype, requires_grad=True)
         bias = torch.zeros(data.num_classes, dtype=pooled.dtype, requires_grad=True)
         marks = _minimise(pooled, data.labels, rows, held, weight, bias, l2, settings.max_iterations)
-        with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced below
+        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced below
             probe = LinearProbe(embed_dim=data.tokens.shape[-1], num_classes=data.num_classes)
         with torch.no_grad():
             probe.linear.weight.copy_(weight / std)
@@ -50,8 +50,9 @@ def fit_linear(
 
 @torch.no_grad()
 def _pooled(data: ProbeData) -> Float64[Tensor, "clips f"]:
-    parts = (data.standardize(part.to(data.device)) for part in data.tokens.split(clips_at_once(data.tokens)))
-    return torch.cat([pool_tokens(part, "mean_max").cpu().double() for part in parts])
+    chunks = data.tokens.split(clips_per_chunk(data.tokens))
+    standardized = (data.standardize(chunk.to(data.device)) for chunk in chunks)
+    return torch.cat([pool_tokens(chunk, "mean_max").cpu().double() for chunk in standardized])
 
 
 def _minimise(

@@ -1,7 +1,9 @@
-"""What both ways of training a probe share: labelled tokens, settings, and a trial of one setting."""
+"""What all ways of training a probe share: the labelled tokens, the settings, and a trial of one setting."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 from vjepa.errors import SettingError
 from vjepa.probes.base import Probe, Standardize
 
-MARKS = (0.5, 0.75, 1.0)  # shares of the training at which a probe is looked at
+MARKS = (0.5, 0.75, 1.0)  # shares of the training at which a probe is measured
 
 
 @dataclass(frozen=True)
@@ -25,17 +27,17 @@ class ProbeSettings:
     Args:
         lr: Learning rates of the attentive probe (AdamW, cosine to 0).
         weight_decay: Its weight decays.
-        num_steps: Its optimiser steps (default: 20 passes over the training videos, at least 600; then
-            twice as many, should that not be enough to converge).
+        num_steps: Its optimiser steps (default: 20 passes over the training videos, at least 600; then twice as
+            many if the probe has not converged).
         batch_size: Clips of one of its steps.
-        num_heads: Its attention heads (default: one for 64 channels).
-        depth: 1 is the probe of V-JEPA, 4 that of V-JEPA 2.
-        l2: Penalties of the linear probe on its squared weights, of pooled features with variance 1.
-        max_iterations: Most iterations of its full-batch L-BFGS.
+        num_heads: Its attention heads (default: one per 64 channels).
+        depth: 1 for the probe of V-JEPA, 4 for that of V-JEPA 2.
+        l2: Penalties of the linear probe on its squared weights, for pooled features of variance 1.
+        max_iterations: Iterations of its full-batch L-BFGS.
         num_blocks: Last blocks of the encoder that fine-tuning trains too.
-        tail_scale: Their learning rate over that of the probe.
+        tail_scale: Their learning rate relative to that of the probe.
         k: Neighbours of the k-NN probe.
-        temperature: Its temperatures, of the cosines of mean tokens.
+        temperature: Its temperatures, for the cosines of mean tokens.
     """
 
     lr: tuple[float, ...] = (3e-3, 1e-3)
@@ -62,12 +64,36 @@ class ProbeSettings:
                 f"{self.max_iterations}: give at least 1 each."
             )
 
+    @property
+    def points(self) -> list[dict[str, float]]:
+        """Every pair of learning rate and weight decay."""
+        pairs = itertools.product(self.lr, self.weight_decay)
+        return [{"lr": lr, "weight_decay": decay} for lr, decay in pairs]
+
+
+@dataclass(frozen=True)
+class LabelledTokens:
+    """Tokens (clips, N, D) of any float type, also in a memory-mapped file, with their class ids (-1: no label).
+
+    `groups` has the group of each clip, or is empty: a group is never on both sides of the held-out split. `videos`
+    says which video each clip shows, if several show the same one: all of them are on one side of the split, and the
+    first represents the video where accuracies are measured.
+    """
+
+    tokens: Float[Tensor, "clips n d"]
+    labels: Int[Tensor, "clips"]
+    groups: Sequence[str] = ()
+    videos: Int[Tensor, "clips"] | None = None
+
+    def __repr__(self) -> str:
+        return f"LabelledTokens(tokens={tuple(self.tokens.shape)})"
+
 
 @dataclass(frozen=True)
 class ProbeData:
     """Labelled tokens of the training clips, as the encoder gave them, and their standardisation.
 
-    `num_videos` is the number of clips, or less where several are views of one video.
+    `num_videos` is the number of clips, or less if several are views of one video.
     """
 
     tokens: Float[Tensor, "clips n d"]
@@ -80,7 +106,7 @@ class ProbeData:
 
 @dataclass(frozen=True)
 class Mark:
-    """A probe at one point of its training; `held_out_*` are nan where nothing is held out."""
+    """A probe at one point of its training; `held_out_*` are nan if nothing is held out."""
 
     step: int
     train_loss: float
@@ -91,17 +117,29 @@ class Mark:
 
 @dataclass(frozen=True)
 class Trial:
-    """A probe trained with one setting of a grid, looked at after a half, three quarters and all of it."""
+    """A probe trained with one setting of a grid, measured after a half, three quarters and all of the training."""
 
     setting: dict[str, Any]
     probe: Probe
     marks: tuple[Mark, ...]
 
 
+def mark_of(
+    step: int,
+    logits: Float[Tensor, "clips classes"],
+    labels: Int[Tensor, "clips"],
+    rows: Int[Tensor, "rows"],
+    held: Int[Tensor, "held"],
+) -> Mark:
+    """Return the losses and accuracies on the training clips `rows` and on those held out."""
+    train, held_out = (loss_and_accuracy(logits[some], labels[some]) for some in (rows, held))
+    return Mark(step, *train, *held_out)
+
+
 def loss_and_accuracy(
     logits: Float[Tensor, "clips classes"], labels: Int[Tensor, "clips"]
 ) -> tuple[float, float]:
-    """Mean cross-entropy and share of right answers; nan for no clips."""
+    """Return the mean cross-entropy and the accuracy; nan without clips."""
     if not len(labels):
         return float("nan"), float("nan")
     loss = F.cross_entropy(logits, labels)
