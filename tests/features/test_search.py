@@ -14,6 +14,10 @@ from vjepa.extraction.commands import extract
 from vjepa.extraction.graph import nearest_by_graph, write_graph
 from vjepa.extraction.neighbours import SearchIndex
 from vjepa.extraction.search import search
+
+import vjepa
+from tests.videos import write_broken
+from vjepa.commands.app import main
 from vjepa.features import FeaturesError
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from vjepa.extraction import ExtractionError
+from vjepa.extraction.commands import extract
 
 import vjepa
 import vjepa.features
 from tests.videos import write_broken, write_manifest, write_video, write_videos
 from vjepa.checkpoints import save_folder
 from vjepa.commands.app import main
-from vjepa.extraction import ExtractionError
-from vjepa.extraction.commands import extract
 
 
 @pytest.fixture(scope="module")

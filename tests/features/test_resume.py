@@ -8,11 +8,11 @@ import time
 import av
 import pytest
 import torch
+from vjepa.extraction import ExtractionError, features, parts
+from vjepa.extraction.commands import extract
 
 import vjepa.features
 from tests.videos import write_video
-from vjepa.extraction import ExtractionError, features, parts
-from vjepa.extraction.commands import extract
 
 KEPT = ("features.safetensors", "index.csv", "features.json")
 

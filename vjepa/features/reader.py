@@ -21,17 +21,13 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vjepa.errors import VjepaError
+from vjepa.features.errors import FeaturesError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ABOUT, INDEX = "features.json", "index.csv"
 STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-class FeaturesError(VjepaError, ValueError):
-    """A folder that holds no features, or not those asked for; the message says what to do."""
 
 
 def damaged(file: Path, why: object) -> FeaturesError:
