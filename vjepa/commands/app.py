@@ -364,9 +364,7 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
         check_writable(Path(out))
     report = as_report(function(**arguments))
     if in_folder:
-        path = write_result(
-            Path(out), figures=report.figures, settings=settings, seed=flags.get("seed")
-        )
+        path = write_result(Path(out), figures=report.figures, settings=settings, seed=flags.get("seed"))
         log.info("results in %s", path)
     show(report)
     return report.exit_code

@@ -1,4 +1,4 @@
-"""A probe of any make with its encoder: what is needed to name clips."""
+"""A probe of any origin with its encoder: what is needed to classify clips."""
 
 from __future__ import annotations
 
@@ -10,84 +10,65 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from vjepa.checkpoints import load_encoder
 from vjepa.checkpoints.load import load_part, main_encoder, open_checkpoint
 from vjepa.checkpoints.source import Source
-from vjepa.data.loading.dataset import VideoClips, collate
+from vjepa.data.loading.dataset import VideoClips
 from vjepa.data.manifests.rows import Manifest
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.features.encode import clip_tokens, encode, placed_batches
 from vjepa.models import VideoEncoder
+from vjepa.probes.anticipation.probe import AnticipationProbe
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError
 from vjepa.probes.clips import eval_clips
-from vjepa.probes.files import CARD, check_encoder, load_probe
+from vjepa.probes.files import holds_probe, open_probe
 from vjepa.probes.labels import names_for
-from vjepa.probes.protocols import Protocol, protocol, protocol_told_by
+from vjepa.probes.protocols import Protocol, protocol, protocol_named_by
 from vjepa.probes.released import probe_class
-from vjepa.probes.views import ClipLayout, mean_probabilities
+from vjepa.probes.results import mean_probabilities
 from vjepa.types import ClipBatch
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A probe, its encoder, the names of its classes, and how the clips are cut that it was trained on.
-
-    `fps` and `frame_step` None: every frame.
-    """
+    """A probe, its encoder, the names of its classes, and how a video becomes the clips that it reads."""
 
     encoder: VideoEncoder
     head: Probe
     label_names: tuple[str, ...]
     kind: str
-    num_frames: int
-    fps: float | None
-    frame_step: int | None
-    layout: ClipLayout
+    spec: ClipSpec
 
     def clips(self, manifest: Manifest, *, decoder: str = "auto") -> VideoClips:
-        """One long clip a row of a manifest, all segments and views in it."""
-        return eval_clips(
-            manifest,
-            self.encoder,
-            num_frames=self.num_frames,
-            fps=self.fps,
-            frame_step=self.frame_step,
-            decoder=decoder,
-            layout=self.layout,
-        )
+        """Return one long clip per row of a manifest, with all its segments and views."""
+        return eval_clips(manifest, self.spec, decoder=decoder)
 
     @torch.no_grad()
     def probabilities(self, video: Float[Tensor, "b c vst h w"]) -> Float[Tensor, "b classes"]:
-        """Probabilities of the classes, of clips as `clips` gives them; on the encoder's device.
+        """Return the class probabilities of clips as `clips` gives them, on the encoder's device.
 
         Raises:
             ProbeError: If they are not finite.
         """
-        tokens = self.layout.tokens(self.encoder, video)
-        apart = rearrange(tokens, "b (v n) d -> b 1 v n d", v=self.layout.views)
-        shares = mean_probabilities(self.head, apart)
-        if not shares.isfinite().all():
+        tokens = clip_tokens(self.encoder, video, self.spec)
+        by_view = rearrange(tokens, "b (v n) d -> b 1 v n d", v=self.spec.views)
+        probabilities = mean_probabilities(self.head, by_view)
+        if not probabilities.isfinite().all():
             raise ProbeError("the scores are not finite: encoder or probe has diverged. Use an earlier one.")
-        return shares
+        return probabilities
 
-    def named(
+    def classified(
         self, manifest: Manifest, *, batch_size: int, decoder: str = "auto", num_workers: int = 0
     ) -> Iterator[tuple[ClipBatch, Float[Tensor, "b classes"]]]:
-        """Batches of a manifest's clips with their probabilities; no more than a batch is kept in memory."""
-        device = next(self.encoder.parameters()).device
-        loader = DataLoader(
-            self.clips(manifest, decoder=decoder),
-            batch_size=max(1, batch_size // self.layout.clips),
-            num_workers=num_workers,
-            collate_fn=collate,
-            generator=torch.Generator(),  # else the loader draws from the random state of the process
-        )
-        for batch in loader:
-            if len(batch):
-                yield batch, self.probabilities(batch.video.to(device)).cpu()
-            else:
-                yield batch, torch.empty(0, len(self.label_names))
+        """Yield batches of a manifest's clips with their probabilities; memory holds one batch at a time."""
+        clips = self.clips(manifest, decoder=decoder)
+        size = max(1, batch_size // self.spec.clips_per_video)
+        batches = placed_batches(clips, range(len(clips)), batch_size=size, num_workers=num_workers)
+        none = torch.empty(0, len(self.label_names))
+        for batch, found in encode(self.encoder, batches, self.probabilities, of=manifest.source):
+            yield batch.clips, none if found is None else found
 
 
 def open_classifier(
@@ -96,57 +77,55 @@ def open_classifier(
     encoder: str | None = None,
     labels: str | None = None,
     protocol_name: str | None = None,
-    levels: Sequence[int] | None = None,
+    layers: Sequence[int] | None = None,
     device: torch.device | None = None,
 ) -> Classifier:
-    """A probe from any file or folder, and its encoder.
+    """Open a probe from any file or folder, and its encoder.
 
     Args:
         probe: A folder of `vjepa probe`, a probe file of Meta's, or a folder of transformers' or `vjepa convert`.
-        encoder: Its encoder; needed where the probe does not come with one, nor says where it is.
-        labels: Names of the classes, as for `read_labels`, in place of those that the probe tells.
-        protocol_name: How the clips of a released probe are cut (default: as its name tells).
-        levels: Blocks whose tokens a released probe reads (default: as the protocol says).
+        encoder: Its encoder; needed if the probe's file neither holds one nor says where it is.
+        labels: Names of the classes, as for `read_labels`, instead of those in the probe's file.
+        protocol_name: How the clips of a released probe are cut (default: the protocol in its name).
+        layers: Blocks whose tokens a released probe reads (default: the protocol's).
         device: Where to put both (default: CPU).
 
     Raises:
         ProbeError: If something is missing, or does not fit.
     """
-    if (probe / CARD).is_file():
-        if protocol_name is not None or levels is not None:
+    if holds_probe(probe):
+        if protocol_name is not None or layers is not None:
             raise ProbeError(
-                f"{probe} was written by `vjepa probe` and says all itself: drop --protocol and --layers."
+                f"{probe} was written by `vjepa probe` and describes itself: drop --protocol and --layers."
             )
         classifier = _trained_here(probe, encoder, labels)
     else:
-        classifier = _released(probe, encoder, labels, protocol_name, levels)
-    where = device or torch.device("cpu")
-    classifier.encoder.to(where).eval()
-    classifier.head.to(where).eval()
+        classifier = _released(probe, encoder, labels, protocol_name, layers)
+    classifier.encoder.to(device or "cpu").eval()
+    classifier.head.to(device or "cpu").eval()
     return classifier
 
 
 def _trained_here(probe: Path, encoder: str | None, labels: str | None) -> Classifier:
-    head, card = load_probe(probe)
-    path = encoder or card.encoder
+    head, card = open_probe(probe)
+    if isinstance(head, AnticipationProbe):
+        raise _anticipates(probe)
+    path = encoder or str(probe / card.encoder.path)  # an absolute path stays as it is
     if encoder is None and not Path(path).exists():
         raise ProbeError(f"the encoder of this probe is no longer at {path}. Name its place with --encoder.")
     model = load_encoder(path)
-    check_encoder(card, model, path)
+    card.encoder.check(model, path)
     return Classifier(
         encoder=model,
         head=head,
         label_names=names_for(len(card.label_names), card.label_names, labels, probe),
         kind=card.kind,
-        num_frames=card.num_frames,
-        fps=card.fps,
-        frame_step=card.frame_step,
-        layout=ClipLayout(card.segments, card.views, card.levels),
+        spec=card.clip,
     )
 
 
 def _released(
-    probe: Path, encoder: str | None, labels: str | None, name: str | None, levels: Sequence[int] | None
+    probe: Path, encoder: str | None, labels: str | None, name: str | None, layers: Sequence[int] | None
 ) -> Classifier:
     if not probe.exists():
         raise ProbeError(
@@ -157,11 +136,8 @@ def _released(
         raise ProbeError(
             f"{source.absent('probe')} Give a probe: of `vjepa probe`, Meta's, or transformers'."
         )
-    if probe_class(source, {}) is not AttentiveProbe:
-        raise ProbeError(
-            f"{probe} anticipates verbs and nouns, and needs a predictor. `vjepa.load_probe` and "
-            "`vjepa.probes.anticipate` read it."
-        )
+    if probe_class(source, {}) is AnticipationProbe:
+        raise _anticipates(probe)
     model = _encoder_of(source, encoder)
     head = load_part(source, "probe", AttentiveProbe, _heads_of(source, model))
     if head.config["embed_dim"] != model.embed_dim:
@@ -169,18 +145,21 @@ def _released(
             f"{probe} reads tokens of width {head.config['embed_dim']}, {encoder or probe} gives {model.embed_dim}. "
             "Give the encoder it was trained on with --encoder."
         )
-    told = protocol_told_by(probe.name, depth=head.config["depth"])
-    plan = protocol(name) if name is not None else told[1] if told else _native_plan(model)
-    tapped = tuple(levels) if levels is not None else plan.levels(model.config["depth"])
+    named = protocol_named_by(probe.name, depth=head.config["depth"])
+    plan = protocol(name) if name is not None else named[1] if named else _default_plan(model)
     return Classifier(
         encoder=model,
         head=head,
         label_names=names_for(head.config["num_classes"], source.label_names, labels, probe),
         kind=f"released depth-{head.config['depth']}",
-        num_frames=plan.num_frames,
-        fps=None,
-        frame_step=plan.frame_step,
-        layout=ClipLayout(plan.segments, plan.views, tapped),
+        spec=plan.spec(model, layers=None if layers is None else tuple(layers)),
+    )
+
+
+def _anticipates(probe: Path) -> ProbeError:
+    return ProbeError(
+        f"{probe} anticipates verbs and nouns, and needs a predictor. Use `vjepa.load_probe` and "
+        "`vjepa.probes.anticipate`."
     )
 
 
@@ -196,11 +175,11 @@ def _encoder_of(source: Source, encoder: str | None) -> VideoEncoder:
 
 
 def _heads_of(source: Source, encoder: VideoEncoder) -> dict[str, int]:
-    """Heads where the weights do not tell them: the encoder's, as V-JEPA's probes have."""
-    told = "num_heads" in source.arguments("probe", {})
-    return {} if told else {"num_heads": encoder.config["num_heads"]}
+    """Return the heads of the encoder, as V-JEPA's probes have, if the file does not tell the probe's."""
+    is_known = "num_heads" in source.arguments("probe", {})
+    return {} if is_known else {"num_heads": encoder.config["num_heads"]}
 
 
-def _native_plan(encoder: VideoEncoder) -> Protocol:
-    """One clip from the middle, every fourth frame, for a probe whose name tells no protocol."""
+def _default_plan(encoder: VideoEncoder) -> Protocol:
+    """Return one clip from the middle, every fourth frame, for a probe whose name tells no protocol."""
     return Protocol(None, 1, 1, num_frames=encoder.config["num_frames"])

@@ -24,7 +24,7 @@ CLASSES: dict[str, type[Probe]] = {
 def probe_class_of(kind: str) -> type[Probe]:
     """Return the class of a kind of probe, or of a class path.
 
-    >>> probe_class_of("knn") is probe_class_of("vjepa.probes.knn.KnnProbe")
+    >>> probe_class_of("knn") is probe_class_of("vjepa.probes.KnnProbe")
     True
 
     Raises:
@@ -50,6 +50,11 @@ def probe_class_of(kind: str) -> type[Probe]:
 
 
 def class_path_of(probe: Probe) -> str:
-    """Return where a probe's class can be imported from."""
+    """Return where a probe's class can be imported from; a class of this package has a short path that stays.
+
+    >>> class_path_of(LinearProbe(embed_dim=1, num_classes=2))
+    'vjepa.probes.LinearProbe'
+    """
     kind = type(probe)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    module = "vjepa.probes" if kind in CLASSES.values() else kind.__module__
+    return f"{module}.{kind.__qualname__}"

@@ -1,4 +1,4 @@
-"""The clips from which actions are foretold: frames before an action, by its annotation."""
+"""The clips of the anticipation task: frames before an action, by its annotation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
-from vjepa.data.decoders.opening import open_video
 from vjepa.data.loading.order import SampleKey
+from vjepa.data.remote import open_video
 from vjepa.data.transforms.augment import ProbeTrainTransform
 from vjepa.data.transforms.video import EvalTransform
 from vjepa.errors import DecodeError
+from vjepa.features.clip_spec import ClipSpec
 from vjepa.probes.anticipation.ek100 import anticipation_indices
 from vjepa.probes.anticipation.ek100_annotations import EpicSplit
 from vjepa.probes.base import ProbeError
@@ -28,7 +29,7 @@ TRAIN_SECONDS, TRAIN_POINT = (0.25, 1.75), (0.0, 0.25)  # V-JEPA 2 draws both un
 
 @dataclass(frozen=True)
 class AnticipationSample:
-    """One clip, `seconds` before an action of row `index`; or the `failure` in its place."""
+    """One clip, `seconds` before the action of row `index`; or the `failure` in its place."""
 
     index: int
     seconds: float
@@ -38,7 +39,7 @@ class AnticipationSample:
 
 @dataclass(frozen=True)
 class AnticipationBatch:
-    """Clips that could be read, and those that could not."""
+    """Clips that could be read, and the failures of the others."""
 
     video: Float[Tensor, "b 3 t h w"]
     seconds: Float[Tensor, "b"]
@@ -47,35 +48,34 @@ class AnticipationBatch:
 
 
 @dataclass(frozen=True)
-class ForetellingCut:
-    """How clips are cut: `num_frames` at `fps`, ending `seconds` (in a test) before the action.
+class AnticipationTask:
+    """How clips are cut before an action.
 
-    `relative_to` as in `anticipation_indices`; `size` of the view; `decoder` reads the videos.
+    `spec` gives their frames, rate and size. In a test a clip ends `seconds` before the action; `relative_to` is
+    explained in `anticipation_indices`.
     """
 
-    num_frames: int = 32
-    fps: float = 8.0
+    spec: ClipSpec
     seconds: float = 1.0
     relative_to: Literal["start", "stop"] = "stop"
-    size: int | tuple[int, int] = 224
     decoder: str = "auto"
 
 
 class AnticipationClips(Dataset[AnticipationSample]):
-    """The clips of a split: each a function of (seed, epoch, row).
+    """The clips of a split: each is a function of (seed, epoch, row).
 
     Args:
         split: The actions and their videos.
-        cut: How clips are cut.
-        training: Draw time and view by chance, as published; else the fixed ones of a test.
-        seed: Of what is drawn.
+        task: How clips are cut.
+        training: Draw time and view at random, as published; otherwise use the fixed ones of a test.
+        seed: Seed of the random values.
     """
 
-    def __init__(self, split: EpicSplit, cut: ForetellingCut, *, training: bool, seed: int = 0) -> None:
-        self.split, self.cut, self.training, self.seed = split, cut, training, seed
-        self._opener = opener(cut.decoder, DEFAULT_SECONDS)
-        self._random = ProbeTrainTransform(size=cut.size, flip=0.5)
-        self._plain = EvalTransform(size=cut.size)
+    def __init__(self, split: EpicSplit, task: AnticipationTask, *, training: bool, seed: int = 0) -> None:
+        self.split, self.task, self.training, self.seed = split, task, training, seed
+        self._opener = opener(task.decoder, DEFAULT_SECONDS)
+        self._random = ProbeTrainTransform(size=task.spec.size, flip=0.5)
+        self._plain = EvalTransform(size=task.spec.size)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -83,7 +83,7 @@ class AnticipationClips(Dataset[AnticipationSample]):
     def __getitem__(self, key: SampleKey | int) -> AnticipationSample:
         epoch, index = (0, key) if isinstance(key, int) else (key.epoch, key.index)
         generator = np.random.default_rng([self.seed, epoch, index])
-        seconds, point = self.cut.seconds, 0.0
+        seconds, point = self.task.seconds, 0.0
         if self.training:
             seconds, point = generator.uniform(*TRAIN_SECONDS), generator.uniform(*TRAIN_POINT)
         path = self.split.videos[index]
@@ -96,29 +96,30 @@ class AnticipationClips(Dataset[AnticipationSample]):
         return AnticipationSample(index, seconds, video=video)
 
     def _frames(self, path: str, index: int, seconds: float, point: float) -> Tensor:
+        spec = self.task.spec
+        assert spec.fps is not None
         with open_video(self._opener, path) as video:
             chosen = anticipation_indices(
                 self.split.actions[index],
                 seconds=seconds,
                 point=point,
                 fps_video=video.fps,
-                num_frames=self.cut.num_frames,
-                fps=self.cut.fps,
-                relative_to=self.cut.relative_to,
+                num_frames=spec.num_frames,
+                fps=spec.fps,
+                relative_to=self.task.relative_to,
             )
             if chosen[-1] >= video.num_frames:  # published: such a clip is skipped
                 raise ProbeError(
                     f"the clip ends at frame {chosen[-1]}, the video has {video.num_frames}. Check start_frame "
                     "and stop_frame against the video's rate."
                 )
-            needed, place = np.unique(
-                chosen, return_inverse=True
-            )  # what begins before the video repeats frame 0
+            # a clip that begins before the video repeats frame 0
+            needed, place = np.unique(chosen, return_inverse=True)
             return video.frames_at(needed.tolist())[torch.from_numpy(place)]
 
 
 def collate_anticipation(samples: Sequence[AnticipationSample]) -> AnticipationBatch:
-    """A batch of what could be read, and the list of the rest."""
+    """Return a batch of the clips that could be read, with the failures of the rest."""
     good = [(s, s.video) for s in samples if s.video is not None]
     return AnticipationBatch(
         video=torch.stack([video for _, video in good]) if good else torch.empty(0, 3, 0, 0, 0),

@@ -1,7 +1,6 @@
-"""Anticipation of actions (EPIC-KITCHENS-100): what is done some time after the clip, as V-JEPA 2 is tested.
+"""The anticipation probe (V-JEPA 2, arXiv 2506.09985): scores of an action that starts some time after the clip.
 
-Source: V-JEPA 2 (arXiv 2506.09985). The probe reads the clip's tokens and those that the predictor gives for
-the time in question.
+The probe reads the tokens of the clip and the tokens that the predictor gives for the time of the action.
 """
 
 from __future__ import annotations
@@ -19,7 +18,10 @@ from vjepa.layers.pooling import AttentivePooler
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.types import TokenGrid
 
-FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0  # weight of the true class, and how much what is known well counts less
+FOCAL_ALPHA, FOCAL_GAMMA = (
+    0.25,
+    2.0,
+)  # weight of the true class; exponent of the probability of the wrong answer
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class ActionScores:
 
 
 class AnticipationProbe(nn.Module):
-    """Attentive pooling by three queries and a linear map of each, with the key names of the released probes.
+    """Attentive pooling with three queries and a linear map of each, with the key names of the released probes.
 
     Args:
         embed_dim: Width of a token.
@@ -58,7 +60,9 @@ class AnticipationProbe(nn.Module):
         depth: int = 4,
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        classes = {"num_verbs": num_verbs, "num_nouns": num_nouns, "num_actions": num_actions}
+        pooler = {"num_heads": num_heads, "depth": depth}
+        self.config: dict[str, Any] = {"embed_dim": embed_dim, **classes, **pooler}
         self.pooler = AttentivePooler(embed_dim=embed_dim, num_heads=num_heads, depth=depth, num_queries=3)
         self.verb_classifier = nn.Linear(embed_dim, num_verbs)
         self.noun_classifier = nn.Linear(embed_dim, num_nouns)
@@ -67,7 +71,7 @@ class AnticipationProbe(nn.Module):
             init_weights(linear)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> ActionScores:
-        """Tokens (B, N, D), e.g. of `anticipate`, to scores of verbs, nouns and actions."""
+        """Map tokens (B, N, D), such as those of `anticipate`, to scores of verbs, nouns and actions."""
         verb, noun, action = self.pooler(tokens).unbind(dim=1)
         return ActionScores(
             self.verb_classifier(verb), self.noun_classifier(noun), self.action_classifier(action)
@@ -86,17 +90,17 @@ def anticipate(
     num_steps: int = 1,
     mask_token: int = 1,
 ) -> Float[Tensor, "b n d"]:
-    """Tokens of a clip, and after them those predicted for some time later.
+    """Return the tokens of a clip, followed by those predicted for a later time.
 
     Args:
         encoder: The frozen encoder, in eval mode.
         predictor: Its predictor, in eval mode.
         video: Normalised clip (B, C, T, H, W); all of its tokens are the context.
         seconds: Time (B,) from the end of each clip to what is to be predicted; rounded down to tubelets.
-        fps: Frames of the clip a second.
+        fps: Frames of the clip per second.
         num_tubelets: Tubelets to predict in one step.
-        num_steps: Times to predict. Each step takes the place of the oldest context by the prediction before it,
-            but for the positions, which stay: as if the clip had moved on.
+        num_steps: Number of predictions. Each step replaces the oldest context by the previous prediction and keeps
+            the positions, as if the clip had moved on.
         mask_token: Which mask token stands for the future; 1 is what the released probes were trained with.
 
     Returns:
@@ -117,7 +121,7 @@ def anticipate(
 
 
 def sigmoid_focal_loss(logits: Float[Tensor, "b classes"], labels: Int[Tensor, "b"]) -> Float[Tensor, ""]:
-    """Focal loss (arXiv 1708.02002) of one yes or no a class, **summed** over classes and clips, as released.
+    """Return the focal loss (arXiv 1708.02002) of a binary answer per class, **summed** over classes and clips.
 
     Args:
         logits: Scores (B, classes).
@@ -133,7 +137,7 @@ def sigmoid_focal_loss(logits: Float[Tensor, "b classes"], labels: Int[Tensor, "
 def anticipation_loss(
     scores: ActionScores, *, verb: Int[Tensor, "b"], noun: Int[Tensor, "b"], action: Int[Tensor, "b"]
 ) -> Float[Tensor, ""]:
-    """Sum of the focal losses of verbs, nouns and actions, by their class ids (B,)."""
+    """Return the sum of the focal losses of verbs, nouns and actions, from their class ids (B,)."""
     return (
         sigmoid_focal_loss(scores.verb, verb)
         + sigmoid_focal_loss(scores.noun, noun)

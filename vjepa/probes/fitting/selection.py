@@ -26,7 +26,7 @@ from vjepa.probes.fitting.side_by_side import (
 from vjepa.probes.fitting.splits import held_out_videos, labelled_clips
 from vjepa.probes.fitting.trials import LabelledTokens, ProbeData, ProbeSettings, Trial
 from vjepa.probes.kinds import probe_class_of
-from vjepa.probes.results import ProbeResult, Progress, has_converged, logits_of, scores
+from vjepa.probes.results import ProbeResult, Progress, has_converged, logits_of, scores_of
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def fit_probe(
     logits = logits_of(probe, val.tokens, val_rows, device, num_views=num_views)
     return ProbeResult(
         kind=kind,
-        **scores(logits, val.labels[val_rows]),
+        scores=scores_of(logits, val.labels[val_rows]),
         converged=has_converged(history),
         history=history,
         settings={**final.setting, **_fixed(kind, used, data)},

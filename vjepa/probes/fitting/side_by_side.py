@@ -21,7 +21,10 @@ from vjepa.probes.fitting.grid import ProbeGrid
 from vjepa.probes.fitting.trials import MARKS, Mark, ProbeData, ProbeSettings, Trial, mark_of
 
 HEAD_DIM = 64  # channels per head in all published encoders of which probes are known, except the largest
-EPOCHS, LEAST_STEPS = 20, 600  # the passes of the published protocol; small data sets need more steps than that
+EPOCHS, LEAST_STEPS = (
+    20,
+    600,
+)  # the passes of the published protocol; small data sets need more steps than that
 MEASURED = 4096  # training clips on which the loss is measured at a mark
 
 

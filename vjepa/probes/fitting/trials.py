@@ -12,7 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from vjepa.data.manifests.rows import Manifest
 from vjepa.errors import SettingError
+from vjepa.features.tokens import ClipTokens
 from vjepa.probes.base import Probe, Standardize
 
 MARKS = (0.5, 0.75, 1.0)  # shares of the training at which a probe is measured
@@ -84,6 +86,16 @@ class LabelledTokens:
     labels: Int[Tensor, "clips"]
     groups: Sequence[str] = ()
     videos: Int[Tensor, "clips"] | None = None
+
+    @classmethod
+    def of(cls, found: ClipTokens, manifest: Manifest) -> LabelledTokens:
+        """Return the tokens of a manifest's clips with its labels and groups.
+
+        Args:
+            found: The tokens.
+            manifest: The manifest of the clips, or the same rows read with another `label_column`.
+        """
+        return cls(found.tokens, found.labels(manifest), found.groups(manifest), found.index)
 
     def __repr__(self) -> str:
         return f"LabelledTokens(tokens={tuple(self.tokens.shape)})"
