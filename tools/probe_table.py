@@ -33,8 +33,10 @@ from vjepa.commands.report import write_result
 from vjepa.data import Manifest, MixturePart, VideoDataModule, read_manifest
 from vjepa.models import VideoEncoder
 from vjepa.optim import WarmupCosine, decay_groups
-from vjepa.probes import ProbeKind, extract_features, fit_probe, random_init_like
-from vjepa.probes.features import Precision
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.features.encode import Precision
+from vjepa.features.tokens import tokens_of
+from vjepa.probes import LabelledTokens, ProbeKind, fit_probe, random_init_like
 from vjepa.probes.fitting.splits import held_out_split
 from vjepa.probes.linear import pool_tokens
 from vjepa.types import ClipBatch
@@ -146,18 +148,15 @@ def probe_run(run: Run, data: VideoDataModule, labels: list[str], few: int) -> d
     found: dict[str, Scores] = {label: {} for label in labels}
     for name, network in (("JEPA", encoder), ("random init", random_init_like(encoder, seed=run.seed))):
         options: dict[str, Any] = {"num_workers": data.num_workers, "precision": precision}
-        train = extract_features(network, data.clips("train"), **options)
-        val = extract_features(network, data.clips("val"), **options)
+        train = tokens_of(network, data.clips("train"), ClipSpec(), **options)
+        val = tokens_of(network, data.clips("val"), ClipSpec(), **options)
         for label, kind, few_or_all in itertools.product(labels, KINDS, COUNTS):
             classes, tested = manifests(data, label)
             result = fit_probe(
                 kind,
-                train.tokens,
-                train.labels(classes),
-                val.tokens,
-                val.labels(tested),
+                LabelledTokens.of(train, classes),
+                LabelledTokens.of(val, tested),
                 num_classes=len(classes.label_names),
-                groups=train.groups(classes),
                 num_per_class=few if few_or_all == "few" else None,
                 seed=run.seed,
             )

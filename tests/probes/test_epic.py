@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vjepa.probes import ProbeError, epic
-from vjepa.probes.anticipation.ek100 import Action, ActionIds, anticipation_indices, class_mean_recall
+from vjepa.probes.anticipation.ek100_annotations import Action, ActionIds, anticipation_indices, class_mean_recall
 
 
 def test_ids_follow_the_order_of_a_set():

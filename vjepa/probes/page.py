@@ -76,7 +76,8 @@ def write_page(
     right = int(confusion.diag().sum())
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{right} of {len(tested.rows)} clips classified correctly: top-1 {100 * right / len(tested.rows):.1f} %.</p>",
+        f"<p>{right} of {len(tested.rows)} clips classified correctly: top-1 "
+        f"{100 * right / len(tested.rows):.1f} %.</p>",
         "<h2>Confusion</h2>",
         *_confusion(confusion, classifier.label_names),
         "<h2>Classes</h2>",

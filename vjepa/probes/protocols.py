@@ -62,8 +62,8 @@ class Protocol:
             return None
         if depth not in READ_BLOCKS:
             raise ProbeError(
-                f"the protocol reads four blocks of the encoder, published for depths {sorted(READ_BLOCKS)}; this one has "
-                f"{depth}. Say which with --layers, for example --layers [{depth // 2},{depth - 1}]."
+                f"the protocol reads four blocks of the encoder, published for depths {sorted(READ_BLOCKS)}; this one "
+                f"has {depth}. Say which with --layers, for example --layers [{depth // 2},{depth - 1}]."
             )
         return READ_BLOCKS[depth]
 

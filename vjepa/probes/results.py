@@ -72,9 +72,14 @@ class ProbeResult:
         """Share of the validation clips whose label has the highest score."""
         return self.scores.top1
 
+    @property
+    def chance(self) -> float:
+        """Share of the largest class among the validation clips."""
+        return self.scores.chance
+
     def __repr__(self) -> str:
         state = "converged" if self.converged else "not converged"
-        return f"ProbeResult({self.kind}, top1={self.top1:.3f}, chance={self.scores.chance:.3f}, {state})"
+        return f"ProbeResult({self.kind}, top1={self.top1:.3f}, chance={self.chance:.3f}, {state})"
 
 
 def has_converged(history: Sequence[Progress]) -> bool:

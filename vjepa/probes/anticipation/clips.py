@@ -14,12 +14,12 @@ from torch.utils.data import Dataset
 
 from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
 from vjepa.data.loading.order import SampleKey
-from vjepa.data.remote import open_video
+from vjepa.data.decoders.opening import open_video
 from vjepa.data.transforms.augment import ProbeTrainTransform
 from vjepa.data.transforms.video import EvalTransform
 from vjepa.errors import DecodeError
 from vjepa.features.clip_spec import ClipSpec
-from vjepa.probes.anticipation.ek100 import anticipation_indices
+from vjepa.probes.anticipation.ek100_annotations import anticipation_indices
 from vjepa.probes.anticipation.ek100_annotations import EpicSplit
 from vjepa.probes.base import ProbeError
 from vjepa.types import ClipFailure

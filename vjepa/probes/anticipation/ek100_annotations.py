@@ -155,7 +155,7 @@ class EpicNames:
 
     @classmethod
     def of(cls, ids: ActionIds, annotations: Path) -> EpicNames:
-        """Read `EPIC_100_verb_classes.csv` and `EPIC_100_noun_classes.csv` in a folder; without them, use the numbers."""
+        """Read `EPIC_100_verb_classes.csv` and `EPIC_100_noun_classes.csv` in a folder, or else use the numbers."""
         verbs, nouns = (_class_names(annotations, kind) for kind in ("verb", "noun"))
         return cls(
             verb=tuple(verbs.get(i, str(i)) for i in ids.verbs),
