@@ -6,11 +6,11 @@ import sys
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from vjepa.extraction import ExtractionError
 from vjepa.extraction.commands import extract
 
 import vjepa
 import vjepa.features
+from vjepa.extraction import ExtractionError
 from vjepa.features import FeaturesError
 
 
@@ -128,16 +128,16 @@ def test_damaged_files_are_named_and_the_advice_holds(small, clips, tmp_path, fo
 
 
 def test_attentive_pooling_is_that_of_the_probe(small, clips, tmp_path):
-    from vjepa.commands.probe import probe
+    from tests.probes.verbs import probe
     from vjepa.probes import ProbeSettings
-    from vjepa.probes.files import load_probe
+    from vjepa.probes.files import open_probe
 
     quick = ProbeSettings(lr=(3e-3,), num_steps=20)
     probe(encoder=small, train=clips, val=clips, out=tmp_path / "probe", random_init=False, grid=quick)
     given = {"encoder": small, "data": clips}
     pooled = made(tmp_path / "a", pool="attentive", probe=tmp_path / "probe", **given).features
     tokens = made(tmp_path / "n", pool="none", **given).features
-    trained, _ = load_probe(tmp_path / "probe")
+    trained, _ = open_probe(tmp_path / "probe")
     with torch.no_grad():
         torch.testing.assert_close(trained.probe.linear(pooled), trained(tokens), atol=1e-4, rtol=1e-4)
     with pytest.raises(ExtractionError, match="needs --probe DIR"):

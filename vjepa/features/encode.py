@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -29,6 +29,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NOTICE_SECONDS = 10.0  # between two lines of progress
 
 
+@runtime_checkable
 class Clips(Protocol):
     """A batch of clips: normalised floats, or bytes with the `scale` that makes them so."""
 

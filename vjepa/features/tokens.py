@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float16, Int
@@ -22,6 +22,7 @@ from vjepa.types import ClipFailure
 log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class ManifestClips(Protocol):
     """A data set whose clips are those of a manifest, once or several times in a row."""
 

@@ -156,6 +156,12 @@ def open_probe(folder: Path) -> tuple[AnyProbe, ProbeCard]:
         raise
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ProbeError(f"{folder} holds a damaged probe ({error}). Train it again.") from error
+    classes = content["probe"].get("num_classes")
+    if classes not in (None, len(card.label_names)):
+        raise ProbeError(
+            f"{folder / WEIGHTS} does not fit its {name}: {classes} classes, {len(card.label_names)} names. Train it "
+            "again."
+        )
     _fill(probe, tensors, folder, name)
     return probe.eval(), card
 

@@ -2,11 +2,13 @@ import pytest
 import torch
 
 from tests.probes.test_commands import run, write_split
+from tests.probes.verbs import classify
 from vjepa.checkpoints import load_encoder
-from vjepa.commands.classify import classify
+from vjepa.features import ClipSpec
+from vjepa.features.encode import clip_tokens
 from vjepa.models import VideoEncoder
 from vjepa.models.files import save_folder
-from vjepa.probes import ClipLayout, ProbeError, ProbeSettings, random_init_like
+from vjepa.probes import ProbeError, ProbeSettings, random_init_like
 from vjepa.probes.fitting.blocks import FrozenBlocks
 
 
@@ -23,8 +25,9 @@ def test_trunk_and_tail_are_the_encoder(options, num_blocks):
     tuned_blocks = frozen_blocks.tuned_blocks(num_frames=4)
     video = torch.randn(2, 3, 8, 32, 32)
     with torch.no_grad():
-        tokens = tuned_blocks(ClipLayout(segments=2).tokens(frozen_blocks, video))
-        torch.testing.assert_close(tokens, ClipLayout(segments=2).tokens(encoder, video))
+        spec = ClipSpec(segments=2)
+        tokens = tuned_blocks(clip_tokens(frozen_blocks, video, spec))
+        torch.testing.assert_close(tokens, clip_tokens(encoder, video, spec))
         for weight in tuned_blocks.parameters():
             weight.add_(0.1)
         tuned = tuned_blocks.put_back(encoder)

@@ -8,11 +8,13 @@ import torch
 import vjepa
 from tests.videos import write_video
 from vjepa.commands.app import main
+from vjepa.data.decoders.opening import open_video
 from vjepa.data.loading.order import SampleKey
+from vjepa.features import ClipSpec
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import save_folder
 from vjepa.probes import ActionIds, ActionScores, ProbeError
-from vjepa.probes.anticipation.clips import AnticipationClips, ForetellingCut
+from vjepa.probes.anticipation.clips import AnticipationClips, AnticipationTask
 from vjepa.probes.anticipation.ek100_annotations import EpicNames, read_split, video_files
 
 HEADER = (
@@ -78,10 +80,10 @@ def test_the_protocol_from_tree_to_recall(tree, tmp_path):
     assert "the video has 48" in reasons[str(tree / "P01/videos/P01_01.MP4")]
     recipe = result["recipe"]
     assert recipe["lr"] == [1e-2, 1e-3] and recipe["num_steps"] == 3 and recipe["relative_to"] == "stop"
-    card = json.loads((tmp_path / "probe.json").read_text())
+    card = json.loads((tmp_path / "config.json").read_text())
     ids = ActionIds.of(read_split(tree / "EPIC_100_train.csv", video_files(tree)).actions)
-    assert card["verb_names"] == [{0: "take", 3: "open"}[verb] for verb in ids.verbs]
-    assert card["action_names"][ids.actions[0, 7]] == "take cup" and card["recipe"] == recipe
+    assert card["task_names"]["verb"] == [{0: "take", 3: "open"}[verb] for verb in ids.verbs]
+    assert card["task_names"]["action"][ids.actions[0, 7]] == "take cup" and card["recipe"] == recipe
     scores = vjepa.load_probe(tmp_path)(torch.randn(1, 12, 24))
     assert isinstance(scores, ActionScores) and scores.action.shape == (1, 3)
 
@@ -106,16 +108,17 @@ def test_training_learns_and_is_repeatable(tree, tmp_path):
 
 def test_clips_end_before_the_action_and_training_draws(tree):
     split = read_split(tree / "EPIC_100_train.csv", video_files(tree))
-    cut = ForetellingCut(num_frames=4, fps=8.0, size=32)
-    plain = AnticipationClips(split, cut, training=False)
-    video = vjepa.probes.anticipation_clips.open_video
+    spec = ClipSpec(num_frames=4, fps=8.0, size=(32, 32))
+    plain = AnticipationClips(split, AnticipationTask(spec), training=False)
     assert plain[0].seconds == 1.0 and plain[0].video.shape == (3, 4, 32, 32)
-    with video(plain._opener, split.videos[0]) as opened:  # action ends at 40, 16 frames a second, every 2nd
+    with open_video(
+        plain._opener, split.videos[0]
+    ) as opened:  # action ends at 40, 16 frames a second, every 2nd
         expected = plain._plain(opened.frames_at([16, 18, 20, 22]))
     assert torch.equal(plain[0].video, expected)
-    sooner = AnticipationClips(split, ForetellingCut(num_frames=4, seconds=0.5, size=32), training=False)[0]
+    sooner = AnticipationClips(split, AnticipationTask(spec, seconds=0.5), training=False)[0]
     assert sooner.seconds == 0.5 and not torch.equal(sooner.video, expected)
-    drawn = AnticipationClips(split, cut, training=True, seed=3)
+    drawn = AnticipationClips(split, AnticipationTask(spec), training=True, seed=3)
     first, again, later = (drawn[SampleKey(epoch, 0)] for epoch in (1, 1, 2))
     assert torch.equal(first.video, again.video) and first.seconds == again.seconds != later.seconds
     assert 0.25 <= later.seconds <= 1.75
@@ -146,7 +149,7 @@ def test_wrong_use_says_what_to_do(tree, tmp_path, capsys):
     ]
     for name, value in given:
         assert command(tree, tmp_path, f"--{name}", value) == 2
-        assert f"no use for --{name}. Leave" in capsys.readouterr().err
+        assert f"does not use --{name}. Omit" in capsys.readouterr().err
     words = f"probe --encoder {tree}/model --folder {tree} --out {tmp_path} --anticipation.seconds 2"
     assert main(words.split()) == 2 and "Give --protocol ek100" in capsys.readouterr().err
     words = f"probe --protocol ek100 --encoder {tree}/model --train x --out {tmp_path}"

@@ -1,15 +1,22 @@
 import pytest
 import torch
 
-from vjepa.probes import ProbeError, ProbeSettings, Standardize, StandardizedProbe, fit_probe
+from vjepa.probes import (
+    LabelledTokens,
+    ProbeError,
+    ProbeSettings,
+    Standardize,
+    StandardizedProbe,
+    fit_probe,
+)
 from vjepa.probes.attentive import AttentiveProbe
-from vjepa.probes.fitting.attentive import fit_attentive, steps_for
 from vjepa.probes.fitting.grid import ProbeGrid
 from vjepa.probes.fitting.selection import best_trial
+from vjepa.probes.fitting.side_by_side import Plan, fit_attentive, steps_for
 from vjepa.probes.fitting.splits import few_per_class, held_out_split
 from vjepa.probes.fitting.trials import Mark, ProbeData, Trial
 from vjepa.probes.linear import LinearProbe
-from vjepa.probes.results import Progress, has_converged, scores
+from vjepa.probes.results import Progress, has_converged, scores_of
 
 QUICK = ProbeSettings(lr=(3e-3,), num_steps=120, batch_size=40, l2=(1e-2, 1.0))
 KINDS = pytest.mark.parametrize("kind", ["linear", "attentive"])
@@ -30,9 +37,10 @@ def labelled_tokens(clips: int, seed: int, classes: int = 3, strength: float = 3
     return tokens, labels
 
 
-def fitted(kind, *, train=None, val=None, **options):
+def fitted(kind, *, train=None, val=None, groups=(), **options):
     train, val = train or labelled_tokens(120, 0), val or labelled_tokens(60, 1)
-    return fit_probe(kind, *train, *val, **{"num_classes": 3, "settings": QUICK, **options})
+    data = LabelledTokens(*train, groups), LabelledTokens(*val)
+    return fit_probe(kind, *data, **{"num_classes": 3, "settings": QUICK, **options})
 
 
 @KINDS
@@ -40,8 +48,9 @@ def test_separable_labels_are_found(kind):
     result = fitted(kind)
     assert result.top1 > 0.9 and result.converged
     assert result.chance == pytest.approx(1 / 3)
-    assert torch.tensor(result.confusion).sum() == result.num_val == 60
-    assert [round(share * 20) for share in result.per_class] == [result.confusion[i][i] for i in range(3)]
+    assert torch.tensor(result.scores.confusion).sum() == result.num_val == 60
+    right = [result.scores.confusion[i][i] for i in range(3)]
+    assert [round(share * 20) for share in result.scores.per_class] == right
     assert [mark.held_out_accuracy for mark in result.history][-1] > 0.7
 
 
@@ -99,8 +108,7 @@ def test_a_seed_decides_everything_and_leaves_the_process_alone(kind):
 def test_the_probe_that_is_returned_is_the_one_measured(kind):
     tokens, labels = labelled_tokens(60, 1)
     result = fitted(kind)
-    again = scores(result.probe(tokens), labels)
-    assert again["confusion"] == result.confusion
+    assert scores_of(result.probe(tokens), labels) == result.scores
 
 
 def test_few_labels_train_and_all_validation_clips_measure():
@@ -194,7 +202,7 @@ def test_probes_of_a_grid_end_as_if_trained_alone(depth):
 
     def trained(*rates):
         settings = ProbeSettings(lr=rates, weight_decay=(0.1, 0.5), batch_size=16, depth=depth)
-        return fit_attentive(data, rows, rows[:0], settings=settings, num_steps=4, seed=0)
+        return fit_attentive(data, Plan(rows, rows[:0], settings, num_steps=4, seed=0))
 
     together = trained(1e-3, 3e-3)
     for one, other in zip(together, trained(1e-3) + trained(3e-3), strict=True):
@@ -229,8 +237,8 @@ def test_bad_labels_are_refused_and_the_advice_works():
 
 
 def test_a_probe_that_has_not_converged_trains_twice_as_long(monkeypatch):
-    monkeypatch.setattr("vjepa.probes.fit_attentive.LEAST_STEPS", 20)
-    monkeypatch.setattr("vjepa.probes.fit_attentive.EPOCHS", 1)
+    monkeypatch.setattr("vjepa.probes.fitting.side_by_side.LEAST_STEPS", 20)
+    monkeypatch.setattr("vjepa.probes.fitting.side_by_side.EPOCHS", 1)
     slow, fast = (ProbeSettings(lr=(lr,), batch_size=40) for lr in (1e-2, 0.0))
     assert fitted("attentive", settings=slow).settings["num_steps"] == 40
     assert fitted("attentive", settings=fast).settings["num_steps"] == 20
