@@ -168,17 +168,46 @@ class VideoEncoder(Network):
             SettingError: If a block is named twice, does not exist or has no norm.
         """
         wanted = self._wanted(indices)
-        grid = self.grid_of(video)
-        if keep is not None:
-            check_ids(keep, "keep", rows=len(video), length=len(grid))
-        tokens = self._place(self._embed(video, keep), grid, keep)
-        rotary = self._rotary(grid, keep, tokens.device)
+        tokens = self.embed(video, keep)
+        rotary = self.rotary(self.grid_of(video), keep, tokens.device)
         outputs = []
         for i, block in enumerate(self.blocks[: max(wanted) + 1]):
             tokens = block(tokens, rotary[i])
             if i in wanted:
                 outputs.append(self._norm_of(i)(tokens))
         return outputs
+
+    def embed(
+        self, video: Float[Tensor, "b c t h w"], keep: Int[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """Return the tokens that the first block takes: tubelets, with additive positions where there are any."""
+        grid = self.grid_of(video)
+        if keep is not None:
+            check_ids(keep, "keep", rows=len(video), length=len(grid))
+        return self._place(self._embed(video, keep), grid, keep)
+
+    def forward_blocks(
+        self,
+        tokens: Float[Tensor, "b n d"],
+        first: int,
+        last: int,
+        *,
+        grid: TokenGrid,
+        keep: Int[Tensor, "b k"] | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        """Run blocks `first` to `last - 1` alone, without a norm.
+
+        Args:
+            tokens: What block `first` takes: of `embed`, or of the block before it.
+            first: The first block, 0-based.
+            last: The block after the last one.
+            grid: Extent of the clip in tokens.
+            keep: Ids (B, K) of the tokens where they are not the whole clip.
+        """
+        rotary = self.rotary(grid, keep, tokens.device)
+        for i in range(first, last):
+            tokens = self.blocks[i](tokens, rotary[i])
+        return tokens
 
     def _wanted(self, indices: Sequence[int]) -> set[int]:
         depth = len(self.blocks)
@@ -211,9 +240,10 @@ class VideoEncoder(Network):
             table = gather_tokens(table.expand(len(keep), -1, -1), keep)
         return tokens + table.to(self.patch_embed.proj.weight.dtype)
 
-    def _rotary(
-        self, grid: TokenGrid, keep: Tensor | None, device: torch.device
+    def rotary(
+        self, grid: TokenGrid, keep: Tensor | None = None, device: torch.device | None = None
     ) -> list[RotaryTables | None]:
-        ids = torch.arange(len(grid), device=device)[None] if keep is None else keep
+        """Return what each block takes beside the tokens of a clip of this extent; None without rotation."""
+        ids = device_ids(grid, device or self.patch_embed.proj.weight.device) if keep is None else keep
         head_dim = self.embed_dim // self.num_heads
         return rotary_tables(self.position, ids, grid, self.blocks, head_dim=head_dim, side=self.side)
