@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from vjepa.checkpoints.strict import CheckpointError
 from vjepa.models.files import FORMAT
 
 NetworkName = Literal["encoder", "context_encoder", "predictor", "probe"]
@@ -42,12 +43,16 @@ class Source(ABC):
     origin: dict[str, list[str]]
     label_names: tuple[str, ...] = ()
 
-    @abstractmethod
+    _config: Mapping[str, Any]  # the arguments of each kind of network, if the format stores them
+
     def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Return the constructor arguments of a network, with `overrides` in place of those of the checkpoint.
 
         `num_heads` is missing if neither contains it.
         """
+        if kind_of(name) not in self._config:
+            raise CheckpointError(f"{self.path} does not describe the {name}.")
+        return {**self._config[kind_of(name)], **overrides}
 
     @abstractmethod
     def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -57,9 +62,9 @@ class Source(ABC):
         """Return a network's tensors that ours, built with `arguments`, does not use; a conversion keeps them."""
         return {}
 
-    @abstractmethod
     def absent(self, name: NetworkName) -> str:
         """Return the message for a network that is not in the checkpoint."""
+        return f"{self.path} has no {name}; it holds {', '.join(self.networks)}."
 
 
 @dataclass(frozen=True)
