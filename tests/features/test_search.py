@@ -4,9 +4,6 @@ import json
 
 import pytest
 import torch
-from vjepa.extraction.commands import extract
-from vjepa.extraction.neighbours import SearchIndex
-from vjepa.extraction.search import search
 
 import vjepa
 from tests.features.given import extract
