@@ -22,7 +22,6 @@ from vjepa.checkpoints.source import (
     Contents,
     NetworkName,
     Source,
-    kind_of,
     rest_of,
 )
 from vjepa.checkpoints.strict import CheckpointError, key_diff
