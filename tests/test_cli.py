@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from vjepa.cli import VERBS, Verb, gather_numbers, main, split_verb, verb_parser
-from vjepa.report import Report
+from vjepa.commands.app import VERBS, Verb, gather_numbers, main, split_verb, verb_parser
+from vjepa.commands.report import Report
+from vjepa.errors import UsageError
 from vjepa.types import TokenGrid
-from vjepa.usage import UsageError
 
 
 def count(
@@ -149,7 +149,7 @@ def test_a_crash_is_one_line_and_exit_1(how, told, capsys, monkeypatch):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_no_crash(told):
     assert main(["fail", "--how", "full"]) == 2
-    assert "error: the disk is full (No space left on device). Free some of it, or write elsewhere" in told()
+    assert "error: the disk is full (No space left on device). Free some space or write elsewhere" in told()
 
 
 def test_an_interrupt_is_exit_130(told):
@@ -213,7 +213,7 @@ def test_numbers_may_stand_apart():
     assert gather_numbers(words, numbers) == [
         "--grid.lr=[1e-3, 3e-4]", "--layers=[-4, -1]", "--grid.weight_decay=[0.1]", "--out", "x"
     ]  # fmt: skip
-    from vjepa.probes.commands import probe
+    from vjepa.commands.probe import probe
 
     given = ["--encoder=e", "--train=t", "--val=v", *words]
     parsed = verb_parser("probe", probe).parse_args(gather_numbers(given, numbers))

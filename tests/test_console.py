@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from vjepa.console import one_line, show
-from vjepa.report import Report
+from vjepa.commands.console import one_line, show
+from vjepa.commands.report import Report
 
 REPORT = Report(
     title="probes [final]",

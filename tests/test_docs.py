@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.docs_blocks import Block, blocks_of, commands_of, files
-from vjepa.cli import VERBS, split_verb, verb_parser
-from vjepa.parsing import chosen_parser, known_keys
-from vjepa.usage import UsageError, nearest
+from vjepa.commands.app import VERBS, split_verb, verb_parser
+from vjepa.commands.parsing import chosen_parser, known_keys
+from vjepa.errors import UsageError, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[1]
 ALWAYS = ["config", "help", "print_config"]
@@ -34,7 +34,7 @@ def flags_of(name: str) -> list[str]:
     target = getattr(importlib.import_module(module), function)
     if not verb.forwards:
         return known_keys(verb_parser(name, target)) + ALWAYS + list(verb.numbers)
-    from vjepa.fit import FitCLI
+    from vjepa.commands.fit import FitCLI
 
     parsers = []
 
@@ -60,7 +60,7 @@ def check_command(command: str) -> None:
             # below a class chosen by its path, the class decides about the keys
             above = [".".join(flag.split(".")[:depth]) for depth in range(1, flag.count(".") + 2)]
             typed = flag in known or any(key in known for key in above if key.count(".") >= 1)
-            assert typed, f"{command}: --{flag} is no flag; the nearest is --{nearest(flag, known)}"
+            assert typed, f"{command}: --{flag} is no flag; the nearest is --{did_you_mean(flag, known)}"
 
 
 @pytest.mark.slow

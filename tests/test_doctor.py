@@ -2,8 +2,8 @@ import shutil
 
 import torch
 
-from vjepa import doctor as room
-from vjepa.doctor import attention_rows, bf16_row, decoder_rows, doctor
+from vjepa.commands import doctor as room
+from vjepa.commands.doctor import attention_rows, bf16_row, decoder_rows, doctor
 
 
 def test_every_part_is_tried(tmp_path):

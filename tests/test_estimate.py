@@ -8,9 +8,9 @@ import torch
 
 from tests.recipes import tiny_recipe
 from tests.training.runs import tiny_module
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.data import ClipSampler, TrainTransform, VideoDataModule
-from vjepa.data.mixture import MixturePart
+from vjepa.data.loading.mixture import MixturePart
 from vjepa.estimate import ClipShape, clip_shapes
 
 ROOT = Path(__file__).resolve().parents[1]

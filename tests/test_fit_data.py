@@ -16,7 +16,7 @@ import yaml
 
 from tests.recipes import tiny_recipe
 from tests.videos import write_broken, write_videos
-from vjepa.cli import main
+from vjepa.commands.app import main
 
 pytestmark = pytest.mark.slow
 TWO_RANKS = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.num_workers", "2"]

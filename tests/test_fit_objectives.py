@@ -11,7 +11,7 @@ import yaml
 import vjepa
 from tests.recipes import tiny_recipe
 from tests.videos import write_manifest
-from vjepa.cli import main
+from vjepa.commands.app import main
 
 pytestmark = pytest.mark.slow
 

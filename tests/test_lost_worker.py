@@ -13,9 +13,9 @@ import torch
 
 from tests.recipes import tiny_recipe
 from tests.videos import write_manifest
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.data import VideoDataModule
-from vjepa.data.loader import LostWorkerError
+from vjepa.data.loading.loader import LostWorkerError
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import torch
 
 from tests.recipes import tiny_recipe
 from tests.videos import write_manifest
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.data import read_manifest
 from vjepa.online_probe import OnlineProbe, _few
 

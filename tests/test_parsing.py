@@ -10,8 +10,8 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.demos.boring_classes import BoringDataModule
 from torch import nn
 
-from vjepa.parsing import explained, known_keys
-from vjepa.usage import UsageError
+from vjepa.commands.parsing import explained, known_keys
+from vjepa.errors import UsageError
 
 NEAREST = ": the nearest real one is 'width'."
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from vjepa.report import Report, as_report, versions, write_result, write_whole
+from vjepa.commands.report import Report, as_report, versions, write_result
+from vjepa.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,13 @@ def test_figures_of_any_outcome(outcome):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = write_whole(tmp_path / "page.html", b"old")
+    path = tmp_path / "page.html"
+    write_bytes(b"old", path)
     monkeypatch.setattr(
         Path, "write_bytes", lambda _, content: os.write(os.open("/dev/full", os.O_WRONLY), content)
     )
     with pytest.raises(OSError, match="No space left"):
-        write_whole(path, b"new")
+        write_bytes(b"new", path)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from vjepa.usage import nearest
+from vjepa.errors import did_you_mean
 
 KEYS = ["model", "model.depth", "model.mlp_ratio", "data", "data.num_clips", "data.root", "trainer.max_steps"]
 
@@ -17,12 +17,12 @@ KEYS = ["model", "model.depth", "model.mlp_ratio", "data", "data.num_clips", "da
     ],
 )
 def test_nearest_name(written, meant):
-    assert nearest(written, KEYS) == meant
+    assert did_you_mean(written, KEYS) == meant
 
 
 def test_nothing_is_nearest_to_nothing_known():
-    assert nearest("depth", []) is None
+    assert did_you_mean("depth", []) is None
 
 
 def test_some_name_is_always_given():
-    assert nearest("zzz", KEYS) in KEYS
+    assert did_you_mean("zzz", KEYS) in KEYS

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vjepa.commands.data_index import index_command
 from vjepa.data import TrainTransform, VideoClips, collate, decoder_class, read_manifest
-from vjepa.data.index_command import index_command
-from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD, random_resized_crop_box
+from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD, random_resized_crop_box
 
 FRAMES, STEP, SIZE = 16, 4, 224
 KINDS = {

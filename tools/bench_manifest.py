@@ -23,8 +23,9 @@ OPEN = """
 import json, sys, time
 from pathlib import Path
 import numpy as np
-from vjepa.data.manifest import read_manifest
-from vjepa.data.order import epoch_order, row_identities
+from vjepa.data.manifests.reader import read_manifest
+from vjepa.data.loading.order import epoch_order
+from vjepa.data.manifests.identity import row_identities
 if sys.argv[1].endswith("parquet"):
     import pyarrow.parquet
 peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 2**10

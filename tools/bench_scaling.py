@@ -26,7 +26,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch.utils.data import DataLoader, Dataset
 
-from vjepa.fit import QUIET
+from vjepa.commands.fit import QUIET
 from vjepa.masks import TubeBlocks
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives import LatentPrediction

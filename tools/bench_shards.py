@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the tests' v
 
 from tests.data.servers import serving
 from tests.videos import write_manifest
+from vjepa.commands.data_shard import shard_command
 from vjepa.data import ClipSampler, TrainTransform, VideoDataModule
-from vjepa.data.mixture import MixturePart
-from vjepa.data.shard_command import shard_command
+from vjepa.data.loading.mixture import MixturePart
 
 STREAM_BYTES = 64_000_000
 

@@ -17,7 +17,7 @@ from vjepa.data import (
     TrainTransform,
     ViewsTransform,
 )
-from vjepa.data.auto_augment import CHANGES, INCREASING, Operation, change_frames
+from vjepa.data.transforms.auto_augment import CHANGES, INCREASING, Operation, change_frames
 
 
 def milliseconds(call, repeats: int) -> tuple[float, float]:

@@ -19,7 +19,7 @@ import av
 import numpy as np
 import yaml
 
-from vjepa.cli import main as vjepa
+from vjepa.commands.app import main as vjepa
 
 KINDS = ("empty", "text", "cut", "zeros", "header only")
 

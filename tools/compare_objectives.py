@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vjepa.report import write_result
+from vjepa.commands.report import write_result
 
 PACE_STEPS = (20, 80)  # two lengths: what does not grow with the steps cancels
 Result = dict[str, Any]

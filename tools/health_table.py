@@ -24,14 +24,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vjepa.commands.fit import QUIET
+from vjepa.commands.report import write_result
 from vjepa.data import TrainTransform, VideoDataModule
 from vjepa.data.sampling import ClipSampler
-from vjepa.fit import QUIET
 from vjepa.masks import Causal, MaskStrategy, RandomTubes, TubeBlocks
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives import LatentPrediction
 from vjepa.optim import Constant, Cosine, Linear, Schedule, WarmupCosine
-from vjepa.report import write_result
 from vjepa.training import HealthVerdict, PretrainModule
 from vjepa.types import ClipBatch, MaskPair, TokenGrid
 from vjepa.worlds import WorldConfig

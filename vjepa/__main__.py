@@ -2,7 +2,7 @@
 
 import sys
 
-from vjepa.cli import main
+from vjepa.commands.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Measures of features, as pure functions of tensors: spread, rank, likeness. No labels needed."""
+"""Label-free measures of features, as pure functions of tensors: spread, rank, similarity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def feature_std(features: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Mean over channels of the standard deviation over tokens; 0 where all tokens are alike.
+    """Return the standard deviation over tokens, averaged over channels; 0 if all tokens are equal.
 
     >>> feature_std(torch.ones(8, 4)).item()
     0.0
@@ -18,21 +18,21 @@ def feature_std(features: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
 
 
 def effective_rank(features: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Number of directions the centred tokens spread over: exp of the entropy of their singular values.
+    """Return the effective rank of the centred tokens: exp of the entropy of their normalised singular values.
 
-    RankMe (arXiv 2210.02885) on centred features, so that a shared constant counts for nothing. Between 1 and
-    min(N, D); identical tokens give 1, tokens that are not finite NaN.
+    This is RankMe (arXiv 2210.02885) on centred features, so a constant common to all tokens does not count. The
+    result lies between 1 and min(N, D). Equal tokens give 1; tokens with NaN or infinity give NaN.
     """
     centred = features.float() - features.float().mean(dim=0)
     gram = centred.T @ centred
     finite = gram.isfinite().all()
-    gram = torch.where(finite, gram, 0.0)  # eigvalsh raises on NaN, and a run must live to be judged
+    gram = torch.where(finite, gram, 0.0)  # eigvalsh raises on NaN, and a measure must not end the run
     spectrum = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     share = spectrum / spectrum.sum().clamp(min=1e-12)
     return torch.where(finite, torch.special.entr(share).sum().exp(), torch.nan)
 
 
 def cosine_to_mean(features: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Mean cosine between the tokens and their mean: 1 where all point one way, near 0 where they cancel."""
+    """Return the mean cosine between the tokens and their mean: 1 if all are parallel, near 0 if they cancel."""
     features = features.float()
     return F.cosine_similarity(features, features.mean(dim=0, keepdim=True), dim=1).mean()

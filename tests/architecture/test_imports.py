@@ -29,7 +29,7 @@ def test_importing_vjepa_loads_nothing_heavy():
 def test_help_loads_nothing_heavy():
     code = f"""
 import sys
-from vjepa.cli import main
+from vjepa.commands.app import main
 assert main(["--help"]) == 0
 print(sorted({HEAVY} & set(sys.modules)))
 """

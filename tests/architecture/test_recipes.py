@@ -22,7 +22,7 @@ def recipe(request) -> Path:
 # adapt.yaml begins with a checkpoint: tests/training/test_adapt.py runs it
 @pytest.mark.parametrize("recipe", [r for r in RECIPES if r.name != "adapt.yaml"], ids=lambda path: path.name)
 def test_recipe_builds_its_model_on_the_meta_device(recipe, monkeypatch, tmp_path):
-    from vjepa import fit
+    from vjepa.commands import fit
 
     if recipe.name == "adapt.yaml":
         pytest.skip("its networks are those of a checkpoint: tests/training/test_adapt.py")

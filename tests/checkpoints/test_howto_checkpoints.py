@@ -13,7 +13,7 @@ from tests.docs_blocks import blocks_of, commands_of
 from tests.recipes import tiny_recipe
 from tests.videos import write_videos
 from vjepa.checkpoints import save_meta
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.probes import AttentiveProbe
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "checkpoints.md"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 import vjepa
 from vjepa.checkpoints import CheckpointError, load_encoder, load_predictor, read_config, save_folder
 from vjepa.checkpoints.native import key_diff
-from vjepa.models.files import replaced_whole
+from vjepa.files import replacing
 
 SETTINGS = {
     "img_size": (16, 32),
@@ -104,7 +104,7 @@ def test_many_keys_are_counted():
 def test_broken_files_are_named(folder, tmp_path):
     file = folder / "encoder.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="encoder.safetensors is not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="encoder.safetensors is not a complete safetensors file"):
         load_encoder(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="config.json is not JSON"):
@@ -141,14 +141,14 @@ def test_a_foreign_file_is_refused(tmp_path):
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "kept.txt"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), replaced_whole(path) as temporary:
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
         temporary.write_text("half")
         1 / 0  # noqa: B018
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
 
 
 def test_the_folder_of_a_run_is_told_from_its_networks(tmp_path):
-    with pytest.raises(CheckpointError, match="no folder of networks.$"):
+    with pytest.raises(CheckpointError, match="not a folder of networks.$"):
         load_encoder(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()

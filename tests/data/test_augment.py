@@ -24,10 +24,10 @@ from vjepa.data import (
     collate,
     read_manifest,
 )
-from vjepa.data.augment import erase_box
-from vjepa.data.fixed_point import Box
-from vjepa.data.image_transforms import resize_image
-from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, TrainTransform, normalise
+from vjepa.data.transforms.augment import erase_box
+from vjepa.data.transforms.fixed_point import Box
+from vjepa.data.transforms.images import resize_image
+from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, TrainTransform, normalise
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 PROBE_IMAGES = {
@@ -95,7 +95,7 @@ def test_without_augmentation_it_is_the_pretraining_crop():
 def test_the_published_order_of_normalisation_and_crop_makes_no_difference():
     frames = as_frames(picture())
     got = ProbeTrainTransform(size=24, auto_augment=None, erasing=0.0)(frames, np.random.default_rng(2))
-    from vjepa.data.transforms import random_resized_crop_box
+    from vjepa.data.transforms.video import random_resized_crop_box
 
     top, left, height, width = random_resized_crop_box(
         40, 52, (0.08, 1.0), (0.75, 4 / 3), np.random.default_rng(2)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from timm.data import auto_augment as timm_augment
 
-from vjepa.data.auto_augment import (
+from vjepa.data.transforms.auto_augment import (
     CHANGES,
     IMAGENET_PAIRS,
     INCREASING,

@@ -13,7 +13,7 @@ from tests.data.test_decoders import BROKEN, needs, shared_clips
 from tests.videos import write_video
 from vjepa.data import DecodeError, decoder_class
 from vjepa.data.decoders import auto, base
-from vjepa.data.decoders.pyav import PyAVDecoder
+from vjepa.data.decoders.backends.pyav import PyAVDecoder
 
 OTHERS = ("torchcodec", "decord")
 KINDS = [  # suffix, options of the test video; the odd sizes take other paths of ffmpeg's colour conversion

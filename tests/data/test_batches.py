@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vjepa.data.batches import Group, PartBatches, Place
-from vjepa.data.failures import FailureLedger, TooManyFailures
-from vjepa.data.order import ClipOrder, occurrences, weighted_order
+from vjepa.data.loading.batches import Group, PartBatches, Place
+from vjepa.data.loading.failures import FailureLedger, TooManyUnreadableClipsError
+from vjepa.data.loading.order import ClipOrder, occurrences, weighted_order
 from vjepa.types import ClipBatch, ClipFailure
 
 WEIGHTED = Path(__file__).parent / "fixtures" / "weighted_sampler_v2.json"
@@ -138,9 +138,9 @@ def test_fewer_clips_than_a_batch_make_a_smaller_batch(caplog):
 
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_without_a_readable_clip_the_run_stops(world_size):
-    with pytest.raises(TooManyFailures, match="or none is left"):
+    with pytest.raises(TooManyUnreadableClipsError, match="or none is left"):
         batches_of(part_of(range(6), world_size=world_size), 1, set(range(6)))
-    with pytest.raises(TooManyFailures, match="among the first 66"):  # long before all were tried
+    with pytest.raises(TooManyUnreadableClipsError, match="among the first 66"):  # long before all were tried
         batches_of(part_of(range(600), world_size=world_size), 1, set(range(600)))
 
 

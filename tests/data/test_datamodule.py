@@ -9,13 +9,14 @@ from vjepa.data import (
     ClipSampler,
     ManifestError,
     Reading,
-    TooManyFailures,
+    TooManyUnreadableClipsError,
     TrainTransform,
     VideoDataModule,
 )
 from vjepa.data.datamodule import EvalBatches
-from vjepa.data.manifest import read_manifest
-from vjepa.data.order import epoch_order, row_identities
+from vjepa.data.loading.order import epoch_order
+from vjepa.data.manifests.identity import row_identities
+from vjepa.data.manifests.reader import read_manifest
 from vjepa.worlds import WorldConfig
 
 # lightning and torch speak of each other, and of the one process that decoding takes here
@@ -214,7 +215,8 @@ def test_broken_files_are_listed_and_limited(tmp_path, caplog):
     assert len((tmp_path / "failures.csv").read_text().splitlines()) == 4
     none = Reading(max_failures=0)
     with pytest.raises(
-        TooManyFailures, match="broken_.*0 are allowed: remove them .* raise --data.reading.max_failures"
+        TooManyUnreadableClipsError,
+        match="broken_.*0 are allowed: remove them .* raise --data.reading.max_failures",
     ):
         trainer(tmp_path, max_epochs=2).fit(Watcher(), datamodule=VideoDataModule(**options, reading=none))
     trainer(tmp_path, max_epochs=2).fit(
@@ -229,7 +231,7 @@ def test_broken_files_are_listed_and_limited(tmp_path, caplog):
 def test_a_wholly_broken_set_stops_at_once(tmp_path, batch_size):
     write_broken(tmp_path / "videos")
     data = VideoDataModule(train=str(tmp_path / "videos"), batch_size=batch_size)
-    with pytest.raises(TooManyFailures, match="not one readable clip among the first 3"):
+    with pytest.raises(TooManyUnreadableClipsError, match="not one readable clip among the first 3"):
         trainer(tmp_path, max_epochs=1).fit(Watcher(), datamodule=data)
 
 

@@ -8,7 +8,7 @@ from tests.shared import shared_dir
 from tests.videos import moving_frames, write_broken, write_video
 from vjepa.data import DecodeError, Decoder, decoder_class, read_clip
 from vjepa.data.decoders.auto import trial
-from vjepa.data.decoders.pyav import PyAVDecoder
+from vjepa.data.decoders.backends.pyav import PyAVDecoder
 
 BROKEN = ("truncated", "text_file", "zero_bytes", "corrupted", ".mp3", ".wav", "README")
 

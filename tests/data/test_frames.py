@@ -5,7 +5,7 @@ from PIL import Image
 
 from tests.videos import moving_frames
 from vjepa.data import DecodeError, decoder_class, read_clip
-from vjepa.data.decoders.frames import FramesDecoder
+from vjepa.data.decoders.backends.frames import FramesDecoder
 
 
 def write_folder(folder, num_frames=12, suffix=".png"):

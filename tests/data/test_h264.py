@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vjepa.data.decoders import decoder_class
-from vjepa.data.h264 import begins_anew, read_header
+from vjepa.data.decoders.h264 import begins_anew, read_header
 
 SIZE = (64, 48)
 STREAMS = {

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.jobs_work import double, lose_the_ray_worker_once, misbehave, read, slowly
-from vjepa.data.jobs import JobResult, run_jobs
-from vjepa.usage import UsageError
+from vjepa.data.jobs.engine import JobResult, run_jobs
+from vjepa.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = """
@@ -18,7 +18,7 @@ import signal
 import sys
 from pathlib import Path
 from tests.data.jobs_work import slowly
-from vjepa.data.jobs import run_jobs
+from vjepa.data.jobs.engine import run_jobs
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
@@ -95,7 +95,7 @@ def test_a_time_limit_needs_a_process_to_kill():
 def test_a_worker_that_cannot_begin_ends_the_job_with_advice(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "import os, vjepa.data.jobs as jobs\ndef work(item): return os.getpid()\n"
+        "import os, vjepa.data.jobs.engine as jobs\ndef work(item): return os.getpid()\n"
         "print(list(jobs.run_jobs(work, [1], num_processes=NUM)))\n"
     )
 

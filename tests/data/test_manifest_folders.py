@@ -1,7 +1,7 @@
 import pytest
 
 from vjepa.data import ManifestError, read_manifest
-from vjepa.data.manifest_folders import numbered_without_gap
+from vjepa.data.manifests.folders import numbered_without_gap
 
 
 def touch(folder, *names):

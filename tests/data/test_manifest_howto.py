@@ -6,10 +6,10 @@ import pytest
 
 from tests.data.builders import trees
 from tests.docs_blocks import blocks_of, commands_of
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.data import read_manifest
-from vjepa.data.builders.base import Sources
-from vjepa.data.builders.twentybn import jester
+from vjepa.data.datasets.base import Sources
+from vjepa.data.datasets.twentybn import jester
 
 FOLDER = Path(__file__).parents[2] / "data_manifests"
 COMMANDS = [c for block in blocks_of((FOLDER / "README.md").read_text("utf-8")) for c in commands_of(block)]

@@ -7,10 +7,10 @@ import pytest
 from pyarrow import parquet
 
 from vjepa.data import ManifestError, read_manifest
-from vjepa.data.dataset import VideoClips
-from vjepa.data.manifest_readers import ROWS_AT_ONCE
+from vjepa.data.loading.dataset import VideoClips
+from vjepa.data.manifests.formats import ROWS_AT_ONCE
 from vjepa.data.sampling import ClipSampler
-from vjepa.data.transforms import TrainTransform
+from vjepa.data.transforms.video import TrainTransform
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vjepa.data import Manifest, ManifestRow
-from vjepa.data.manifest_rows import Rows, Texts, joined
+from vjepa.data.manifests.rows import Rows, Texts, joined
 
 ROWS = [
     ManifestRow("a.mp4", 1, 0.5, 2.0, "kitchen", 2.5, 2, "p1"),

@@ -12,11 +12,11 @@ from vjepa.data import (
     DecodeError,
     Decoder,
     MixturePart,
-    TooManyFailures,
+    TooManyUnreadableClipsError,
     TrainTransform,
     VideoDataModule,
 )
-from vjepa.data.mixture import Turns
+from vjepa.data.loading.mixture import Turns
 
 pytestmark = quiet
 
@@ -135,7 +135,7 @@ def test_a_part_has_a_decoder_and_a_root_of_its_own(folder, tmp_path):
     parts = [MixturePart(source=str(listed), root=str(folder), decoder="tests.data.test_mixture.Refuses")]
     data = VideoDataModule(parts=parts, sampler=ClipSampler(num_frames=2, fps=None), batch_size=2)
     data.setup("fit")
-    with pytest.raises(TooManyFailures, match="7 unreadable files: .*clip_00.*refused"):
+    with pytest.raises(TooManyUnreadableClipsError, match="7 unreadable files: .*clip_00.*refused"):
         next(iter(data.train_dataloader()))
     with pytest.raises(ValueError, match="nothere"):
         VideoDataModule(parts=[MixturePart(source=str(listed), decoder="nothere")])

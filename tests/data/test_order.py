@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 
 from vjepa.data import read_manifest
-from vjepa.data.order import epoch_order, row_identities
+from vjepa.data.loading.order import epoch_order
+from vjepa.data.manifests.identity import row_identities
 
 # of the loop over PurePath that was here before the columns: runs made then resume with the same order
 PINNED = [

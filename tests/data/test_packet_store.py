@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.videos import moving_frames, write_manifest, write_video
+from vjepa.commands.data_index import index_command
 from vjepa.data import ClipSampler, Reading, VideoDataModule, decoder_class
 from vjepa.data.decoders.indexed import backend
 from vjepa.data.decoders.limited import opener
-from vjepa.data.index_command import index_command
-from vjepa.data.packet_store import PacketStore, index_file
-from vjepa.data.packets import index_packets, open_video_file
-from vjepa.usage import UsageError
+from vjepa.data.decoders.packet_store import PacketStore, index_file
+from vjepa.data.decoders.packets import index_packets, open_video_file
+from vjepa.errors import UsageError
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_no_packet_is_read_of_an_indexed_video(files, tmp_path, monkeypatch):
     def unexpected(path, video):
         raise AssertionError(f"packets of {path} were read")
 
-    monkeypatch.setattr("vjepa.data.decoders.pyav.index_packets", unexpected)
+    monkeypatch.setattr("vjepa.data.decoders.backends.pyav.index_packets", unexpected)
     indexed = backend("pyav", str(tmp_path / "i"))
     with indexed.open(files / "a.mp4") as video:
         assert video.num_frames == 24
@@ -84,7 +84,7 @@ def test_a_file_of_another_state_is_read_anew(files, tmp_path):
 
 
 def test_it_goes_on_where_it_was(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("vjepa.data.index_command.FILES_AT_A_TIME", 1)
+    monkeypatch.setattr("vjepa.commands.data_index.FILES_AT_A_TIME", 1)
     read = []
 
     def stops(path):
@@ -93,7 +93,7 @@ def test_it_goes_on_where_it_was(files, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return index_file(path)
 
-    monkeypatch.setattr("vjepa.data.index_command.index_file", stops)
+    monkeypatch.setattr("vjepa.commands.data_index.index_file", stops)
     with pytest.raises(KeyboardInterrupt):
         index(files, tmp_path / "i")
     figures = index(files, tmp_path / "i")
@@ -140,7 +140,7 @@ def test_a_file_in_which_jumps_go_elsewhere_is_read_each_time(tmp_path, monkeypa
         read = index_packets(path, video)
         return read._replace(keyframes=read.keyframes + 1)
 
-    monkeypatch.setattr("vjepa.data.packet_store.index_packets", late)
+    monkeypatch.setattr("vjepa.data.decoders.packet_store.index_packets", late)
     assert index_file(str(tmp_path / "a.mp4")) is None
 
 
@@ -214,7 +214,7 @@ def test_what_is_no_index_is_refused_by_name(tmp_path, files):
 
 
 def test_a_store_that_cannot_be_written_is_named(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("vjepa.data.packet_store.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("vjepa.data.decoders.packet_store.LOCK_SECONDS", 0.1)
     index(files, tmp_path / "i")
     (files / "new.mp4").write_bytes((files / "a.mp4").read_bytes())
     with sqlite3.connect(tmp_path / "i") as other:

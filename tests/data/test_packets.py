@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.data.test_decoders import BROKEN, shared_clips
 from tests.videos import moving_frames, write_broken
 from vjepa.data import DecodeError
-from vjepa.data.decoders.pyav import PyAVDecoder
-from vjepa.data.packets import UNDECODED, index_packets, open_video_file
+from vjepa.data.decoders.backends.pyav import PyAVDecoder
+from vjepa.data.decoders.packets import UNDECODED, index_packets, open_video_file
 
 NUM_FRAMES = 36
 

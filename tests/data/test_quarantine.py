@@ -5,11 +5,11 @@ import pytest
 
 from tests.recipes import tiny_recipe
 from tests.videos import write_broken, write_manifest, write_videos
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.data import ManifestError, VideoDataModule, read_manifest
-from vjepa.data.order import row_identities
-from vjepa.data.quarantine import Quarantine
-from vjepa.data.reading import Reading
+from vjepa.data.loading.reading import Reading
+from vjepa.data.manifests.identity import row_identities
+from vjepa.data.manifests.quarantine import Quarantine
 
 
 def write_csv(path, *rows, header="path,reason"):

@@ -8,10 +8,11 @@ import torch
 from tests.data.servers import serving
 from tests.videos import write_video
 from vjepa.data import DecodeError, Manifest, ManifestRow, VideoClips, read_clip, remote
-from vjepa.data.order import row_identities
-from vjepa.data.remote import Member, fetch, is_url, member_of, open_video
+from vjepa.data.decoders.opening import open_video
+from vjepa.data.manifests.identity import row_identities
+from vjepa.data.remote import Member, fetch, is_url, member_of
 from vjepa.data.sampling import ClipSampler
-from vjepa.data.transforms import TrainTransform
+from vjepa.data.transforms.video import TrainTransform
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_an_unknown_protocol_and_a_missing_package_say_what_to_do(monkeypatch):
 
 def test_no_temporary_file_stays(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    from vjepa.data.decoders.pyav import PyAVDecoder
+    from vjepa.data.decoders.backends.pyav import PyAVDecoder
 
     with open_video(PyAVDecoder, f"file://{folder}/wave.mp4"):
         assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]

@@ -6,12 +6,13 @@ import pytest
 
 from tests.data.servers import serving
 from tests.videos import write_manifest
+from vjepa.commands.data_shard import shard_command
 from vjepa.data import ClipSampler, ManifestError, TrainTransform, VideoDataModule, read_manifest
-from vjepa.data.mixture import MixturePart
-from vjepa.data.order import ClipOrder, row_identities
+from vjepa.data.loading.mixture import MixturePart
+from vjepa.data.loading.order import ClipOrder
+from vjepa.data.manifests.identity import row_identities
 from vjepa.data.remote import fetch_video, member_of
-from vjepa.data.shard_command import shard_command
-from vjepa.data.shard_order import BlockReader, ShardOrder, ShardPlaces
+from vjepa.data.shards.order import BlockReader, ShardOrder, ShardPlaces
 
 NUM_CLIPS, PER_SHARD = 40, 10
 ROOM = 60_000  # windows of about six clips, blocks of one

@@ -9,14 +9,14 @@ import pytest
 
 from tests.data.servers import serving
 from tests.videos import write_broken, write_manifest, write_video, write_videos
-from vjepa.cli import main
+from vjepa.commands.app import main
+from vjepa.commands.data_shard import shard_command
 from vjepa.data import ManifestError, read_manifest
-from vjepa.data.order import row_identities
+from vjepa.data.manifests.identity import row_identities
+from vjepa.data.manifests.shard_sets import expand_braces, scan
 from vjepa.data.remote import fetch_video
-from vjepa.data.shard_command import shard_command
-from vjepa.data.shard_reader import expand_braces, scan
-from vjepa.data.shards import plan_shards, write_shard
-from vjepa.usage import UsageError
+from vjepa.data.shards.writer import plan_shards, write_shard
+from vjepa.errors import UsageError
 
 NUM_CLIPS = 10
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_written_is_named(files, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vjepa.data.shards.put", full)
+        patch.setattr("vjepa.data.shards.writer.put", full)
         with pytest.raises(
             UsageError, match="clips-000000.tar: OSError.*No space left on device.*goes on here"
         ):
@@ -271,7 +271,7 @@ def test_shards_of_others(foreign, files, where, monkeypatch):
         names = [row.path.rpartition(":")[2] for row in manifest.rows]
         assert names[0] == "a/0.mp4" and names[3] == "e.mp4"
         # scanned once, then kept
-        monkeypatch.setattr("vjepa.data.shard_reader.scan", None)
+        monkeypatch.setattr("vjepa.data.manifests.shard_sets.scan", None)
         assert list(read_manifest(source).rows) == list(manifest.rows)
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reference import reference_case
-from vjepa.data.fixed_point import Box, resize_fixed_point
-from vjepa.data.transforms import (
+from vjepa.data.transforms.fixed_point import Box, resize_fixed_point
+from vjepa.data.transforms.video import (
     EvalTransform,
     TrainTransform,
     covering_size,

@@ -4,7 +4,7 @@ import pytest
 
 from tests.videos import write_broken, write_video
 from vjepa.data import DecodeError, open_video
-from vjepa.data.up_to_damage import UpToDamage
+from vjepa.data.decoders.readable_prefix import UpToDamage
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_nothing_is_made_of_what_has_no_beginning_or_is_wanted_whole(cut, tmp_pa
     for opening, path in (
         *((UpToDamage("auto"), str(path)) for path in write_broken(tmp_path)),
         (UpToDamage("auto", parts=False), str(cut[1])),
-        (UpToDamage("vjepa.data.decoders.pyav.PyAVDecoder"), str(cut[1])),
+        (UpToDamage("vjepa.data.decoders.backends.pyav.PyAVDecoder"), str(cut[1])),
     ):
         with pytest.raises(DecodeError), opening.open(path):
             pass

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.reference import reference_case
 from vjepa.data import ClipSampler, EvalTransform, SegmentSampler, ShortVideoError, ViewsTransform
 from vjepa.data.sampling import reference_indices
-from vjepa.data.views import view_transform
+from vjepa.data.transforms.views import view_transform
 
 RNG = np.random.default_rng
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import vjepa
-from vjepa.data.views import SegmentSampler, ViewsTransform
+from vjepa.data.transforms.views import SegmentSampler, ViewsTransform
 from vjepa.features.clip_spec import ClipSpec, spec_of_features, spec_of_old_probe
 from vjepa.features.errors import FeaturesError
 from vjepa.features.windows import Windows

@@ -15,8 +15,7 @@ import vjepa.features
 from tests.features.given import extract
 from tests.videos import write_broken, write_manifest, write_video, write_videos
 from vjepa.checkpoints import save_folder
-from vjepa.cli import main
-from vjepa.features import FeaturesError
+from vjepa.commands.app import main
 
 
 @pytest.fixture(scope="module")

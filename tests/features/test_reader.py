@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 import vjepa
 import vjepa.features
-from tests.features.given import extract
+from vjepa.extraction.commands import extract
 from vjepa.features import FeaturesError
 
 
@@ -47,7 +47,7 @@ def test_layers_and_pools(small, clips, tmp_path):
 
 
 def test_negative_layers_on_the_command_line(small, clips, tmp_path):
-    from vjepa.cli import main
+    from vjepa.commands.app import main
 
     arguments = ["extract", "--encoder", small, "--data", clips, "--out", str(tmp_path)]
     assert main([*arguments, "--layers", "-1,0", "--index", "false"]) == 0
@@ -127,16 +127,16 @@ def test_damaged_files_are_named_and_the_advice_holds(small, clips, tmp_path, fo
 
 
 def test_attentive_pooling_is_that_of_the_probe(small, clips, tmp_path):
+    from tests.probes.verbs import probe
     from vjepa.probes import ProbeSettings
-    from vjepa.probes.commands import probe
-    from vjepa.probes.files import load_probe
+    from vjepa.probes.files import open_probe
 
     quick = ProbeSettings(lr=(3e-3,), num_steps=20)
     probe(encoder=small, train=clips, val=clips, out=tmp_path / "probe", random_init=False, grid=quick)
     given = {"encoder": small, "data": clips}
     pooled = made(tmp_path / "a", pool="attentive", probe=tmp_path / "probe", **given).features
     tokens = made(tmp_path / "n", pool="none", **given).features
-    trained, _ = load_probe(tmp_path / "probe")
+    trained, _ = open_probe(tmp_path / "probe")
     with torch.no_grad():
         torch.testing.assert_close(trained.probe.linear(pooled), trained(tokens), atol=1e-4, rtol=1e-4)
     with pytest.raises(FeaturesError, match="needs --probe DIR"):

@@ -59,34 +59,34 @@ def test_each_query_reads_for_itself():
 def test_looks_that_stand_together_read_as_alone():
     first, second = (AttentivePooler(embed_dim=16, num_heads=h) for h in (2, 4))
     tokens = torch.randn(3, 7, 16)
-    mixed = read_tokens(tokens, torch.cat([first.look(), second.look()]))
+    mixed = read_tokens(tokens, torch.cat([first.token_queries(), second.token_queries()]))
     torch.testing.assert_close(first.pool(mixed[:, :2]), first(tokens))
     torch.testing.assert_close(second.pool(mixed[:, 2:]), second(tokens))
 
 
 def test_frozen_tokens_are_read_in_parts_with_the_same_gradients(monkeypatch):
     monkeypatch.setattr("vjepa.layers.pooling.PART_NUMBERS", 2 * 7 * 16)  # two clips, of five
-    raw, looks = torch.randn(5, 7, 16), torch.randn(3, 16, requires_grad=True)
+    raw, queries = torch.randn(5, 7, 16), torch.randn(3, 16, requires_grad=True)
     weights = torch.randn(5, 3, 16)
-    whole = read_tokens((2 * raw + 1).requires_grad_(), looks)
-    parts = read_tokens(raw, looks, lambda tokens: 2 * tokens + 1)
+    whole = read_tokens((2 * raw + 1).requires_grad_(), queries)
+    parts = read_tokens(raw, queries, lambda tokens: 2 * tokens + 1)
     torch.testing.assert_close(parts, whole)
-    expected, found = (torch.autograd.grad((m * weights).sum(), looks)[0] for m in (whole, parts))
+    expected, found = (torch.autograd.grad((m * weights).sum(), queries)[0] for m in (whole, parts))
     torch.testing.assert_close(found, expected)
     assert torch.autograd.gradcheck(
-        lambda given: read_tokens(raw.double(), given), looks.detach().double().requires_grad_()
+        lambda given: read_tokens(raw.double(), given), queries.detach().double().requires_grad_()
     )
 
 
 def test_frozen_tokens_are_read_in_autocast_as_others_are():
-    raw, looks = torch.randn(5, 7, 16), torch.randn(3, 16, requires_grad=True)
+    raw, queries = torch.randn(5, 7, 16), torch.randn(3, 16, requires_grad=True)
     weights = torch.randn(5, 3, 16)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = [read_tokens(tokens, looks) for tokens in (raw, raw.clone().requires_grad_())]
+        mixed = [read_tokens(tokens, queries) for tokens in (raw, raw.clone().requires_grad_())]
     assert torch.equal(*mixed) and mixed[0].dtype == torch.bfloat16
-    found, expected = (torch.autograd.grad((m * weights).sum(), looks)[0] for m in mixed)
+    found, expected = (torch.autograd.grad((m * weights).sum(), queries)[0] for m in mixed)
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
-    assert read_tokens(raw[:0], looks).shape == (0, 3, 16)
+    assert read_tokens(raw[:0], queries).shape == (0, 3, 16)
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])

@@ -8,7 +8,7 @@ import yaml
 from tests.docs_blocks import blocks_of
 from tests.recipes import tiny_recipe
 from tests.videos import write_videos
-from vjepa.cli import main
+from vjepa.commands.app import main
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "objectives.md"
 

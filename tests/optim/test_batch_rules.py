@@ -22,6 +22,6 @@ def test_wrong_numbers_are_refused_and_the_advice_holds():
     with pytest.raises(ValueError, match="Give a number of clips above 0, such as"):
         HalfLife(samples=0.0)
     HalfLife(samples=1.0e6)
-    with pytest.raises(ValueError, match="Give the clips of a step, at least 1"):
+    with pytest.raises(ValueError, match="Give the clips per step, at least 1"):
         LrRule(reference_batch=0)
     LrRule(reference_batch=1)

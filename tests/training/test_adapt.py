@@ -10,7 +10,7 @@ from tests.checkpoints.given import random_
 from tests.recipes import tiny_recipe
 from tests.videos import write_videos
 from vjepa.checkpoints import CheckpointError, save_meta
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.masks import RandomTubes
 from vjepa.types import ClipBatch
 

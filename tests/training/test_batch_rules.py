@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from tests.training.runs import RUN_WARNINGS, RandomClips, clip_loader, joined, quiet_trainer, tiny_module
 from vjepa.data import VideoDataModule
-from vjepa.data.mixture import MixturePart
+from vjepa.data.loading.mixture import MixturePart
 from vjepa.optim import Constant, HalfLife, LrRule, WarmupStableDecay
 
 pytestmark = pytest.mark.filterwarnings(*RUN_WARNINGS)

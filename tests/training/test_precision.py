@@ -14,7 +14,7 @@ from tests.recipes import tiny_recipe
 from tests.training.runs import RUN_WARNINGS, clip_loader, quiet_trainer, tiny_module
 from tests.videos import write_videos
 from vjepa.checkpoints import load_encoder
-from vjepa.cli import main
+from vjepa.commands.app import main
 from vjepa.optim import Constant, in_halves
 from vjepa.training import Bf16True
 

@@ -132,4 +132,4 @@ def test_shares_in_words():
     assert "pale" not in shares(pair, GRID)
     ids = torch.arange(len(GRID))[None]
     pair = MaskPair(context=ids[:, :32], target=ids[:, 64:])
-    assert shares(pair, GRID) == "dark: 50% to be predicted\npale: 25% in neither part"
+    assert shares(pair, GRID) == "dark: 50% to predict\npale: 25% dropped"

@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 
 from vjepa.worlds.render import render
-from vjepa.worlds.scenes import CONTRAST, clip_spec, compose
+from vjepa.worlds.scenes import CONTRAST, compose, scene_spec
 from vjepa.worlds.video import write_video
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def frames(index: int = 0, *, size: int = 64, noise: float = 0.0, seed: int = 0, num_distractors: int = 1):
-    scene = compose(clip_spec("train", index, seed=3), num_frames=16, num_distractors=num_distractors)
+    scene = compose(scene_spec("train", index, seed=3), num_frames=16, num_distractors=num_distractors)
     return render(scene, size=size, noise=noise, rng=np.random.default_rng(seed))
 
 

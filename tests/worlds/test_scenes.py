@@ -6,26 +6,26 @@ import numpy as np
 import pytest
 
 from vjepa.worlds.physics import EVENTS
-from vjepa.worlds.scenes import MARGIN, SIDE, Scene, clip_spec, compose
+from vjepa.worlds.scenes import MARGIN, SIDE, Scene, compose, scene_spec
 from vjepa.worlds.shapes import SHAPES
 from vjepa.worlds.textures import BACKGROUNDS, TEXTURES
-from vjepa.worlds.world import WorldConfig, clip_specs, draw
+from vjepa.worlds.world import WorldConfig, draw, scene_specs
 
 CHANCE = 1 / len(EVENTS)
 
 
 def scene(index: int, num_distractors: int = 1) -> Scene:
-    return compose(clip_spec("train", index, seed=3), num_frames=16, num_distractors=num_distractors)
+    return compose(scene_spec("train", index, seed=3), num_frames=16, num_distractors=num_distractors)
 
 
 def test_events_and_appearances_are_balanced_together():
-    specs = [clip_spec("train", index, seed=0) for index in range(7, 127)]
+    specs = [scene_spec("train", index, seed=0) for index in range(7, 127)]
     counts = Counter((spec.event, spec.appearance) for spec in specs)
     assert len(counts) == len(EVENTS) * len(SHAPES) and set(counts.values()) == {2}
 
 
 def test_train_and_val_share_no_paint_no_seed_and_no_group():
-    train, val = ([clip_spec(split, i, seed=0) for i in range(120)] for split in ("train", "val"))
+    train, val = ([scene_spec(split, i, seed=0) for i in range(120)] for split in ("train", "val"))
     for field in ("texture", "background", "group", "seed", "path"):
         assert not {getattr(s, field) for s in train} & {getattr(s, field) for s in val}, field
     assert {s.texture for s in train} == set(TEXTURES["train"])
@@ -33,7 +33,7 @@ def test_train_and_val_share_no_paint_no_seed_and_no_group():
 
 
 def test_another_seed_is_another_world():
-    seeds = [{clip_spec("train", i, seed=seed).seed for i in range(50)} for seed in (0, 1)]
+    seeds = [{scene_spec("train", i, seed=seed).seed for i in range(50)} for seed in (0, 1)]
     assert len(seeds[0] | seeds[1]) == 100
 
 
@@ -91,7 +91,7 @@ def test_trajectories_tell_the_event():
 @pytest.mark.slow
 def test_the_pixels_of_one_frame_tell_a_linear_classifier_neither_label():
     clean = WorldConfig(num_train=540, noise=0.0)
-    specs = list(clip_specs(clean, "train"))
+    specs = list(scene_specs(clean, "train"))
     middle = np.stack([draw(spec, clean)[clean.num_frames // 2] for spec in specs]).astype(np.float64)
     pooled = middle.reshape(len(specs), 8, 4, 8, 4, 3).mean(axis=(2, 4)).reshape(len(specs), -1)
     events = np.array([EVENTS.index(spec.event) for spec in specs])

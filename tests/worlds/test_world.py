@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vjepa.commands.data_world import world_command
 from vjepa.worlds import WorldConfig, WorldError, generate
-from vjepa.worlds.commands import world_command
 from vjepa.worlds.physics import EVENTS
 from vjepa.worlds.shapes import SHAPES
 
@@ -190,10 +190,10 @@ def test_two_processes_may_build_one_world_at_a_time(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "said", "right"),
     [
-        ({"num_train": 0}, "num_train is 0, of a world at least 1", {"num_train": 1}),
-        ({"num_frames": 4}, "num_frames is 4, of a world at least 8", {"num_frames": 8}),
-        ({"num_distractors": 0}, "num_distractors is 0, of a world at least 1", {"num_distractors": 1}),
-        ({"seed": -1}, "seed is -1, of a world at least 0", {"seed": 0}),
+        ({"num_train": 0}, "num_train is 0. Give at least 1", {"num_train": 1}),
+        ({"num_frames": 4}, "num_frames is 4. Give at least 8", {"num_frames": 8}),
+        ({"num_distractors": 0}, "num_distractors is 0. Give at least 1", {"num_distractors": 1}),
+        ({"seed": -1}, "seed is -1. Give at least 0", {"seed": 0}),
         ({"size": 33}, "size must be even", {"size": 34}),
         ({"noise": -0.1}, "noise at least 0", {"noise": 0.0}),
         ({"fps": 0.0}, "fps above 0", {"fps": 0.5}),

@@ -12,6 +12,7 @@ from lightning.fabric.plugins.environments import TorchElasticEnvironment
 
 from vjepa.checkpoints import load_encoder
 from vjepa.commands.flags import Flat
+from vjepa.commands.report import Report
 from vjepa.data import read_manifest
 from vjepa.features.about import describe_encoder
 from vjepa.features.clip_spec import ClipSpec
@@ -25,7 +26,6 @@ from vjepa.features.store import Ranks
 from vjepa.features.windows import Short, Tail, Windows
 from vjepa.features.writers import Format, check_format
 from vjepa.models import VideoEncoder
-from vjepa.report import Report
 
 
 @dataclass(frozen=True)

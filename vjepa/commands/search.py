@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vjepa.commands.report import Report
 from vjepa.features.reader import FeatureStore
 from vjepa.features.search import search as find
-from vjepa.report import Report
 
 
 def search(

@@ -1,20 +1,22 @@
 """The data room: from manifests and video files to batches of clips."""
 
-from vjepa.data.augment import ProbeTrainTransform
 from vjepa.data.clips import read_clip
 from vjepa.data.datamodule import VideoDataModule
-from vjepa.data.dataset import Sample, VideoClips, collate
-from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
-from vjepa.data.failures import FailureLedger, TooManyFailures
-from vjepa.data.image_transforms import ImageEvalTransform, ImageTrainTransform
-from vjepa.data.manifest import Manifest, ManifestError, ManifestRow, read_manifest
-from vjepa.data.mixture import MixturePart
-from vjepa.data.order import SampleKey
-from vjepa.data.reading import Reading
-from vjepa.data.remote import open_video
+from vjepa.data.decoders.base import Decoder, decoder_class
+from vjepa.data.decoders.opening import open_video
+from vjepa.data.loading.dataset import Sample, VideoClips, collate
+from vjepa.data.loading.failures import FailureLedger, TooManyUnreadableClipsError
+from vjepa.data.loading.mixture import MixturePart
+from vjepa.data.loading.order import SampleKey
+from vjepa.data.loading.reading import Reading
+from vjepa.data.manifests.reader import read_manifest
+from vjepa.data.manifests.rows import Manifest, ManifestError, ManifestRow
 from vjepa.data.sampling import ClipSampler, ShortVideoError, reference_indices
-from vjepa.data.transforms import EvalTransform, TrainingTransform, TrainTransform
-from vjepa.data.views import SegmentSampler, ViewsTransform
+from vjepa.data.transforms.augment import ProbeTrainTransform
+from vjepa.data.transforms.images import ImageEvalTransform, ImageTrainTransform
+from vjepa.data.transforms.video import EvalTransform, TrainingTransform, TrainTransform
+from vjepa.data.transforms.views import SegmentSampler, ViewsTransform
+from vjepa.errors import DecodeError
 
 __all__ = [
     "ClipSampler",
@@ -34,7 +36,7 @@ __all__ = [
     "SampleKey",
     "SegmentSampler",
     "ShortVideoError",
-    "TooManyFailures",
+    "TooManyUnreadableClipsError",
     "TrainTransform",
     "TrainingTransform",
     "VideoClips",

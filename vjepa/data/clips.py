@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vjepa.data.decoders.base import decoder_class
-from vjepa.data.remote import open_video
+from vjepa.data.decoders.opening import open_video
 from vjepa.data.sampling import ClipSampler
 from vjepa.types import Clip
 

@@ -9,22 +9,24 @@ from typing import Any, Literal
 import lightning as L
 from torch.utils.data import DataLoader, Sampler
 
-from vjepa.data.batches import PartBatches, collate_group
-from vjepa.data.cache import FrameCache, cache_for
-from vjepa.data.dataset import VideoClips, collate
 from vjepa.data.decoders.base import decoder_class
 from vjepa.data.decoders.limited import opener
-from vjepa.data.failures import FailureLedger
-from vjepa.data.loader import Progress, ResumableLoader
-from vjepa.data.manifest import Manifest, ManifestError, read_manifest
-from vjepa.data.mixture import MixtureClips, MixturePart, Turns
-from vjepa.data.order import ClipOrder, SampleKey, row_weights
-from vjepa.data.quarantine import Quarantine
-from vjepa.data.reading import Reading
+from vjepa.data.loading.batches import PartBatches, collate_group
+from vjepa.data.loading.dataset import VideoClips, collate
+from vjepa.data.loading.failures import FailureLedger
+from vjepa.data.loading.frame_cache import FrameCache, cache_for
+from vjepa.data.loading.loader import Progress, ResumableLoader
+from vjepa.data.loading.mixture import MixtureClips, MixturePart, Turns
+from vjepa.data.loading.order import ClipOrder, SampleKey, row_weights
+from vjepa.data.loading.reading import Reading
+from vjepa.data.manifests.quarantine import Quarantine
+from vjepa.data.manifests.reader import read_manifest
+from vjepa.data.manifests.rows import Manifest, ManifestError
 from vjepa.data.remote import fetch_video
 from vjepa.data.sampling import ClipSampler
-from vjepa.data.shard_order import BlockReader, ShardOrder, ShardPlaces
-from vjepa.data.transforms import ClipTransform, TrainingTransform, TrainTransform
+from vjepa.data.shards.order import BlockReader, ShardOrder, ShardPlaces
+from vjepa.data.transforms.video import ClipTransform, TrainingTransform, TrainTransform
+from vjepa.errors import SettingError
 from vjepa.types import ClipBatch
 from vjepa.worlds import WorldConfig
 
@@ -72,11 +74,11 @@ class VideoDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         if world is not None and (train or val or parts):
-            raise ValueError("--data.world and --data.train, val or parts both given. Give one of the two.")
+            raise SettingError("--data.world and --data.train, val or parts both given. Give one of the two.")
         if train and parts:
-            raise ValueError("--data.train and --data.parts both given. Put the one among the others.")
+            raise SettingError("--data.train and --data.parts both given. Put the one among the others.")
         if batch_size < 1 or num_workers < 0:
-            raise ValueError(
+            raise SettingError(
                 f"batch_size {batch_size}, num_workers {num_workers}: at least 1 and 0 are needed."
             )
         self.parts = parts or ([MixturePart(source=train)] if train else [])
@@ -184,6 +186,7 @@ class VideoDataModule(L.LightningDataModule):
             index=self.reading.index,
             seed=self.seed,
             cache=self._cache("train 0" if split == "train" else split, manifest, decoder),
+            extras=self.reading.extras,
         )
 
     def train_dataloader(self) -> ResumableLoader:
@@ -284,13 +287,14 @@ class VideoDataModule(L.LightningDataModule):
             fetch=fetch_video if places is None else BlockReader(places, buffer_bytes=part.stream_bytes),
             clips_per_video=self.reading.clips_per_video,
             as_pixels=True,
+            extras=self.reading.extras,
         )
 
     def _rows_of_a_batch(self, part: MixturePart) -> int:
         """How many videos have their clips in a batch."""
         clips, each = part.batch_size or self.batch_size, self.reading.clips_per_video
         if clips % each:
-            raise ValueError(
+            raise SettingError(
                 f"batches of {clips} clips with clips_per_video {each}: give a batch size that it divides."
             )
         return clips // each

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http.client import IncompleteRead
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from vjepa.data.decoders.base import DecodeError, Decoder, Opener
+from vjepa.errors import DecodeError, MissingPackageError, SettingError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -85,17 +82,19 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as e:
-        raise ImportError(
+        raise MissingPackageError(
             f'{url} is read with fsspec, which is not installed. Run `pip install "vjepa-toolkit[shards]"`.'
         ) from e
     try:
         fs, path = url_to_fs(url)
     except ImportError as e:
-        raise ImportError(
+        raise MissingPackageError(
             f'{url}: {e}. `pip install "vjepa-toolkit[shards]"` brings http; s3fs reads s3, gcsfs reads gs.'
         ) from e
     except ValueError as e:
-        raise ValueError(f"{url}: {e}. Use one that fsspec knows: s3, gs, http, https, memory, file.") from e
+        raise SettingError(
+            f"{url}: {e}. Use one that fsspec knows: s3, gs, http, https, memory, file."
+        ) from e
     return fs, path
 
 
@@ -190,33 +189,6 @@ def _wrong_length(got: int, start: int, end: int) -> str:
     return f"truncated: bytes {start} to {end} asked for, {got} of {end - start} are there"
 
 
-@contextmanager
-def open_video(decoder: Opener, path: str | Path, *, fetch: Fetch = fetch_video) -> Iterator[Decoder]:
-    """Open a row's video; what is no file of this machine lies in a temporary file while it is open.
-
-    A file, because every decoder reads one, also those of users and those that run in a process of their own.
-
-    Args:
-        decoder: the backend, or the process it works in.
-        path: a file, a URL, or a member of a shard.
-        fetch: where the bytes of the last two come from.
-
-    Raises:
-        DecodeError: naming `path`.
-    """
-    if not is_url(path) and member_of(path) is None:
-        with decoder.open(path) as video:
-            yield video
-        return
-    path = str(path)
-    with _temporary_file(fetch(path), suffix_of(path)) as file:
-        try:
-            with decoder.open(file) as video:
-                yield video
-        except DecodeError as e:
-            raise DecodeError(path, e.reason) from e
-
-
 def suffix_of(path: str) -> str:
     """File ending of a row's video, in lower case: decoders look at it.
 
@@ -226,14 +198,3 @@ def suffix_of(path: str) -> str:
     member = member_of(path)
     name = member.name if member is not None else path.split("?")[0]
     return PurePosixPath(name).suffix.lower()
-
-
-@contextmanager
-def _temporary_file(content: bytes, suffix: str) -> Iterator[Path]:
-    # in the folder for temporary files: on Linux it never reaches the disk, as it is deleted before it is due
-    with tempfile.NamedTemporaryFile(prefix="vjepa-", suffix=suffix, delete=False) as file:
-        file.write(content)
-    try:
-        yield Path(file.name)
-    finally:
-        os.unlink(file.name)

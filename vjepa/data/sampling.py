@@ -10,13 +10,15 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy import ndarray
 
+from vjepa.errors import SettingError, VjepaError
+
 # Matroska rounds times to the millisecond: a frame due at 66.67 ms may be stamped 67 ms
 ROUNDING_SECONDS = 1e-3
 # 29.97 fps counts as 30, but 30.01, measured from rounded timestamps, does not count as 31
 ROUNDING_FPS = 0.02
 
 
-class ShortVideoError(ValueError):
+class ShortVideoError(VjepaError, ValueError):
     """A video too short for a clip, where `short="error"`."""
 
 
@@ -161,13 +163,13 @@ class ClipSampler:
         position: Literal["random", "centre", "start"] = "random",
     ) -> None:
         if fps is not None and frame_step is not None:
-            raise ValueError(f"fps {fps} and frame_step {frame_step} both given. Set one of them to null.")
+            raise SettingError(f"fps {fps} and frame_step {frame_step} both given. Set one of them to null.")
         if num_frames < 1 or (fps is not None and fps <= 0) or (frame_step is not None and frame_step < 1):
-            raise ValueError(
+            raise SettingError(
                 f"num_frames {num_frames}, fps {fps}, frame_step {frame_step}: all must be above 0 (or null)."
             )
         if rule == "reference" and position == "centre":
-            raise ValueError("rule 'reference' knows no position 'centre'. Use 'random' or 'start'.")
+            raise SettingError("rule 'reference' knows no position 'centre'. Use 'random' or 'start'.")
         self.num_frames = num_frames
         self.fps = fps
         self.frame_step = frame_step

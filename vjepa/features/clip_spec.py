@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from vjepa.data import ClipSampler, EvalTransform, SegmentSampler, ViewsTransform
 from vjepa.data.sampling import FrameSampler, time_indices, usable_part
-from vjepa.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
 from vjepa.features.errors import FeaturesError
 from vjepa.features.windows import Windows
 from vjepa.models import VideoEncoder

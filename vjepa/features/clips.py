@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from vjepa.data import DecodeError, Decoder, EvalTransform, Manifest, ManifestRow, ShortVideoError, open_video
 from vjepa.data.decoders.base import Opener
-from vjepa.data.up_to_damage import OpenVideo, UpToDamage
+from vjepa.data.decoders.readable_prefix import OpenVideo, UpToDamage
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.windows import blocks
 from vjepa.types import ClipFailure, PixelScale

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from vjepa.data.dataset import Sample, collate
+from vjepa.data.loading.dataset import Sample, collate
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.errors import FeaturesError
 from vjepa.models import VideoEncoder

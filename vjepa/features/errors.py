@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vjepa.errors import VjepaError
 
-class FeaturesError(ValueError):
+
+class FeaturesError(VjepaError, ValueError):
     """Features that cannot be made, or a folder that does not hold those asked for; the message says what to do."""

@@ -21,7 +21,7 @@ from vjepa.features.search import SEARCH
 from vjepa.features.store import Ranks
 from vjepa.features.units import Units, unit_rows
 from vjepa.features.writers import WRITERS, Format, merge
-from vjepa.models.files import write_text
+from vjepa.files import write_text
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from vjepa.features.extract import ClipSource
 from vjepa.features.neighbours import SearchIndex
 from vjepa.features.pooling import FeatureMaker, load_pooler
 from vjepa.features.reader import FeatureRow, FeatureStore, damaged
-from vjepa.models.files import digest, write_tensors
+from vjepa.files import write_tensors
+from vjepa.models.files import digest
 
 log = logging.getLogger(__name__)
 

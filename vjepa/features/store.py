@@ -20,9 +20,10 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from vjepa import __version__
-from vjepa.data.manifest import Manifest
+from vjepa.data.manifests.rows import Manifest
 from vjepa.features.errors import FeaturesError
-from vjepa.models.files import digest, write_text
+from vjepa.files import write_text
+from vjepa.models.files import digest
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
@@ -202,7 +203,7 @@ class RecordStore:
             return None
         last = 1 + max(place for entry in entries for place in entry.places)
         count, first = self.num_records or last, entries[0]
-        # "c" (copy on write): the tensor may be changed, the file stays as it is
+        # "c": pages of one's own where they are written to; the file stays as it is
         raw = np.memmap(self._file, np.uint8, mode="c", shape=(count * _bytes_of(first),))
         assert first.shape is not None
         return torch.from_numpy(raw).view(getattr(torch, first.dtype)).reshape(count, *first.shape)

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float16, Int
 from torch import Tensor, nn
 
-from vjepa.data.dataset import Sample
-from vjepa.data.manifest import Manifest
+from vjepa.data.loading.dataset import Sample
+from vjepa.data.manifests.rows import Manifest
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.encode import Precision, autocast, clip_tokens, encode, placed_batches
 from vjepa.features.errors import FeaturesError

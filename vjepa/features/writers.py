@@ -22,7 +22,7 @@ from vjepa.features.reader import ABOUT, INDEX, file_of
 from vjepa.features.store import Entry
 from vjepa.features.tokens import listing
 from vjepa.features.units import Units
-from vjepa.models.files import write_text
+from vjepa.files import write_text
 from vjepa.types import ClipFailure
 
 Format = Literal["safetensors", "npy", "parquet"]

@@ -1,4 +1,4 @@
-"""Small layers that models are made of."""
+"""The layers that the models are built from."""
 
 from vjepa.layers.attention import Attention
 from vjepa.layers.block import LAYER_NORM_EPS, Block, MlpKind, init_weights, rescale_blocks

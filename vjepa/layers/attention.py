@@ -8,12 +8,13 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vjepa.errors import SettingError
 from vjepa.layers.block_attention import attend_in_blocks
 from vjepa.layers.heads import split_heads
 from vjepa.layers.position import RotaryTables
 
-# Longest sequence that a CPU mixes by plain products in bf16: the fused kernel takes 2 to 6 times as long
-# up to here (tools/bench_attention.py), and beyond it the square of weights no longer fits the caches.
+# Longest sequence for which a CPU uses plain matrix products in bf16. Up to this length the fused kernel takes
+# 2 to 6 times as long (tools/bench_attention.py); beyond it the N x N weights no longer fit the caches.
 MAX_EXPLICIT = 512
 
 
@@ -23,7 +24,14 @@ def attend(
     value: Float[Tensor, "b h n d"],
     visible: Bool[Tensor, "n n"] | None = None,
 ) -> Float[Tensor, "b h n d"]:
-    """Softmax attention of every token to every token that it may see, by whichever way is faster."""
+    """Compute softmax attention by the fastest method for the device, the dtype and the length.
+
+    Args:
+        query: Queries (B, heads, N, d).
+        key: Keys (B, heads, N, d).
+        value: Values (B, heads, N, d).
+        visible: True where the row's token may attend to the column's token; None allows all pairs.
+    """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     if query.shape[2] <= MAX_EXPLICIT:
@@ -34,7 +42,7 @@ def attend(
 
 
 def _mix(scaled: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
-    """Attention by two plain products."""
+    """Compute attention by two plain matrix products; the queries are already scaled."""
     scores = scaled @ key.transpose(-1, -2)
     if visible is not None:
         scores = scores.masked_fill(~visible, -torch.inf)
@@ -42,17 +50,17 @@ def _mix(scaled: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = No
 
 
 class Attention(nn.Module):
-    """Self-attention: one fused projection to queries, keys and values.
+    """Multi-head self-attention with one fused projection to queries, keys and values.
 
     Args:
         embed_dim: Width of a token.
-        num_heads: Heads; must divide `embed_dim`.
+        num_heads: Number of heads; must divide `embed_dim`.
     """
 
     def __init__(self, *, embed_dim: int, num_heads: int) -> None:
         super().__init__()
         if embed_dim % num_heads:
-            raise ValueError(f"embed_dim (={embed_dim}) must be divisible by num_heads (={num_heads}).")
+            raise SettingError(f"embed_dim (={embed_dim}) must be divisible by num_heads (={num_heads}).")
         self.num_heads = num_heads
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)
@@ -63,12 +71,12 @@ class Attention(nn.Module):
         rotary: RotaryTables | None = None,
         visible: Bool[Tensor, "n n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Mix the tokens of each row.
+        """Apply self-attention to the tokens of each clip.
 
         Args:
             tokens: Tokens (B, N, D).
-            rotary: Turns queries and keys by their positions.
-            visible: True where the token of the row may attend to that of the column; None: everywhere.
+            rotary: Tables that rotate queries and keys by their positions; None for no rotation.
+            visible: True where the row's token may attend to the column's token; None allows all pairs.
         """
         query, key, value = split_heads(self.qkv(tokens), self.num_heads, rotary)
         mixed = attend(query, key, value, visible)

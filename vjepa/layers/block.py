@@ -23,21 +23,21 @@ MlpKind = Literal["gelu", "swiglu", "swiglu_full"]
 
 
 class Block(nn.Module):
-    """`x + Attention(norm(x))`, then `x + Mlp(norm(x))`.
+    """Pre-norm transformer block: `x + Attention(norm(x))`, then `x + Mlp(norm(x))`.
 
     Args:
         embed_dim: Width of a token.
-        num_heads: Attention heads.
-        mlp_ratio: Hidden width of the MLP over `embed_dim`.
-        mlp: "gelu" has two projections; "swiglu" a gate, and two thirds of the hidden width, so that it has as
-            many weights (V-JEPA 2's `wide_silu`); "swiglu_full" a gate and all of the hidden width.
-        drop_path: Probability that a row skips a branch in training.
+        num_heads: Number of attention heads.
+        mlp_ratio: Hidden width of the MLP divided by `embed_dim`.
+        mlp: "gelu" has two projections. "swiglu" has a gate and two thirds of the hidden width, so the number of
+            weights stays the same (V-JEPA 2's `wide_silu`). "swiglu_full" has a gate and the full hidden width.
+        drop_path: Probability that a clip skips a branch during training.
         norm_eps: Epsilon of the layer norms.
 
     Attributes:
-        recompute: Whether the backward pass computes the block again and holds only what came in.
-        products: What the block is cast to for its matrix products, by autocast, whatever the run is in; the tokens
-            stay as they came. None leaves it to the run.
+        recompute: Whether the backward pass recomputes the block, so that only the block's input stays in memory.
+        products: Autocast dtype for the block's matrix products, whatever the precision of the run; the tokens
+            keep their dtype. None uses the precision of the run.
     """
 
     recompute = False
@@ -66,7 +66,7 @@ class Block(nn.Module):
         rotary: RotaryTables | None = None,
         visible: Bool[Tensor, "n n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Tokens (B, N, D) to tokens (B, N, D); `rotary` and `visible` as in `Attention`."""
+        """Map tokens (B, N, D) to tokens (B, N, D); `Attention` describes `rotary` and `visible`."""
         if self.products is not None:
             with torch.autocast(tokens.device.type, self.products):
                 return self._mix(tokens, rotary, visible)
@@ -86,7 +86,7 @@ def _mlp(kind: MlpKind, embed_dim: int, hidden_dim: int) -> nn.Module:
 
 
 def init_weights(module: nn.Module) -> None:
-    """Draw one module's weights: normal of std 0.02, biases 0 (use as `model.apply(init_weights)`)."""
+    """Draw one module's weights from a normal of std 0.02 and set its biases to 0; use `model.apply(init_weights)`."""
     if isinstance(module, nn.Linear | nn.Conv3d):
         trunc_normal_(module.weight, std=INIT_STD)
         if module.bias is not None:
@@ -94,9 +94,9 @@ def init_weights(module: nn.Module) -> None:
 
 
 def rescale_blocks(blocks: Iterable[nn.Module]) -> None:
-    """Divide the output projections of block i by sqrt(2 (i + 1)), so that depth does not add variance.
+    """Divide the output projections of block i by sqrt(2 (i + 1)), so that variance does not grow with depth.
 
-    In a gated MLP `fc2` is the second input projection; it is divided all the same, as released.
+    In a gated MLP `fc2` is the second input projection. It is divided too, as in the released code.
     """
     for depth, block in enumerate(blocks, start=1):
         for projection in ("attn.proj", "mlp.fc2"):

@@ -1,4 +1,4 @@
-"""Attention on a CPU by blocks of queries, forward and backward, as operators that torch.compile calls as they are."""
+"""CPU attention by blocks of queries, forward and backward, as custom operators that torch.compile does not trace."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Scores that are held at a time: they stay in a core's own cache
+# Bytes of scores per block: they fit a core's own cache
 BLOCK_BYTES = 2**20
 
 
-# its schema is written out, for decorated annotations cannot be read off
+# the schema is explicit, because torch cannot infer it from annotations that the tests decorate
 @torch.library.custom_op(
     "vjepa::attend_in_blocks", mutates_args=(), schema="(Tensor query, Tensor key, Tensor value) -> Tensor"
 )
 def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention of so many queries of one head at a time that their scores fit a core's cache.
+    """Compute softmax attention in blocks of queries of one head, whose scores fit a core's cache.
 
     Args:
-        query: (B, heads, N, d) of the tokens.
-        key: The same of theirs.
-        value: The same of theirs.
+        query: Queries (B, heads, N, d).
+        key: Keys (B, heads, N, d).
+        value: Values (B, heads, N, d).
 
     Returns:
-        (B, heads, N, d).
+        Mixed values (B, heads, N, d).
     """
     mixed = torch.empty_like(query, memory_format=torch.contiguous_format)
     scaled = query * query.shape[-1] ** -0.5
@@ -44,9 +44,9 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def attend_in_blocks_backward(
     gradient: Tensor, query: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients for query, key and value; the weights are computed again, block by block.
+    """Return the gradients of query, key and value, recomputing the attention weights block by block.
 
-    Those of keys and values are sums over blocks, and summed in fp32.
+    The gradients of keys and values are sums over blocks; the sums are in fp32.
     """
     scale = query.shape[-1] ** -0.5
     scaled = query * scale
@@ -64,7 +64,7 @@ def attend_in_blocks_backward(
 
 
 def _blocks(query: Tensor) -> Iterator[tuple[int, int, slice]]:
-    """Row, head and queries of each block."""
+    """Yield the batch row, the head and the slice of queries of each block."""
     batch, heads, length, _ = query.shape
     size = max(1, BLOCK_BYTES // (length * query.element_size()))
     starts = range(0, length, size)

@@ -1,4 +1,4 @@
-"""Queries, keys and values of one fused projection, by head, turned by their positions."""
+"""Split a fused projection into queries, keys and values per head, and rotate them by their positions."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from vjepa.layers.position import RotaryTables, rotate, rotate_back
 def split_heads(
     projected: Float[Tensor, "b n width"], num_heads: int, rotary: RotaryTables | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values, each (B, heads, N, d).
+    """Return queries, keys and values, each (B, heads, N, d).
 
-    With positions they are tensors of their own, and nothing holds `projected` until the backward pass: parts of it
-    beside turned copies of two others would be five thirds of what is needed.
+    With `rotary` all three are new tensors, so `projected` is freed before the backward pass. To keep it beside
+    rotated copies of queries and keys would need five thirds of the memory.
 
     Args:
-        projected: What the projection gives (B, N, 3 * heads * d).
-        num_heads: Heads.
-        rotary: Turns queries and keys.
+        projected: Output of the fused projection (B, N, 3 * heads * d).
+        num_heads: Number of heads.
+        rotary: Tables that rotate queries and keys; None for no rotation.
     """
     parts = rearrange(projected, "b n (three h d) -> three b h n d", three=3, h=num_heads)
     if rotary is None:
@@ -35,7 +35,7 @@ def split_heads(
 
 
 class _Turned(torch.autograd.Function):
-    """`split_heads` with positions."""
+    """Autograd function of `split_heads` with rotary positions."""
 
     generate_vmap_rule = True
 
@@ -58,7 +58,7 @@ class _Turned(torch.autograd.Function):
         tables = RotaryTables(cos=cos, sin=sin, partner=partner)
         query, key, value = gradients
         batch, heads, length, width = value.shape
-        # laid out as the projection is, which so takes its gradient without a copy
+        # the memory layout of the projection, which therefore receives its gradient without a copy
         whole = value.new_empty(batch, length, 3, heads, width)
         parts = rearrange(whole, "b n three h d -> three b h n d")
         for place, found in zip(

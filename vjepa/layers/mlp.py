@@ -1,4 +1,4 @@
-"""The MLP of most released models, with less of its hidden layer in memory."""
+"""The MLP of most released models, which does not keep its hidden layer in memory."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# Of the hidden layer at a time, without gradients on a CPU. What is larger than 32 MB is taken from the system anew
-# each time, and costs as much again as computing it
+# Bytes of the hidden layer that a CPU computes at once without gradients. The system allocates anything above
+# 32 MB anew each time, which costs as much as the computation
 BLOCK_BYTES = 16 * 2**20
 
 
 class GeluMlp(nn.Module):
-    """`fc2(gelu(fc1(x)))`. For the backward pass it holds what came in alone: the hidden layer is computed again.
+    """Two projections with a GELU: `fc2(gelu(fc1(x)))`. The backward pass recomputes the hidden layer from the input.
 
-    That is a sixth of the products of an MLP more, and a third of what a block would hold less.
+    This costs about one sixth more compute per MLP and saves about one third of a block's activation memory.
 
     Args:
         embed_dim: Width of a token.
@@ -31,8 +31,8 @@ class GeluMlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, embed_dim)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Tokens (B, N, D) to tokens (B, N, D)."""
-        if torch.compiler.is_compiling():  # which decides itself what to keep
+        """Map tokens (B, N, D) to tokens (B, N, D)."""
+        if torch.compiler.is_compiling():  # the compiler decides what to keep in memory
             return self._of(tokens)
         if torch.is_grad_enabled():
             return cast(
@@ -50,7 +50,7 @@ class GeluMlp(nn.Module):
 
 
 class _Gelu(torch.autograd.Function):
-    """`GeluMlp`, in the type that the run computes in."""
+    """Autograd function of `GeluMlp`, which computes in the autocast dtype where autocast is on."""
 
     @staticmethod
     def forward(
@@ -69,7 +69,7 @@ class _Gelu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         tokens, weight1, bias1, weight2 = ctx.saved_tensors
-        trained = any(ctx.needs_input_grad[1:])  # not where the gradient only passes through
+        trained = any(ctx.needs_input_grad[1:])  # False where only the tokens need a gradient
         narrow = weight1.to(tokens.dtype)
         hidden = F.linear(tokens, narrow, bias1.to(tokens.dtype))
         arriving = gradient.flatten(0, -2)

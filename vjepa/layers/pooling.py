@@ -1,4 +1,4 @@
-"""Attentive pooling: learned queries read a clip's tokens."""
+"""Attentive pooling: cross-attention of learned queries to the tokens of a clip."""
 
 from __future__ import annotations
 
@@ -13,59 +13,60 @@ from timm.layers import Mlp, trunc_normal_
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vjepa.errors import SettingError
 from vjepa.layers.block import INIT_STD, Block, init_weights, rescale_blocks
 
-PROBE_NORM_EPS = 1e-5  # of every released probe; encoders use 1e-6
-PART_NUMBERS = 2**19  # of tokens that a CPU reads at a time: what is made of them stays in its caches
+PROBE_NORM_EPS = 1e-5  # layer norms of every released probe; encoders use 1e-6
+PART_NUMBERS = (
+    2**19
+)  # numbers of the tokens that a CPU reads at once, so that intermediate results stay in its caches
 
 
-def token_shares(
-    tokens: Float[Tensor, "b n d"], looks: Float[Tensor, "looks d"]
-) -> Float[Tensor, "b looks n"]:
-    """The share of each token in what each look reads of a clip; they add up to 1. See `read_tokens`."""
-    return _shares(_normed(tokens), looks)
+def token_shares(tokens: Float[Tensor, "b n d"], queries: Float[Tensor, "hq d"]) -> Float[Tensor, "b hq n"]:
+    """Return the attention weight of each token for each query of `read_tokens`; the weights sum to 1."""
+    return _shares(_normed(tokens), queries)
 
 
 def read_tokens(
     tokens: Float[Tensor, "b n d"],
-    looks: Float[Tensor, "looks d"],
+    queries: Float[Tensor, "hq d"],
     prepare: Callable[[Tensor], Tensor] | None = None,
-) -> Float[Tensor, "b looks d"]:
-    """The layer-normed tokens of each clip, mixed by a softmax of their products with each look.
+) -> Float[Tensor, "b hq d"]:
+    """Return, for each query, the softmax-weighted mean of each clip's layer-normed tokens.
 
-    Looks of several poolers may stand together: the tokens are then normed and read once for all.
+    Concatenate the queries of several poolers to normalise and read the tokens only once for all of them.
 
     Args:
         tokens: Tokens (B, N, D).
-        looks: Directions (looks, D) from `CrossAttentionBlock.look`.
-        prepare: What is done to frozen tokens first, clip by clip, such as a standardisation (default: outside of
-            autocast they are cast to the type of the looks).
+        queries: Queries (heads * Q, D) from `CrossAttentionBlock.token_queries`.
+        prepare: Function applied first to frozen tokens, a few clips at a time, such as a standardisation.
+            Default: outside of autocast, cast the tokens to the dtype of the queries.
     """
     if not tokens.requires_grad:
         mixes_types = torch.is_autocast_enabled(tokens.device.type)
-        kind = tokens.dtype if mixes_types else looks.dtype
-        return cast("Tensor", _FrozenReading.apply(tokens, looks, prepare or (lambda part: part.to(kind))))
+        kind = tokens.dtype if mixes_types else queries.dtype
+        return cast("Tensor", _FrozenReading.apply(tokens, queries, prepare or (lambda part: part.to(kind))))
     assert prepare is None
     normed = _normed(tokens)
-    return _shares(normed, looks) @ normed
+    return _shares(normed, queries) @ normed
 
 
 class _FrozenReading(torch.autograd.Function):
-    """`read_tokens` of frozen tokens: a few clips at a time, prepared and normed again for the backward pass.
+    """Autograd function of `read_tokens` for frozen tokens, which it reads a few clips at a time.
 
-    So no copy of all tokens is made, which takes longer than the arithmetic.
+    The backward pass prepares and normalises the tokens again. A copy of all tokens would take longer than that.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, tokens: Tensor, looks: Tensor, prepare: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "b looks d"]:
+        ctx: Any, tokens: Tensor, queries: Tensor, prepare: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "b hq d"]:
         shares, mixed = [], []
         for part in tokens.split(_clips_of_a_part(tokens)):
             normed = _normed(prepare(part))
-            shares.append(_shares(normed, looks))
+            shares.append(_shares(normed, queries))
             mixed.append(shares[-1] @ normed)
-        ctx.save_for_backward(tokens, looks, *shares)
+        ctx.save_for_backward(tokens, queries, *shares)
         ctx.prepare = prepare
         kind = tokens.device.type
         ctx.types = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
@@ -73,17 +74,19 @@ class _FrozenReading(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
-        tokens, looks, *shares = ctx.saved_tensors
+        tokens, queries, *shares = ctx.saved_tensors
         size = _clips_of_a_part(tokens)
-        for_looks = torch.zeros_like(looks)
+        for_queries = torch.zeros_like(queries)
         parts = zip(tokens.split(size), shares, gradients[0].split(size), strict=True)
-        with torch.autocast(*ctx.types):  # the backward pass begins outside of that of the forward pass
+        with torch.autocast(
+            *ctx.types
+        ):  # the backward pass does not inherit the autocast of the forward pass
             for part, share, gradient in parts:
                 normed = _normed(ctx.prepare(part))
                 for_share = (gradient @ normed.mT).to(share.dtype)
                 for_scores = torch._softmax_backward_data(for_share, share, -1, share.dtype)
-                for_looks += (for_scores @ normed).sum(dim=0)
-        return None, for_looks, None
+                for_queries += (for_scores @ normed).sum(dim=0)
+        return None, for_queries, None
 
 
 def _clips_of_a_part(tokens: Float[Tensor, "b n d"]) -> int:
@@ -96,39 +99,39 @@ def _normed(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
     return F.layer_norm(tokens, tokens.shape[-1:], eps=PROBE_NORM_EPS)
 
 
-def _shares(normed: Float[Tensor, "b n d"], looks: Float[Tensor, "looks d"]) -> Float[Tensor, "b looks n"]:
-    return (looks @ normed.mT).softmax(dim=-1)
+def _shares(normed: Float[Tensor, "b n d"], queries: Float[Tensor, "hq d"]) -> Float[Tensor, "b hq n"]:
+    return (queries @ normed.mT).softmax(dim=-1)
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of learned queries to tokens; there is no output projection, as released.
+    """Multi-head attention of learned queries to tokens, without an output projection, as in the released code.
 
-    The queries are the same for all clips, so the key projection is applied to them and the value projection
-    to the mixed tokens: the same sums in another order, and some `head_dim` times fewer of them than
-    projecting every token to a key and a value.
+    The queries are the same for all clips. So the key projection is applied to the queries, and the value
+    projection to the mixed tokens. The sums are the same in another order, and about `head_dim` times fewer than
+    if every token were projected to a key and a value.
 
     Args:
         embed_dim: Width of a token.
-        num_heads: Heads; must divide `embed_dim`.
+        num_heads: Number of heads; must divide `embed_dim`.
     """
 
     def __init__(self, *, embed_dim: int, num_heads: int) -> None:
         super().__init__()
         if embed_dim % num_heads:
-            raise ValueError(f"embed_dim (={embed_dim}) must be divisible by num_heads (={num_heads}).")
+            raise SettingError(f"embed_dim (={embed_dim}) must be divisible by num_heads (={num_heads}).")
         self.num_heads = num_heads
         self.q = nn.Linear(embed_dim, embed_dim)
         self.kv = nn.Linear(embed_dim, 2 * embed_dim)
 
-    def look(self, queries: Float[Tensor, "1 q d"]) -> Float[Tensor, "looks d"]:
-        """What each head of each query looks for: `token @ look` is the token's score, but for a constant."""
+    def token_queries(self, queries: Float[Tensor, "1 q d"]) -> Float[Tensor, "hq d"]:
+        """Return one query per head in token space: `token @ query` is the token's score up to a constant."""
         query = rearrange(self.q(queries), "1 q (h k) -> h q k", h=self.num_heads)
         w_key = rearrange(self.kv.weight[: queries.shape[-1]], "(h k) d -> h k d", h=self.num_heads)
-        # the bias of the keys moves all scores of a look alike: no effect
+        # the bias of the keys adds the same constant to all scores of a query: no effect on the softmax
         return rearrange(query @ w_key, "h q d -> (h q) d") / math.sqrt(query.shape[-1])
 
-    def forward(self, mixed: Float[Tensor, "b looks d"]) -> Float[Tensor, "b q d"]:
-        """Values of the tokens that each look mixed."""
+    def forward(self, mixed: Float[Tensor, "b hq d"]) -> Float[Tensor, "b q d"]:
+        """Return the values (B, Q, D) of the tokens that `read_tokens` mixed."""
         width = mixed.shape[-1]
         w_value = rearrange(self.kv.weight[width:], "(h k) d -> h d k", h=self.num_heads)
         by_head = rearrange(mixed, "b (h q) d -> h (b q) d", h=self.num_heads)
@@ -136,14 +139,14 @@ class CrossAttention(nn.Module):
 
 
 class CrossAttentionBlock(nn.Module):
-    """`q + CrossAttention(q, norm(x))`, then `q + Mlp(norm(q))`; the queries are not normed before attention.
+    """Cross-attention block: `q + CrossAttention(q, norm(x))`, then `q + Mlp(norm(q))`, without a norm of q at first.
 
-    In two halves, `look` before the tokens are read and `forward` after, with `read_tokens` between.
+    It runs in two halves: call `token_queries`, then `read_tokens`, then `forward`.
 
     Args:
         embed_dim: Width of a token.
-        num_heads: Attention heads.
-        mlp_ratio: Hidden width of the MLP over `embed_dim`.
+        num_heads: Number of attention heads.
+        mlp_ratio: Hidden width of the MLP divided by `embed_dim`.
     """
 
     def __init__(self, *, embed_dim: int, num_heads: int, mlp_ratio: float) -> None:
@@ -153,28 +156,28 @@ class CrossAttentionBlock(nn.Module):
         self.norm2 = nn.LayerNorm(embed_dim, eps=PROBE_NORM_EPS)
         self.mlp = Mlp(embed_dim, int(embed_dim * mlp_ratio))
 
-    def look(self, queries: Float[Tensor, "1 q d"]) -> Float[Tensor, "looks d"]:
-        """Directions to read normed tokens by; `norm1` scales them (its shift changes no share)."""
-        return self.xattn.look(queries) * self.norm1.weight
+    def token_queries(self, queries: Float[Tensor, "1 q d"]) -> Float[Tensor, "hq d"]:
+        """Return the queries for normalised tokens, scaled by `norm1` (its shift changes no attention weight)."""
+        return self.xattn.token_queries(queries) * self.norm1.weight
 
     def forward(
-        self, queries: Float[Tensor, "1 q d"], mixed: Float[Tensor, "b looks d"]
+        self, queries: Float[Tensor, "1 q d"], mixed: Float[Tensor, "b hq d"]
     ) -> Float[Tensor, "b q d"]:
-        """What each query makes of the tokens mixed for it."""
+        """Return pooled vectors (B, Q, D) from the queries and the tokens that `read_tokens` mixed."""
         pooled = queries + self.xattn(mixed * self.norm1.weight + self.norm1.bias)
         return pooled + self.mlp(self.norm2(pooled))
 
 
 class AttentivePooler(nn.Module):
-    """Tokens of a clip to one vector a query (spec of V-JEPA's probes; V-JEPA: depth 1, V-JEPA 2: depth 4).
+    """Pooler of a clip's tokens to one vector per query (probes of V-JEPA with depth 1, of V-JEPA 2 with depth 4).
 
     Args:
         embed_dim: Width of a token.
-        num_heads: Attention heads.
-        depth: 1 for the cross-attention alone; each further one puts a self-attention block on the
-            tokens before it.
-        num_queries: Learned queries.
-        mlp_ratio: Hidden width of the MLPs over `embed_dim`.
+        num_heads: Number of attention heads.
+        depth: Number of blocks: 1 is the cross-attention alone; each further block is a self-attention block
+            on the tokens before it.
+        num_queries: Number of learned queries.
+        mlp_ratio: Hidden width of the MLPs divided by `embed_dim`.
     """
 
     def __init__(
@@ -188,7 +191,7 @@ class AttentivePooler(nn.Module):
     ) -> None:
         super().__init__()
         if depth < 1:
-            raise ValueError(
+            raise SettingError(
                 f"depth must be at least 1 (the cross-attention alone), got {depth}. Give 1 or 4."
             )
         self.query_tokens = nn.Parameter(torch.zeros(1, num_queries, embed_dim))
@@ -202,19 +205,19 @@ class AttentivePooler(nn.Module):
         self.apply(init_weights)
         trunc_normal_(self.query_tokens, std=INIT_STD)
         rescale_blocks(self.blocks)
-        # as released: counted like the block before it, not like one more
+        # as released: scaled with the index of the block before it
         self.cross_attention_block.mlp.fc2.weight.data.div_(math.sqrt(2 * max(depth - 1, 1)))
 
-    def look(self) -> Float[Tensor, "looks d"]:
-        """Directions by which the queries read tokens, see `read_tokens`."""
-        return self.cross_attention_block.look(self.query_tokens)
+    def token_queries(self) -> Float[Tensor, "hq d"]:
+        """Return the queries (heads * Q, D) for `read_tokens`."""
+        return self.cross_attention_block.token_queries(self.query_tokens)
 
-    def pool(self, mixed: Float[Tensor, "b looks d"]) -> Float[Tensor, "b q d"]:
-        """Vectors (B, Q, D) from what `read_tokens` mixed by this pooler's looks."""
+    def pool(self, mixed: Float[Tensor, "b hq d"]) -> Float[Tensor, "b q d"]:
+        """Return vectors (B, Q, D) from the tokens that `read_tokens` mixed by this pooler's queries."""
         return self.cross_attention_block(self.query_tokens, mixed)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b q d"]:
-        """Tokens (B, N, D) to vectors (B, Q, D)."""
+        """Pool tokens (B, N, D) to vectors (B, Q, D)."""
         for block in self.blocks:
             tokens = block(tokens)
-        return self.pool(read_tokens(tokens, self.look()))
+        return self.pool(read_tokens(tokens, self.token_queries()))

@@ -1,6 +1,6 @@
 """Positions of tokens in space-time: additive sine-cosine tables and rotary tables.
 
-Sources: V-JEPA (arXiv 2404.08471) for the tables that are added, V-JEPA 2 (arXiv 2506.09985) for the rotary ones.
+Sources: V-JEPA (arXiv 2404.08471) for the additive tables, V-JEPA 2 (arXiv 2506.09985) for the rotary tables.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from vjepa.errors import SettingError
 from vjepa.types import TokenGrid
 
 RotaryStyle = Literal["tiled", "interleaved"]
@@ -23,7 +24,7 @@ BASE = 10000.0  # wavelength base of every published table, additive and rotary
 
 
 def sincos_1d(positions: Float64[Tensor, "n"], width: int) -> Float64[Tensor, "n {width}"]:
-    """Sine and cosine of each position at `width // 2` frequencies, as halves [sin | cos].
+    """Return the sine and cosine of each position at `width // 2` frequencies, as halves [sin | cos].
 
     Args:
         positions: Coordinates (N,), in tokens, float64.
@@ -35,18 +36,18 @@ def sincos_1d(positions: Float64[Tensor, "n"], width: int) -> Float64[Tensor, "n
 
 
 def token_coordinates(ids: Int[Tensor, "*b n"], grid: TokenGrid) -> tuple[Tensor, Tensor, Tensor]:
-    """Coordinates (t, h, w) of token ids, each shaped like `ids`; time is slowest."""
+    """Return the coordinates (t, h, w) of token ids, each shaped like `ids`; time is the slowest axis."""
     plane = grid.h * grid.w
     return ids // plane, ids % plane // grid.w, ids % grid.w
 
 
 def sincos_3d(grid: TokenGrid, width: int, *, uniform_power: bool = True) -> Float64[Tensor, "n {width}"]:
-    """Table of a clip's positions, channels ordered [t | h | w].
+    """Return the sine-cosine table of a clip, with channels in the order [t | h | w].
 
     Args:
         grid: Extent of the clip in tokens.
-        width: Channels of a token.
-        uniform_power: Give the three axes equal widths, cut to `width` at the end (as in every released
+        width: Channels per token.
+        uniform_power: Give the three axes equal widths and truncate the table to `width` (as in every released
             model); otherwise time gets half of the channels.
 
     Returns:
@@ -62,11 +63,11 @@ def sincos_3d(grid: TokenGrid, width: int, *, uniform_power: bool = True) -> Flo
 def sincos_2d(
     grid: TokenGrid, width: int, *, order: Literal["hw", "wh"] = "hw"
 ) -> Float64[Tensor, "n {width}"]:
-    """Table of an image's positions: halves [h | w] as in V-JEPA, or [w | h] as in I-JEPA.
+    """Return the sine-cosine table of an image: halves [h | w] as in V-JEPA, or [w | h] as in I-JEPA.
 
     Args:
-        grid: Extent in tokens; its `t` must be 1.
-        width: Channels of a token.
+        grid: Extent of the image in tokens; `t` must be 1.
+        width: Channels per token.
         order: Which axis comes first.
     """
     assert grid.t == 1, f"an image has one time step, got {grid}"
@@ -77,10 +78,10 @@ def sincos_2d(
 
 @dataclass(frozen=True)
 class RotaryTables:
-    """Cosines and sines of one forward, for all heads: each (B or 1, 1, N, head_dim), fp32.
+    """Cosines and sines of one forward pass, shared by all heads: each (B or 1, 1, N, head_dim), fp32.
 
-    A channel becomes itself times `cos` and its partner times `sin`, which is negative for the first of a pair.
-    `partner` names the other of each pair; None stands for the pairs (0, 1), (2, 3), ...
+    A rotated channel is `x * cos + partner(x) * sin`; `sin` is negative for the first channel of a pair.
+    `partner` is the other channel of each pair; None means the pairs (0, 1), (2, 3), ...
     """
 
     cos: Float[Tensor, "b 1 n d"]
@@ -91,13 +92,13 @@ class RotaryTables:
 def rotary_angles(
     positions: Int[Tensor, "*b n"] | Float[Tensor, "*b n"], width: int, style: RotaryStyle
 ) -> Float[Tensor, "*b n {width}"]:
-    """Angle of every channel of one axis: `width // 2` frequencies, each used twice.
+    """Return the angle of every channel of one axis: `width // 2` frequencies, each used twice.
 
     Args:
         positions: Coordinates along the axis, in tokens.
         width: Even number of rotated channels.
-        style: "tiled" repeats the whole run of angles, as the released V-JEPA 2 weights were trained with
-            (not a true rotation, for adjacent channels are paired); "interleaved" repeats each angle.
+        style: "tiled" repeats the sequence of angles; the released V-JEPA 2 weights were trained with it. It is
+            not a true rotation, because adjacent channels are paired. "interleaved" repeats each angle.
     """
     frequencies = BASE ** (-torch.arange(width // 2, device=positions.device) / (width / 2))
     angles = positions[..., None] * frequencies
@@ -113,15 +114,15 @@ def rotary_3d(
     *,
     side: int | None = None,
 ) -> RotaryTables:
-    """Tables that rotate the channels of a head by the tokens' places: [t | h | w | rest untouched].
+    """Return tables that rotate the channels of a head by token position: [t | h | w | not rotated].
 
     Args:
-        ids: Token ids (B, N), or (1, N) where all rows are alike.
-        grid: Grid in which the ids count.
+        ids: Token ids (B, N), or (1, N) if all rows are equal.
+        grid: Token grid that the ids refer to.
         head_dim: See `rotary_of_axes`.
         style: See `rotary_angles`.
-        side: Stretch height and width so that the last row and column lie where they would on a grid of
-            `side` x `side` (V-JEPA 2.1); None counts tokens.
+        side: Scale height and width so that the last row and column get the coordinate `side - 1`
+            (V-JEPA 2.1); None uses token coordinates.
     """
     t, h, w = token_coordinates(ids, grid)
     if side is not None:
@@ -132,16 +133,16 @@ def rotary_3d(
 def rotary_of_axes(
     axes: tuple[Tensor, Tensor, Tensor], head_dim: int, style: RotaryStyle = "tiled"
 ) -> RotaryTables:
-    """Tables for tokens at any coordinates.
+    """Return rotary tables for tokens at any coordinates.
 
     Args:
-        axes: Coordinates t, h and w in tokens, each (B, N), whole or not.
-        head_dim: Channels of a head, at least 6; each axis rotates `2 * (head_dim // 3 // 2)` of them.
+        axes: Coordinates t, h and w in tokens, each (B, N), integer or fractional.
+        head_dim: Channels per head, at least 6; each axis rotates `2 * (head_dim // 3 // 2)` of them.
         style: See `rotary_angles`.
     """
     width = 2 * (head_dim // 3 // 2)
     if width < 2:
-        raise ValueError(
+        raise SettingError(
             f"rotary positions need head_dim >= 6, got {head_dim}. Use fewer heads or more width."
         )
     turned = [rotary_angles(x, width, style) for x in axes]
@@ -149,47 +150,47 @@ def rotary_of_axes(
 
 
 def tables_of_axes(angles: Sequence[Float[Tensor, "b n k"]], *, axis: int, head_dim: int) -> RotaryTables:
-    """Tables from the angles of the three axes, two channels an angle.
+    """Return rotary tables from the angles of the three axes, two channels per angle.
 
     Args:
-        angles: Angles of the turned channels of each axis: (B, N, K), K even.
-        axis: Channels of an axis, K or more; what is beyond K is not turned.
-        head_dim: Channels of a head; what is beyond the axes is not turned.
+        angles: Angles of the rotated channels of each axis: (B, N, K), K even.
+        axis: Channels per axis, at least K; channels beyond K are not rotated.
+        head_dim: Channels per head; channels beyond the three axes are not rotated.
     """
     turned = angles[0].shape[-1]
-    one = torch.cat([pad(x, (0, axis - turned)) for x in angles], dim=-1)  # angle 0 leaves a channel as it is
+    one = torch.cat([pad(x, (0, axis - turned)) for x in angles], dim=-1)  # angle 0 does not change a channel
     whole = rearrange(pad(one, (0, head_dim - 3 * axis)), "b n d -> b 1 n d")
     if axis % 2 == 0 and head_dim % 2 == 0:
         return tables_of_angles(whole)
     channel = torch.arange(head_dim, device=whole.device)
-    inside = torch.where(channel < 3 * axis, channel % axis, turned)  # place of a channel within its axis
-    step = torch.where(inside < turned, 1 - 2 * (inside % 2), 0)  # to the other of the pair: 1, -1, or stay
+    inside = torch.where(channel < 3 * axis, channel % axis, turned)  # index of a channel within its axis
+    step = torch.where(inside < turned, 1 - 2 * (inside % 2), 0)  # offset of the partner: 1, -1 or 0
     return RotaryTables(cos=whole.cos(), sin=whole.sin() * -step, partner=channel + step)
 
 
 def tables_of_angles(angles: Float[Tensor, "b 1 n d"]) -> RotaryTables:
-    """Tables from the angle of every channel, which turn in the pairs (0, 1), (2, 3), ..."""
+    """Return rotary tables from the angle of every channel, for the pairs (0, 1), (2, 3), ..."""
     sign = 2 * (torch.arange(angles.shape[-1], device=angles.device) % 2) - 1
     return RotaryTables(cos=angles.cos(), sin=angles.sin() * sign)
 
 
 def rotate(x: Float[Tensor, "b heads n d"], tables: RotaryTables) -> Float[Tensor, "b heads n d"]:
-    """Queries or keys, turned by their positions: `x * cos + partner(x) * sin`.
+    """Rotate queries or keys by their positions: `x * cos + partner(x) * sin`.
 
-    The arithmetic is fp32 whatever the dtype of `x`: in bf16 the angles at position 63 would be off by 0.1.
+    The arithmetic is fp32 whatever the dtype of `x`: in bf16 the angle at position 63 would be wrong by 0.1.
     """
     return torch.addcmul(x * tables.cos, _partners(x, tables), tables.sin).to(x.dtype)
 
 
 def rotate_back(x: Float[Tensor, "b heads n d"], tables: RotaryTables) -> Float[Tensor, "b heads n d"]:
-    """The gradient of what was turned, from that of `rotate`'s result: the transpose, rounded once."""
+    """Return the gradient of `rotate`'s input from the gradient of its output: the transpose, rounded once."""
     return torch.add(x * tables.cos, _partners(x * tables.sin, tables)).to(x.dtype)
 
 
 def _partners(x: Tensor, tables: RotaryTables) -> Tensor:
-    """The other channel of each pair."""
+    """Return the partner of each channel."""
     if tables.partner is not None:
         return x[..., tables.partner]
     pairs = rearrange(x, "b heads n (k two) -> b heads n k two", two=2)
-    # a flip and a fused product and sum read x three times; stacking the halves took six times as long
+    # the flip and the fused multiply-add read x three times; stacking the two halves took six times as long
     return rearrange(pairs.flip(-1), "b heads n k two -> b heads n (k two)")

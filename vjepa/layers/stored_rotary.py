@@ -1,4 +1,4 @@
-"""Rotary positions whose frequencies lie in the checkpoint, block by block (intuitive physics, arXiv 2502.11831)."""
+"""Rotary positions whose frequencies are stored in the checkpoint per block (intuitive physics, arXiv 2502.11831)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vjepa.errors import SettingError
 from vjepa.layers.position import BASE, RotaryTables, tables_of_axes, token_coordinates
 from vjepa.types import TokenGrid
 
@@ -16,11 +17,11 @@ NAMES = ("d_rotary_emb", "h_rotary_emb", "w_rotary_emb")  # of time, height, wid
 
 
 class RotaryFrequencies(nn.Module):
-    """Frequencies of one axis of one block, in radians a token; kept with the weights, not trained.
+    """Frequencies of one axis of one block, in radians per token; stored with the weights, not trained.
 
     Args:
-        width: Channels of the axis, at least 2; if it is odd the last one is not turned. As released, the
-            exponents are fractions of this width and not of the even number below it.
+        width: Channels of the axis, at least 2; if it is odd, the last channel is not rotated. As in the released
+            code, the exponents are fractions of this width and not of the even number below it.
     """
 
     freqs: Tensor  # (width // 2,)
@@ -32,10 +33,10 @@ class RotaryFrequencies(nn.Module):
 
 
 def store_frequencies(blocks: Iterable[nn.Module], head_dim: int) -> None:
-    """Give each block's attention its frequencies, a third of a head for each axis."""
+    """Add frequencies to each block's attention, one third of a head per axis."""
     width = head_dim // 3
     if width < 2:
-        raise ValueError(
+        raise SettingError(
             f"rotary positions need head_dim >= 6, got {head_dim}. Use fewer heads or more width."
         )
     for block in blocks:
@@ -46,13 +47,13 @@ def store_frequencies(blocks: Iterable[nn.Module], head_dim: int) -> None:
 def stored_tables(
     blocks: Iterable[nn.Module], ids: Int[Tensor, "b n"], grid: TokenGrid, head_dim: int
 ) -> list[RotaryTables]:
-    """Tables of each block; blocks that hold the same frequencies, as they all do at the start, share one.
+    """Return the tables of each block; blocks with equal frequencies, as all have at first, share one table.
 
     Args:
-        blocks: Blocks that went through `store_frequencies`.
-        ids: Token ids (B, N), or (1, N) where all rows are alike.
-        grid: Grid in which the ids count.
-        head_dim: Channels of a head.
+        blocks: Blocks that `store_frequencies` has prepared.
+        ids: Token ids (B, N), or (1, N) if all rows are equal.
+        grid: Token grid that the ids refer to.
+        head_dim: Channels per head.
     """
     frequencies = torch.stack([_of_block(block) for block in blocks])
     distinct, which = torch.unique(frequencies, dim=0, return_inverse=True)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class SwiGlu(nn.Module):
-    """`fc3(silu(fc1(x)) * fc2(x))`, all with biases; the names are those of the released files.
+    """Gated MLP with biases: `fc3(silu(fc1(x)) * fc2(x))`; the released files use the same names.
 
     Args:
         embed_dim: Width of a token.
@@ -22,12 +22,12 @@ class SwiGlu(nn.Module):
         self.fc3 = nn.Linear(hidden_dim, embed_dim)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Tokens (B, N, D) to tokens (B, N, D)."""
+        """Map tokens (B, N, D) to tokens (B, N, D)."""
         return self.fc3(F.silu(self.fc1(tokens)) * self.fc2(tokens))
 
 
 def two_thirds(hidden_dim: int) -> int:
-    """Gated width with about as many weights as an MLP of `hidden_dim`: two thirds, rounded up to eights.
+    """Return two thirds of `hidden_dim`, rounded up to a multiple of 8: the gated width with about as many weights.
 
     >>> two_thirds(128)
     88

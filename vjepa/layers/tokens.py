@@ -1,4 +1,4 @@
-"""Choosing tokens by id."""
+"""Selection of tokens by id."""
 
 from __future__ import annotations
 
@@ -9,62 +9,62 @@ from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.types import MaskPair
 
 
 def check_ids(ids: Tensor, name: str, *, rows: int, length: int) -> None:
-    """See that ids name tokens of every clip.
+    """Check that token ids are integers of shape (rows, ids), each in [0, length).
 
     Args:
-        ids: What was given.
-        name: What it is called, for the message.
-        rows: Clips.
-        length: Tokens of a clip.
+        ids: The ids to check.
+        name: Name of the argument, for the message.
+        rows: Number of clips.
+        length: Number of tokens per clip.
 
     Raises:
-        ValueError: If they are no integers, have not a row for every clip, or name tokens that are not there.
+        ValueError: If the dtype, the shape or an id is wrong.
     """
     if ids.is_floating_point() or ids.dtype in (torch.bool, torch.uint8):
-        raise ValueError(f"{name} is {str(ids.dtype).removeprefix('torch.')}. Give ids of tokens in int64.")
+        raise SettingError(f"{name} is {str(ids.dtype).removeprefix('torch.')}. Give ids of tokens in int64.")
     if ids.ndim != 2 or ids.shape[0] != rows:
-        raise ValueError(
+        raise SettingError(
             f"{name} has shape {tuple(ids.shape)} for {rows} clips. Give (clips, ids): a row for each, such as "
             f"ids.expand({rows}, -1)."
         )
-    # elsewhere looking at the values would wait for the device, and a compiled graph would break
+    # on another device reading the values would wait for it, and in a compiled graph it would break the graph
     if ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
         low, high = (int(bound) for bound in ids.aminmax())
         if low < 0 or high >= length:
-            raise ValueError(f"{name} names tokens {low} to {high}. Give ids from 0 to {length - 1}.")
+            raise SettingError(f"{name} names tokens {low} to {high}. Give ids from 0 to {length - 1}.")
 
 
 def gather_tokens(tokens: Float[Tensor, "b n d"], ids: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
-    """The tokens named by `ids`, row by row, in the order of `ids`.
+    """Return the tokens that `ids` selects in each row, in the order of `ids`.
 
     Args:
         tokens: Tokens (B, N, D).
         ids: Token ids (B, K), each in [0, N).
 
     Returns:
-        Chosen tokens (B, K, D).
+        Selected tokens (B, K, D).
     """
     return tokens.gather(1, repeat(ids, "b k -> b k d", d=tokens.shape[-1]))
 
 
 def cross_masks(contexts: Sequence[Int[Tensor, "b nc"]], targets: Sequence[Int[Tensor, "b nt"]]) -> MaskPair:
-    """Every context mask with every target mask, in one batch, in the row order of I-JEPA.
+    """Combine every context mask with every target mask in one batch, in the row order of I-JEPA.
 
-    Rows run over the clips fastest, then over `contexts`, then over `targets`: row r belongs to clip
-    `r % B`, and `x.repeat(rows // len(x), 1, 1)` brings whatever was made of the clips (B, ...), or of the clips under
-    each context mask (len(contexts) * B, ...), into the same order.
+    The clip varies fastest, then the context mask, then the target mask: row r belongs to clip `r % B`. To bring
+    a tensor x of shape (B, ...) or (len(contexts) * B, ...) into this order, use `x.repeat(rows // len(x), 1, 1)`.
 
     >>> seen, hidden = [torch.tensor([[0]]), torch.tensor([[1]])], [torch.tensor([[8]]), torch.tensor([[9]])]
     >>> cross_masks(seen, hidden).context.tolist(), cross_masks(seen, hidden).target.tolist()
     ([[0], [1], [0], [1]], [[8], [8], [9], [9]])
 
     Args:
-        contexts: Ids of what is seen, one (B, Nc) a mask.
-        targets: Ids of what is hidden, one (B, Nt) a mask.
+        contexts: Ids of the visible tokens, one (B, Nc) per mask.
+        targets: Ids of the hidden tokens, one (B, Nt) per mask.
     """
     context = torch.cat([each for _ in targets for each in contexts])
     return MaskPair(context=context, target=torch.cat([each for each in targets for _ in contexts]))

@@ -1,4 +1,4 @@
-"""Mask strategies: which tokens are seen, which are predicted."""
+"""Mask strategies: which tokens are visible and which are predicted."""
 
 from vjepa.masks.base import MaskStrategy
 from vjepa.masks.causal import Causal

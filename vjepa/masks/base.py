@@ -1,4 +1,4 @@
-"""What a mask strategy is, and the one way from hidden tokens to rectangular ids."""
+"""The interface of mask strategies, and the conversion of hidden tokens to ids of equal length per row."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Surplus = Literal["random", "tail"]
 
 
 class MaskStrategy(ABC):
-    """Chooses, for a batch of clips, which tokens are seen and which are to be predicted."""
+    """Interface of a strategy that draws which tokens are visible and which are predicted, for a batch of clips."""
 
     @property
     def uniform_in_time(self) -> bool:
-        """Whether, over many draws, all moments of a clip are seen equally often; one that is not says so."""
+        """Whether all tubelets are visible equally often over many draws; a subclass overrides this if not."""
         return True
 
     @abstractmethod
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
-        """Draw one `MaskPair` of ids in `grid`; all rows have the same two lengths.
+        """Draw one `MaskPair` of ids in `grid`; all rows have equally many context ids, and equally many target ids.
 
         Args:
             grid: Extent of the clips in tokens.
@@ -35,10 +35,10 @@ class MaskStrategy(ABC):
         """
 
     def sample_apart(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
-        """As `sample`, for objectives that can predict several targets of a clip without seeing one from another.
+        """Draw as `sample` does, for objectives that predict several targets of a clip independently.
 
-        A strategy that has such targets gives `batch_size` rows for each of them, target by target, each with
-        the same context (`vjepa.layers.cross_masks`); of others it is `sample`.
+        A strategy with several targets returns `batch_size` rows per target, in the row order of
+        `vjepa.layers.cross_masks`; the rows of a clip share its context. Other strategies return `sample`.
         """
         return self.sample(grid, batch_size, generator)
 
@@ -46,20 +46,20 @@ class MaskStrategy(ABC):
 def take_ids(
     chosen: Bool[Tensor, "b n"], count: int, surplus: Surplus, generator: torch.Generator
 ) -> Int[Tensor, "b {count}"]:
-    """Ids of `count` chosen tokens a row, ascending.
+    """Return the ids of `count` chosen tokens per row, in ascending order.
 
     Args:
-        chosen: Which tokens may be taken (B, N); at least `count` in each row.
-        count: Ids a row, at least 1.
-        surplus: What is dropped where a row has more: a "random" part, or the "tail", the highest ids, which
-            are the latest frames (as released; it ties the task to the batch size).
-        generator: Used by "random" only.
+        chosen: True for the tokens to choose from (B, N); at least `count` per row.
+        count: Number of ids per row, at least 1.
+        surplus: Which excess tokens to drop: a "random" part, or the "tail", the highest ids. The tail is the
+            latest frames, as in the released code; with it the task depends on the batch size.
+        generator: Source of randomness for "random".
     """
     kept, extra = chosen, bool((chosen.sum(1) > count).any())
     if extra and surplus == "tail":
         kept = chosen & (chosen.cumsum(1) <= count)
     elif extra:
-        # those with the `count` smallest numbers; of equal ones at the limit the first
+        # keep the tokens with the `count` smallest numbers; of equal numbers at the limit keep the first
         draws = torch.rand(chosen.shape, generator=generator).masked_fill(~chosen, 2.0)
         # numpy's selection takes a fraction of the time of torch.kthvalue
         limit = torch.from_numpy(np.partition(draws.numpy(), count - 1)[:, count - 1 : count])
@@ -77,13 +77,13 @@ def pair_from_hidden(
     generator: torch.Generator,
     max_keep: int | None = None,
 ) -> MaskPair:
-    """Context ids of what is visible and target ids of what is hidden, cut to the smallest row of the batch.
+    """Return context ids of the visible tokens and target ids of the hidden ones, cut to the batch's smallest row.
 
     Args:
-        hidden: True = hidden (B, t, h, w); each row hides some tokens and shows some.
+        hidden: True = hidden (B, t, h, w); every row has hidden and visible tokens.
         surplus: See `take_ids`.
         generator: See `take_ids`.
-        max_keep: Most context ids a row; None for no limit.
+        max_keep: Maximum number of context ids per row; None for no limit.
     """
     flat = rearrange(hidden, "b t h w -> b (t h w)")
     num_target = int(flat.sum(1).min())
@@ -97,6 +97,6 @@ def pair_from_hidden(
 
 
 def complement(ids: Int[Tensor, "b k"], num_tokens: int) -> Int[Tensor, "b rest"]:
-    """All ids below `num_tokens` that a row of `ids` does not have, ascending."""
+    """Return the ids below `num_tokens` that are absent from each row of `ids`, in ascending order."""
     absent = torch.ones(len(ids), num_tokens, dtype=torch.bool).scatter_(1, ids, False)
     return rearrange(absent.nonzero()[:, 1], "(b rest) -> b rest", b=len(ids))

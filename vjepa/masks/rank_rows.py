@@ -1,4 +1,4 @@
-"""Masks of the batch of all ranks together, of which each takes the rows of its own clips."""
+"""Masks drawn for the global batch, from which each rank takes the rows of its own clips."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.masks.base import MaskStrategy
 from vjepa.types import MaskPair, TokenGrid
 
 
 class RankRows(MaskStrategy):
-    """Draws what `strategy` draws for all ranks and keeps one rank's rows, every `world_size`-th.
+    """Strategy that draws the masks of all ranks and keeps the rows of one rank, every `world_size`-th row.
 
-    The generator must be in the same state on every rank. Then the ids of a clip, and how many there are, do not
-    depend on how many ranks share the batch; and no rank waits for one with longer sequences.
+    The generator must be in the same state on every rank. Then the ids of a clip and their number do not depend on
+    the number of ranks, and no rank waits for another with longer sequences.
 
     Args:
-        strategy: What is drawn.
-        rank: Which rank this is.
-        world_size: How many there are; each has as many clips.
+        strategy: Strategy that draws the masks.
+        rank: This rank.
+        world_size: Number of ranks; all have the same number of clips.
     """
 
     def __init__(self, *, strategy: MaskStrategy, rank: int, world_size: int) -> None:
         if not 0 <= rank < world_size:
-            raise ValueError(f"rank is {rank} of {world_size}. Give one of 0..{world_size - 1}.")
+            raise SettingError(f"rank is {rank} of {world_size}. Give one of 0..{world_size - 1}.")
         self.strategy, self.rank, self.world_size = strategy, rank, world_size
 
     @property
     def uniform_in_time(self) -> bool:
-        """As the strategy that is drawn."""
+        """Same as for `strategy`."""
         return self.strategy.uniform_in_time
 
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
@@ -48,6 +49,6 @@ class RankRows(MaskStrategy):
         )
 
     def _rows(self, ids: Int[Tensor, "rows n"], batch_size: int) -> Int[Tensor, "mine n"]:
-        """This rank's rows; there may be several targets a clip, all clips for each."""
+        """Return this rank's rows; with several targets per clip, the rows of one target are consecutive."""
         parts = rearrange(ids, "(m b r) n -> m b r n", b=batch_size, r=self.world_size)
         return rearrange(parts[:, :, self.rank], "m b n -> (m b) n")

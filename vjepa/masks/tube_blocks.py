@@ -1,4 +1,4 @@
-"""Multi-block masks in space-time: the masks of V-JEPA (arXiv 2404.08471, section 3.2) and V-JEPA 2."""
+"""Multi-block masks in space and time: the masks of V-JEPA (arXiv 2404.08471, section 3.2) and V-JEPA 2."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.masks.base import MaskStrategy, Surplus, complement, pair_from_hidden
+from vjepa.masks.boxes import between, check_range, draw_corners, inside, sides
 from vjepa.types import MaskPair, TokenGrid
 
 
 class TubeBlocks(MaskStrategy):
-    """Hides the union of `num_blocks` boxes a clip; all boxes of a batch have one size.
+    """Strategy that hides the union of `num_blocks` boxes per clip; all boxes of a batch have the same size.
 
-    The published recipe is two strategies: 8 blocks of spatial scale 0.15, and 2 blocks of 0.7.
+    The published recipe uses two strategies: 8 blocks of spatial scale 0.15, and 2 blocks of 0.7.
 
     Args:
-        num_blocks: Boxes a clip.
+        num_blocks: Number of boxes per clip.
         spatial_scale: Range of a box's share of a frame.
-        temporal_scale: Range of a box's share of the clip's length; 1 to 1 makes tubes through all of it.
-        aspect_ratio: Range of a box's height over its width.
-        max_temporal_keep: Share of the clip, from its start, that may be seen; what comes later is hidden.
-        max_keep: Most context tokens a clip; None for no limit.
-        complement: Make the "target" all that is not context, or the "context" all that is not target, so that
-            no surplus is lost; "none" drops surplus from both.
-        invert: See what the boxes cover, and predict the rest.
-        surplus: How rows with more tokens than the batch's smallest are cut: at "random" or at the "tail".
+        temporal_scale: Range of a box's share of the clip's length; (1, 1) makes tubes through the whole clip.
+        aspect_ratio: Range of a box's height divided by its width.
+        max_temporal_keep: Share of the clip, from its start, that may be visible; everything later is hidden.
+        max_keep: Maximum number of context tokens per clip; None for no limit.
+        complement: With "target" the target is every token outside the context, with "context" the context is
+            every token outside the target, so no token is lost. With "none" both drop their excess tokens.
+        invert: Show the tokens that the boxes cover, and predict the others.
+        surplus: Which excess tokens to drop from rows with more tokens than the batch's smallest row: a "random"
+            part, or the "tail" (the latest).
     """
 
     def __init__(
@@ -45,15 +48,11 @@ class TubeBlocks(MaskStrategy):
         invert: bool = False,
         surplus: Surplus = "random",
     ) -> None:
-        for name, (low, high), top in (
-            ("spatial_scale", spatial_scale, 1.0),
-            ("temporal_scale", temporal_scale, 1.0),
-            ("aspect_ratio", aspect_ratio, math.inf),
-        ):
-            if not 0 < low <= high <= top:
-                raise ValueError(f"{name} is a range 0 < low <= high <= {top}, got ({low}, {high}).")
+        check_range("spatial_scale", spatial_scale)
+        check_range("temporal_scale", temporal_scale)
+        check_range("aspect_ratio", aspect_ratio, math.inf)
         if num_blocks < 1 or (max_keep is not None and max_keep < 1):
-            raise ValueError(f"num_blocks and max_keep must be at least 1, got {num_blocks}, {max_keep}.")
+            raise SettingError(f"num_blocks and max_keep must be at least 1, got {num_blocks}, {max_keep}.")
         self.num_blocks = num_blocks
         self.spatial_scale = spatial_scale
         self.temporal_scale = temporal_scale
@@ -66,34 +65,29 @@ class TubeBlocks(MaskStrategy):
 
     @property
     def uniform_in_time(self) -> bool:
-        """With tubes through the whole clip whose surplus is cut at random."""
+        """True for tubes through the whole clip whose excess tokens are dropped at random."""
         tubes = self.temporal_scale[0] == 1.0 and self.max_temporal_keep >= 1.0
         return tubes and self.surplus == "random"
 
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
-        """Draw a box size for the batch, then boxes for each clip."""
+        """Draw a box size for the batch, then the boxes of each clip."""
         return self.place(grid, self.block_size(grid, generator), batch_size, generator)
 
     def block_size(self, grid: TokenGrid, generator: torch.Generator) -> tuple[int, int, int]:
-        """Size (t, h, w) of a box in tokens.
-
-        Three uniforms are drawn, for time, space and aspect; the sides are rounded half to even.
-        """
+        """Draw the size (t, h, w) of a box in tokens from three uniforms: for time, space and aspect ratio."""
         u_time, u_space, u_aspect = torch.rand(3, generator=generator).tolist()
-        temporal = _between(self.temporal_scale, u_time)
-        area = int(grid.h * grid.w * _between(self.spatial_scale, u_space))
-        aspect = _between(self.aspect_ratio, u_aspect)
-        height = min(grid.h, max(1, round(math.sqrt(area * aspect))))
-        width = min(grid.w, max(1, round(math.sqrt(area / aspect))))
+        temporal = between(self.temporal_scale, u_time)
+        scale, aspect = between(self.spatial_scale, u_space), between(self.aspect_ratio, u_aspect)
+        height, width = sides(grid, scale, aspect, (grid.h, grid.w))
         return max(1, int(grid.t * temporal)), height, width
 
     def place(
         self, grid: TokenGrid, size: tuple[int, int, int], batch_size: int, generator: torch.Generator
     ) -> MaskPair:
-        """Place boxes of one size; a clip whose boxes leave nothing to see is drawn again.
+        """Draw positions of boxes of one size; a clip without a visible token is drawn again.
 
         Raises:
-            ValueError: If the boxes can never leave a token to see.
+            ValueError: If boxes of this size always hide every token.
         """
         self._check_fit(grid, size)
         rows: list[Tensor] = []
@@ -111,15 +105,13 @@ class TubeBlocks(MaskStrategy):
     def _draw(
         self, grid: TokenGrid, size: tuple[int, int, int], rows: int, generator: torch.Generator
     ) -> Bool[Tensor, "b t h w"]:
-        """Hidden tokens of `rows` clips: the union of their boxes, and of the frames beyond `max_temporal_keep`."""
+        """Draw the hidden tokens of `rows` clips: the union of their boxes and of the time past `max_temporal_keep`."""
         t, h, w = size
-        places = (grid.h - h + 1, grid.w - w + 1, grid.t - t + 1)
-        # one call for all boxes, yet the stream of a call per number: r mod lcm mod n == r mod n
-        draws = torch.randint(math.lcm(*places), (rows, self.num_blocks, 3), generator=generator)
-        top, left, start = (draws % torch.tensor(places)).unbind(-1)
-        # how many boxes cover a token: a product of matrices, many times quicker than any() over the boxes
-        in_frame = _inside(top, h, grid.h)[..., None] & _inside(left, w, grid.w)[:, :, None]
-        covers = _inside(start, t, grid.t).mT.float() @ rearrange(in_frame, "b k h w -> b k (h w)").float()
+        places = torch.tensor([(grid.h - h + 1, grid.w - w + 1, grid.t - t + 1)] * self.num_blocks)
+        top, left, start = draw_corners(places, rows, generator).unbind(-1)
+        # the number of boxes that cover a token, as a matrix product: many times faster than any() over the boxes
+        in_frame = inside(top, h, grid.h)[..., None] & inside(left, w, grid.w)[:, :, None]
+        covers = inside(start, t, grid.t).mT.float() @ rearrange(in_frame, "b k h w -> b k (h w)").float()
         hidden = rearrange(covers > 0, "b t (h w) -> b t h w", h=grid.h)
         hidden[:, self._visible_time(grid) :] = True
         return hidden
@@ -129,7 +121,7 @@ class TubeBlocks(MaskStrategy):
 
     def _check_fit(self, grid: TokenGrid, size: tuple[int, int, int]) -> None:
         if size[1:] == (grid.h, grid.w) and size[0] >= self._visible_time(grid) and size[0] == grid.t:
-            raise ValueError(
+            raise SettingError(
                 f"a block of {size} tokens hides the whole grid ({grid.t}, {grid.h}, {grid.w}). "
                 "Lower spatial_scale or temporal_scale, or use larger clips."
             )
@@ -140,14 +132,3 @@ class TubeBlocks(MaskStrategy):
         elif self.complement == "context":
             pair = MaskPair(context=complement(pair.target, len(grid)), target=pair.target)
         return MaskPair(context=pair.target, target=pair.context) if self.invert else pair
-
-
-def _between(interval: tuple[float, float], u: float) -> float:
-    low, high = interval
-    return low + u * (high - low)
-
-
-def _inside(start: Tensor, extent: int, length: int) -> Bool[Tensor, "b k {length}"]:
-    """Which of `length` places lie in [start, start + extent)."""
-    places = torch.arange(length)
-    return (places >= start[..., None]) & (places < start[..., None] + extent)

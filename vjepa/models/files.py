@@ -1,25 +1,23 @@
-"""A network on disk: a safetensors file for its weights, and a config that says how to build it again."""
+"""Networks in folders: a safetensors file of weights each, and a config that says how to build them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
+
+from vjepa.errors import SettingError
+from vjepa.files import write_tensors, write_text
 
 FORMAT = 1
 CONFIG = "config.json"
 
 
-def describe(encoder: nn.Module, predictor: nn.Module | None = None) -> dict[str, Any]:
-    """What a checkpoint says of its networks: the arguments of their constructors."""
+def network_configs(encoder: nn.Module, predictor: nn.Module | None = None) -> dict[str, Any]:
+    """Return what a checkpoint stores about its networks: the arguments of their constructors."""
     networks = {"encoder": encoder, "predictor": predictor}
     return {"format": FORMAT} | {
         k: dict(cast("dict", v.config)) for k, v in networks.items() if v is not None
@@ -27,7 +25,7 @@ def describe(encoder: nn.Module, predictor: nn.Module | None = None) -> dict[str
 
 
 def digest(network: nn.Module) -> str:
-    """A hash of all weights of a network, to recognise it by."""
+    """Return a hash of all weights of a network."""
     state = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(network.state_dict().items()):
         state.update(name.encode())
@@ -45,9 +43,9 @@ def save_folder(
     """Write networks to a folder that `load_encoder` and `load_predictor` open.
 
     Args:
-        folder: Where to; made if need be.
-        encoder: The encoder to use: of a pre-training run, its target encoder.
-        context_encoder: The encoder that was trained, if it is to be kept too.
+        folder: The folder; it is made if it is missing.
+        encoder: The encoder to use; for a pre-training run, its target encoder.
+        context_encoder: The encoder that was trained, to keep it too.
         predictor: Its predictor.
     """
     folder = Path(folder)
@@ -56,47 +54,20 @@ def save_folder(
     for name, network in networks.items():
         if network is not None:
             write_tensors(network.state_dict(), folder / f"{name}.safetensors")
-    write_text(json.dumps(describe(encoder, predictor), indent=2), folder / CONFIG)
+    write_text(json.dumps(network_configs(encoder, predictor), indent=2), folder / CONFIG)
     return folder
 
 
 def save_alone(folder: str | Path, encoder: nn.Module) -> Path:
-    """Write one encoder to a folder where there is nothing else, or that encoder's older self.
+    """Write one encoder to a folder that holds no other network.
 
     Raises:
-        ValueError: If there are other networks in it.
+        SettingError: If it holds other networks.
     """
     own = ("encoder.safetensors", CONFIG)
     others = sorted(p.name for p in Path(folder).glob("*.safetensors*") if p.name not in own)
     if others:
-        raise ValueError(
+        raise SettingError(
             f"{folder} holds {', '.join(others)}, which would be taken for this encoder's. Give another folder."
         )
     return save_folder(folder, encoder)
-
-
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file whole or not at all."""
-    whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    with replaced_whole(path) as temporary:
-        save_file(whole, temporary, metadata={"format": "pt"})  # transformers reads no file without it
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text file whole or not at all."""
-    with replaced_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def replaced_whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to; it takes the place of `path` if nothing was raised."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)  # a temporary file is private; a result is to be shared
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Schedules, parameter groups, moving averages, weights in halves."""
 
 from vjepa.optim.batch_rules import HalfLife, LrRule
-from vjepa.optim.ema import EmaPair, ema_distance, ema_update, whole
+from vjepa.optim.ema import EmaPair, ema_distance, ema_update, gathered
 from vjepa.optim.halves import exact, halve, in_halves
 from vjepa.optim.param_groups import decay_groups
 from vjepa.optim.schedules import Constant, Cosine, Linear, Schedule, WarmupCosine, WarmupStableDecay
@@ -22,7 +22,7 @@ __all__ = [
     "ema_distance",
     "ema_update",
     "exact",
+    "gathered",
     "halve",
     "in_halves",
-    "whole",
 ]

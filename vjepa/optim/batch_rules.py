@@ -1,27 +1,29 @@
-"""What follows from the clips of an optimiser step, over all ranks and all batches accumulated."""
+"""Rules that depend on the clips per optimiser step: over all ranks and all accumulated batches."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from vjepa.errors import SettingError
+
 
 @dataclass(frozen=True, kw_only=True)
 class HalfLife:
-    """A moving average that forgets half of what it holds after so many clips, whatever the batch.
+    """Half-life of a moving average in clips, independent of the batch size.
 
     Args:
-        samples: Clips after which a weight of long ago counts half.
+        samples: Number of clips after which a past value has half its weight.
     """
 
     samples: float
 
     def __post_init__(self) -> None:
         if not self.samples > 0:
-            raise ValueError(f"samples is {self.samples}. Give a number of clips above 0, such as 1.0e6.")
+            raise SettingError(f"samples is {self.samples}. Give a number of clips above 0, such as 1.0e6.")
 
     def momentum(self, clips_per_step: float | int) -> float:
-        """Momentum of one update: two steps of half the clips forget as much as one of all.
+        """Return the momentum of one update; two steps of n clips forget as much as one step of 2n clips.
 
         >>> HalfLife(samples=100.0).momentum(200.0)
         0.25
@@ -31,11 +33,11 @@ class HalfLife:
 
 @dataclass(frozen=True, kw_only=True)
 class LrRule:
-    """How the learning rate follows the clips of a step.
+    """Scaling rule of the learning rate with the clips per step.
 
     Args:
-        reference_batch: Clips of a step that the schedule is written for, over all ranks and accumulation.
-        scaling: In proportion ("linear", arXiv 1706.02677), by the "sqrt" (often held better for Adam), or not.
+        reference_batch: Clips per step that the schedule is written for, over all ranks and accumulated batches.
+        scaling: "linear" (arXiv 1706.02677), "sqrt" (often recommended for Adam), or "none".
     """
 
     reference_batch: int
@@ -43,12 +45,12 @@ class LrRule:
 
     def __post_init__(self) -> None:
         if self.reference_batch < 1:
-            raise ValueError(
-                f"reference_batch is {self.reference_batch}. Give the clips of a step, at least 1."
+            raise SettingError(
+                f"reference_batch is {self.reference_batch}. Give the clips per step, at least 1."
             )
 
     def factor(self, clips_per_step: float | int) -> float:
-        """What to multiply the schedule with.
+        """Return the factor by which to multiply the schedule.
 
         >>> LrRule(reference_batch=100).factor(400.0)
         2.0

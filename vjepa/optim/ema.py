@@ -17,7 +17,7 @@ EmaPair = tuple[nn.Module, nn.Module]  # (average, source)
 def ema_update(pairs: Sequence[EmaPair], momentum: float) -> None:
     """Move each average towards its source: `average = momentum * average + (1 - momentum) * source`.
 
-    Sharded alike, they need no other rank: each moves its own part.
+    Average and source are sharded in the same way, so each rank updates its own shard without communication.
     """
     both = [
         (average, source)
@@ -35,17 +35,17 @@ def ema_update(pairs: Sequence[EmaPair], momentum: float) -> None:
 
 @torch.no_grad()
 def ema_distance(pairs: Sequence[EmaPair]) -> Float[Tensor, ""]:
-    """Norm of the difference between averages and sources over the norm of the sources."""
+    """Return the norm of the difference between averages and sources, divided by the norm of the sources."""
     difference, norm = torch.zeros(()), torch.zeros(())
     for average, source in pairs:
         for a, s in zip(average.parameters(), source.parameters(), strict=True):
-            difference = difference.to(a.device) + whole((exact(a) - exact(s)).square().sum())
-            norm = norm.to(a.device) + whole(exact(s).square().sum())
+            difference = difference.to(a.device) + gathered((exact(a) - exact(s)).square().sum())
+            norm = norm.to(a.device) + gathered(exact(s).square().sum())
     return (difference / norm.clamp(min=1e-12)).sqrt()
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A sharded tensor put together, which all ranks must ask for; any other as it is."""
+def gathered(tensor: Tensor) -> Tensor:
+    """Return a sharded tensor in full, which every rank must call together; return any other tensor unchanged."""
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

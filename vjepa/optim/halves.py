@@ -13,6 +13,8 @@ import torch
 from jaxtyping import BFloat16, Float, Int16
 from torch import Tensor, nn
 
+from vjepa.errors import UsageError
+
 HALF = 16  # bits
 UNIT = 1 << HALF  # of the upper half, in the bits of the lower
 
@@ -51,7 +53,7 @@ class HalvedParameter(nn.Parameter):
             RuntimeError: If the weight was cast.
         """
         if self.dtype != torch.bfloat16:
-            raise RuntimeError(
+            raise UsageError(
                 f"a weight in halves was cast to {self.dtype}, and its lower half is of bfloat16. Cast the network "
                 "that vjepa.training.complete gives, or one that loads its state_dict()."
             )

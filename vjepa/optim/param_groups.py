@@ -1,4 +1,4 @@
-"""Which weights decay."""
+"""Parameter groups of the optimiser, with and without weight decay."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import nn
 
 
 def decay_groups(*networks: nn.Module) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: first what decays of each network, then what does not.
+    """Return parameter groups for AdamW: first the decayed weights of each network, then the others.
 
-    Biases and vectors do not decay. The order is that of the released optimiser states: with (encoder,
-    predictor) encoder decayed, predictor decayed, encoder not, predictor not.
+    Biases and vectors do not decay. The order is that of the released optimiser states. For (encoder, predictor):
+    encoder with decay, predictor with decay, encoder without, predictor without.
 
     Returns:
-        Groups with `params` and `decay` (whether a weight-decay schedule applies to them).
+        Groups with `params` and `decay` (True if the weight-decay schedule applies to the group).
     """
     return [
         {

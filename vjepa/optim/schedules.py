@@ -1,7 +1,7 @@
-"""Schedules: a value for each optimiser step, as pure functions of the step and the length of the run.
+"""Schedules: the value at each optimiser step, as pure functions of the step and the length of the run.
 
-Step numbers count from 0. The published schedules (arXiv 2404.08471, appendix) are written for a counter that
-starts at 1 and for a run `stretch` times longer than it is, so that they are cut before their end.
+Steps count from 0. The published schedules (arXiv 2404.08471, appendix) use a counter that starts at 1. They are
+written for a run `stretch` times longer than the actual run, which therefore ends before the schedule does.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from vjepa.errors import SettingError
+
 
 class Schedule(ABC):
-    """A value that depends on how far the run is."""
+    """Interface of a value that depends on the optimiser step."""
 
     @abstractmethod
     def value(self, step: int, total_steps: int) -> float:
-        """The value to use in optimiser step `step`, 0 <= step < total_steps."""
+        """Return the value for optimiser step `step`, 0 <= step < total_steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
-    """One value all along.
+    """A constant value.
 
     Args:
         at: The value.
@@ -36,12 +38,12 @@ class Constant(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Schedule):
-    """A straight line from `start` at step 0 to `end` after `stretch` times the run (momentum of V-JEPA).
+    """A line from `start` at step 0 to `end` at the end of the stretched run (momentum of V-JEPA).
 
     Args:
-        start: Value of step 0.
+        start: Value at step 0.
         end: Value at the end of the stretched run.
-        stretch: Length of the line over the length of the run.
+        stretch: Length of the line divided by the length of the run.
     """
 
     start: float
@@ -53,8 +55,7 @@ class Linear(Schedule):
 
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
-        share = min(step / (self.stretch * total_steps), 1.0)
-        return self.start + share * (self.end - self.start)
+        return _line(self.start, self.end, step / (self.stretch * total_steps))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Cosine(Schedule):
     Args:
         start: Value before step 0.
         end: Value at the end of the stretched run, and after it.
-        stretch: Length of the half wave over the length of the run.
+        stretch: Length of the half cosine divided by the length of the run.
     """
 
     start: float
@@ -76,19 +77,19 @@ class Cosine(Schedule):
 
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
-        return _half_wave(self.start, self.end, (step + 1) / max(int(self.stretch * total_steps), 1))
+        return _half_cosine(self.start, self.end, (step + 1) / max(int(self.stretch * total_steps), 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupCosine(Schedule):
-    """A line from `start` to `peak` over the warm-up, then half a cosine to `end` (learning rate of V-JEPA).
+    """A warm-up line from `start` to `peak`, then half a cosine to `end` (learning rate of V-JEPA).
 
     Args:
         start: Value before the warm-up.
         peak: Value at the end of the warm-up.
         end: Value at the end of the stretched run.
         warmup: Length of the warm-up: optimiser steps if 1 or more, else a share of the run.
-        stretch: Length of the whole schedule over the length of the run.
+        stretch: Length of the schedule divided by the length of the run.
     """
 
     peak: float
@@ -102,25 +103,24 @@ class WarmupCosine(Schedule):
 
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
-        count = step + 1
-        warmup = int(self.warmup if self.warmup >= 1 else self.warmup * total_steps)
+        count, warmup = step + 1, _warmup_steps(self.warmup, total_steps)
         if count < warmup:
-            return self.start + count / warmup * (self.peak - self.start)
+            return _line(self.start, self.peak, count / warmup)
         length = int(self.stretch * total_steps) - warmup
-        return _half_wave(self.peak, self.end, (count - warmup) / max(length, 1))
+        return _half_cosine(self.peak, self.end, (count - warmup) / max(length, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupStableDecay(Schedule):
-    """A line from `start` to `peak`, then `peak`, then a line to `end` (V-JEPA 2: cool-down, and 2-AC).
+    """A warm-up line from `start` to `peak`, then `peak`, then a line to `end` (V-JEPA 2's cool-down, V-JEPA 2-AC).
 
     Args:
         peak: Value between warm-up and decay.
         start: Value before the warm-up.
         end: Value at the end of the stretched run.
         warmup: Length of the warm-up: optimiser steps if 1 or more, else a share of the run.
-        decay: Length of the decay, up to the end of the stretched run: steps if more than 1, else a share of it.
-        stretch: Length of the whole schedule over the length of the run.
+        decay: Length of the decay, which ends with the stretched run: steps if more than 1, else a share of that run.
+        stretch: Length of the schedule divided by the length of the run.
     """
 
     peak: float
@@ -136,23 +136,33 @@ class WarmupStableDecay(Schedule):
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
         count, length = step + 1, int(self.stretch * total_steps)
-        warmup = int(self.warmup if self.warmup >= 1 else self.warmup * total_steps)
+        warmup = _warmup_steps(self.warmup, total_steps)
         decay = int(self.decay if self.decay > 1 else self.decay * length)
         if count < warmup:
-            return self.start + count / warmup * (self.peak - self.start)
-        share = min(max(count - (length - decay), 0) / max(decay, 1), 1.0)
-        return self.peak + share * (self.end - self.peak)
+            return _line(self.start, self.peak, count / warmup)
+        return _line(self.peak, self.end, max(count - (length - decay), 0) / max(decay, 1))
 
 
 def _check_lengths(*, stretch: float, **parts: float) -> None:
     if not stretch > 0:
-        raise ValueError(f"stretch is {stretch}: the length of a schedule over that of the run is above 0.")
+        raise SettingError(
+            f"stretch is {stretch}, but it is the length of the schedule divided by that of the run. "
+            "Give a number above 0."
+        )
     for name, value in parts.items():
         if not value >= 0:
-            raise ValueError(
+            raise SettingError(
                 f"{name} is a number of steps or a share of the run, got {value}. Give 0 or more."
             )
 
 
-def _half_wave(start: float, end: float, share: float) -> float:
+def _warmup_steps(warmup: float, total_steps: int) -> int:
+    return int(warmup if warmup >= 1 else warmup * total_steps)
+
+
+def _line(start: float, end: float, share: float) -> float:
+    return start + min(share, 1.0) * (end - start)
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))

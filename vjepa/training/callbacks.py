@@ -18,6 +18,7 @@ from torch import Tensor
 from vjepa.checkpoints import save_folder
 from vjepa.checkpoints.opening import check_whole
 from vjepa.checkpoints.strict import CheckpointError
+from vjepa.errors import SettingError
 from vjepa.objectives import Objective
 from vjepa.training.sharding import complete
 
@@ -112,12 +113,10 @@ class ExportEncoder(L.Callback):
             return
         objective, folder = pl_module.objective, run_folder(trainer)
         assert isinstance(objective, Objective) and folder is not None
-        networks = (objective.target_encoder, objective.context_encoder, objective.predictor)
-        target, context, predictor = (complete(network) for network in networks)
+        networks = {name: complete(network) for name, network in objective.exported().items()}
         if trainer.is_global_zero:
-            folder = folder / "export"
-            self.folder = save_folder(folder, target, context_encoder=context, predictor=predictor)
-            log.info("encoder and predictor written to %s", self.folder)
+            self.folder = save_folder(folder / "export", networks.pop("encoder"), **networks)
+            log.info("%s written to %s", ", ".join(["encoder", *networks]), self.folder)
 
 
 class MonitoredFigures(L.Callback):
@@ -157,7 +156,7 @@ class MonitoredFigures(L.Callback):
                 continue
             near = difflib.get_close_matches(monitor, figures, n=1)
             advice = f"Did you mean {near[0]}?" if near else f"There are {', '.join(figures)}."
-            raise ValueError(f"ModelCheckpoint: monitor {monitor} is no figure of this run. {advice}")
+            raise SettingError(f"ModelCheckpoint: monitor {monitor} is no figure of this run. {advice}")
 
 
 class LastCheckpoint(L.Callback):

@@ -12,7 +12,8 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from vjepa.checkpoints.opening import newest_whole
-from vjepa.optim import whole
+from vjepa.errors import VjepaError
+from vjepa.optim import gathered
 from vjepa.training.callbacks import keeps_files, run_folder
 from vjepa.types import ClipBatch
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 NAMED = 20  # files of a batch that a message lists
 
 
-class NonFiniteError(ValueError):
+class NonFiniteError(VjepaError, ValueError):
     """A loss or a gradient is no finite number, and the run is to stop for it."""
 
 
@@ -50,7 +51,7 @@ class NonFiniteGuard(L.Callback):
             ValueError: If networks that are sharded are to be rolled back.
         """
         if self.action == "rollback" and isinstance(trainer.strategy, ModelParallelStrategy):
-            raise ValueError(
+            raise NonFiniteError(
                 "NonFiniteGuard: action 'rollback' is not for strategy fsdp2. Give 'skip' or 'stop'."
             )
 
@@ -77,7 +78,9 @@ class NonFiniteGuard(L.Callback):
             p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
         bad, self.bad = self.bad, None
-        norm = whole(torch.nn.utils.get_total_norm(gradients))  # all ranks together, whoever's loss was bad
+        norm = gathered(
+            torch.nn.utils.get_total_norm(gradients)
+        )  # all ranks together, whoever's loss was bad
         if bad is None and bool(norm.isfinite()):
             return
         if trainer.precision == "16-mixed":

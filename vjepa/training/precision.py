@@ -10,6 +10,7 @@ from lightning.pytorch.plugins import Precision
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from vjepa.errors import SettingError
 from vjepa.optim import halve, in_halves
 from vjepa.optim.halves import HalvedParameter
 
@@ -32,7 +33,7 @@ class Bf16True(Precision):
             ValueError: If they are sharded.
         """
         if any(isinstance(weight, DTensor) for weight in module.parameters()):
-            raise ValueError(
+            raise SettingError(
                 "--trainer.precision bf16-true is not for strategy fsdp2. Set it to bf16-mixed, or the strategy to ddp."
             )
         halve(module)
@@ -48,18 +49,18 @@ def check_precision(trainer: L.Trainer, network: nn.Module) -> None:
     precision, allowed = trainer.precision, get_args(PrecisionName)
     keeps_halves = isinstance(trainer.precision_plugin, Bf16True)
     if precision in ("bf16-true", "16-true") and not keeps_halves:
-        raise ValueError(
+        raise SettingError(
             f"precision {precision!r} rounds the weights themselves to 16 bits, in which a moving average stands "
             "still from a momentum of 0.998 on. Leave precision out and give "
             "plugins=[vjepa.training.Bf16True()]; on the command line, --trainer.precision bf16-true."
         )
     if in_halves(network) and not keeps_halves:
-        raise ValueError(
+        raise SettingError(
             f"the weights are in halves after a fit in bf16-true, and precision is {precision!r}. Give "
             "plugins=[vjepa.training.Bf16True()] again, or the checkpoint to a new module."
         )
     if precision not in allowed:
-        raise ValueError(
+        raise SettingError(
             f"--trainer.precision {precision} is not supported. Set it to {', '.join(allowed[:-1])} or {allowed[-1]}."
         )
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from vjepa.layers import Block
 from vjepa.objectives import Objective
-from vjepa.optim import in_halves, whole
+from vjepa.optim import gathered, in_halves
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -51,7 +51,7 @@ def complete(network: Network) -> Network:
     is_sharded = any(isinstance(weight, DTensor) for weight in weights)
     if not (is_sharded or in_halves(network)):
         return network
-    tensors = {name: whole(tensor).cpu() for name, tensor in network.state_dict().items()}
+    tensors = {name: gathered(tensor).cpu() for name, tensor in network.state_dict().items()}
     plain = type(network)(**cast("dict", network.config))
     plain.load_state_dict(tensors)
     return plain if is_sharded else plain.to(weights[0].device)

@@ -13,8 +13,8 @@ from typing import Any, cast
 import lightning as L
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
+from vjepa.errors import StoppedBySignal
 from vjepa.training.callbacks import keeps_files
-from vjepa.usage import StoppedBySignal
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import lightning as L
 
+from vjepa.errors import SettingError
 from vjepa.training.verdict import Figures, Verdict, verdict
 
 log = logging.getLogger(__name__)
@@ -22,11 +23,11 @@ class HealthVerdict(L.Callback):
 
     def __init__(self, *, stop_after: int | None = None, keep: int = 20) -> None:
         if keep < 3:
-            raise ValueError(
+            raise SettingError(
                 f"keep {keep}: a verdict looks at three steps at least. Raise keep to 3 or more."
             )
         if stop_after is not None and stop_after < 1:
-            raise ValueError(f"stop_after {stop_after}: give 1 verdict or more, or null to go on.")
+            raise SettingError(f"stop_after {stop_after}: give 1 verdict or more, or null to go on.")
         self.stop_after, self.keep = stop_after, keep
         self.history: list[Figures] = []
         self.verdict = Verdict()

@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning as L
 
-from vjepa.data.loader import LostWorkerError
+from vjepa.data.loading.loader import LostWorkerError
 from vjepa.training.callbacks import keeps_files
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""How a run went, from the table it logged."""
+"""Learning curves of a run, from its metrics.csv."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from vjepa.errors import SettingError
+
 INK, QUIET, GRID = "#20242c", "#6b7280", "#e5e7eb"
 COLOURS = {"train": "#2563a8", "val": "#d9631e"}
 DPI = 120
@@ -17,7 +19,7 @@ DPI = 120
 
 @dataclass(frozen=True)
 class Curve:
-    """A quantity to draw: its name in the log, what it says in words, and a level to compare with."""
+    """Quantity to draw: its name in the log, its title, and a level to compare with."""
 
     name: str
     title: str
@@ -26,21 +28,21 @@ class Curve:
 
 
 CURVES = (
-    Curve("loss_over_mean", "error over that of predicting the mean token", 1.0, "nothing learned"),
+    Curve("loss_over_mean", "error divided by the error of the mean token", 1.0, "nothing learned"),
     Curve("target_rank", "effective rank of the target tokens"),
 )
 
 
 def read_curves(metrics_csv: str | Path) -> dict[str, list[tuple[int, float]]]:
-    """Points (step, value) of every column of a CSV log, empty cells left out.
+    """Read the points (step, value) of every column of a CSV log, without empty cells.
 
     Raises:
-        ValueError: If it is no such log.
+        ValueError: If the file is not the log of a run.
     """
     with Path(metrics_csv).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows or "step" not in rows[0]:
-        raise ValueError(
+        raise SettingError(
             f"{metrics_csv} is not the log of a run: no column 'step'. Give the metrics.csv of vjepa fit."
         )
     names = [name for name in rows[0] if name not in ("step", "epoch")]
@@ -48,7 +50,7 @@ def read_curves(metrics_csv: str | Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def draw_curve(axes: Any, curve: Curve, points: dict[str, list[tuple[int, float]]]) -> None:
-    """Draw a quantity of training and of validation into matplotlib axes, with names at the lines."""
+    """Draw the training and validation curves of a quantity into matplotlib axes."""
     for stage, colour in COLOURS.items():
         drawn = points.get(f"{stage}/{curve.name}", [])
         if not drawn:
@@ -73,7 +75,7 @@ def draw_curve(axes: Any, curve: Curve, points: dict[str, list[tuple[int, float]
 
 
 def learning_curves(metrics_csv: str | Path) -> Image.Image:
-    """Curves of a run's health: how much is learned, and whether the features collapse.
+    """Draw curves of a run's health: how much it learns, and whether its features collapse.
 
     Args:
         metrics_csv: The `metrics.csv` that `vjepa fit` writes.
@@ -90,7 +92,7 @@ def learning_curves(metrics_csv: str | Path) -> Image.Image:
 
 
 def rendered(figure: Any) -> Image.Image:
-    """A matplotlib figure as a picture."""
+    """Render a matplotlib figure to an image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()

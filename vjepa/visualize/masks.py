@@ -1,4 +1,4 @@
-"""What a mask strategy leaves to see."""
+"""Pictures of masks: the visible, hidden and dropped tokens of a clip."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch.nn import functional as F
 from vjepa.types import MaskPair, TokenGrid
 from vjepa.visualize.strips import enlarge, join, shown_tubelets, tile_size, tubelet_frames
 
-HIDDEN = (0.16, 0.18, 0.24)  # to be predicted
-DROPPED = (0.78, 0.79, 0.82)  # in neither part: surplus of the batch's smallest row
-TINT = 0.9  # of the colour over the pixels
+HIDDEN = (0.16, 0.18, 0.24)  # colour of the tokens to predict
+DROPPED = (0.78, 0.79, 0.82)  # colour of the excess tokens, in neither context nor target
+TINT = 0.9  # opacity of the colour over the pixels
 
 
 def mask_picture(
     video: UInt8[Tensor, "3 frames height width"], pair: MaskPair, grid: TokenGrid, *, row: int = 0
 ) -> Image.Image:
-    """A strip of the clip with hidden tokens dark, and tokens that are in neither part pale.
+    """Draw a strip of the clip in which hidden tokens are dark, and tokens in neither context nor target pale.
 
     Args:
-        video: The clip (3, T, H, W), uint8 RGB; whole tubelets and patches of it are shown.
+        video: The clip (3, T, H, W), uint8 RGB; incomplete tubelets and patches are not shown.
         pair: Masks of a batch.
-        grid: Grid in which the ids of `pair` count.
-        row: Which row of the batch.
+        grid: Token grid that the ids of `pair` refer to.
+        row: Row of the batch to show.
     """
     height, width = video.shape[2] // grid.h * grid.h, video.shape[3] // grid.w * grid.w
     chosen = shown_tubelets(grid)
@@ -39,7 +39,7 @@ def mask_picture(
 
 
 def _cover(ids: Tensor, grid: TokenGrid, tiles: Tensor) -> Float[Tensor, "t 3 h w"]:
-    """1 where a pixel of a tile belongs to a token in `ids`, else 0."""
+    """Return 1 for the pixels of each tile that belong to a token in `ids`, else 0."""
     flat = torch.zeros(len(grid)).scatter_(0, ids.cpu(), 1.0)
     cube = rearrange(flat, "(t h w) -> t 1 h w", t=grid.t, h=grid.h)
     return repeat(F.interpolate(cube, size=tiles.shape[2:], mode="nearest"), "t 1 h w -> t c h w", c=3)

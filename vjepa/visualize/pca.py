@@ -1,4 +1,4 @@
-"""What tokens have in common: their first three principal components as colours."""
+"""Pictures of tokens: their first three principal components as colours."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.nn import functional as F
 from vjepa.types import TokenGrid
 from vjepa.visualize.strips import clip_strip, join, shown_tubelets, stack, tile_size
 
-TAIL = 0.02  # of the tokens at either end of a component, that get its full and its zero brightness
+TAIL = 0.02  # share of the tokens at either end of a component that get full or zero brightness
 
 
 def pca_colours(tokens: Float[Tensor, "n d"]) -> Float[Tensor, "n 3"]:
-    """Colours in 0 to 1 of tokens: their first three principal components, each stretched over its range.
+    """Return colours in [0, 1]: the first three principal components of the tokens, each scaled to its own range.
 
-    The components are fitted to these tokens, each signed so that its largest weight is positive; tokens that
-    are all alike come out grey.
+    The components are fitted to these tokens; the sign of each makes its largest weight positive. If all tokens are
+    equal, the colours are grey.
     """
     centred = tokens.float().cpu() - tokens.float().cpu().mean(dim=0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
@@ -33,7 +33,7 @@ def pca_colours(tokens: Float[Tensor, "n d"]) -> Float[Tensor, "n 3"]:
 
 
 def pca_strip(tokens: Float[Tensor, "n d"], grid: TokenGrid, size: tuple[int, int]) -> Image.Image:
-    """A strip of `pca_colours`, one square a token; `size` is that of a tile, in pixels."""
+    """Draw a strip of `pca_colours`, one square per token; `size` is the height and width of a tile in pixels."""
     assert len(tokens) == len(grid), (tokens.shape, grid)
     cube = rearrange(pca_colours(tokens), "(t h w) c -> t c h w", t=grid.t, h=grid.h)
     return join(F.interpolate(cube[shown_tubelets(grid)], size=size, mode="nearest"))
@@ -42,11 +42,11 @@ def pca_strip(tokens: Float[Tensor, "n d"], grid: TokenGrid, size: tuple[int, in
 def pca_picture(
     video: UInt8[Tensor, "3 frames height width"], tokens: Float[Tensor, "n d"], grid: TokenGrid
 ) -> Image.Image:
-    """The clip above, the colours of its tokens below.
+    """Draw the clip above the colours of its tokens.
 
     Args:
         video: The clip (3, T, H, W), uint8 RGB.
-        tokens: All its tokens (N, D), time slowest.
+        tokens: All tokens of the clip (N, D); time is the slowest axis.
         grid: Extent of the clip in tokens, N = len(grid).
     """
     return stack([clip_strip(video, grid), pca_strip(tokens, grid, tile_size(*video.shape[2:]))])

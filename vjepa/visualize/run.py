@@ -1,4 +1,4 @@
-"""One picture of a run: the clip, its masks, what the tokens know before and after, and how it went."""
+"""Summary picture of a run: a clip, its masks, its tokens before and after training, and the learning curves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vjepa.visualize.masks import mask_picture
 from vjepa.visualize.pca import pca_strip
 from vjepa.visualize.strips import clip_strip, tile_size
 
-Row = tuple[str, str, Image.Image]  # title, what it shows, strip
+Row = tuple[str, str, Image.Image]  # title, explanation, strip
 
 # inches
 WIDTH, MARGIN, LABEL_WIDTH, ROW_GAP, HEAD, CURVES_HEIGHT = 13.0, 0.4, 2.3, 0.14, 0.8, 2.8
@@ -33,16 +33,16 @@ def run_picture(
     metrics_csv: str | Path,
     title: str,
 ) -> Image.Image:
-    """The picture a run ends with.
+    """Draw the summary picture of a run.
 
     Args:
-        video: A held-out clip (3, T, H, W), uint8 RGB, as the encoder sees it but not normalised.
-        grid: Its extent in tokens.
-        masks: A drawn mask of each strategy, by the strategy's name; the first row is shown.
-        target_tokens: The clip's tokens (N, D) by the target encoder.
-        random_tokens: The same by an encoder of the same architecture with random weights.
+        video: A held-out clip (3, T, H, W), uint8 RGB, at the size of the encoder's input but not normalised.
+        grid: Extent of the clip in tokens.
+        masks: Masks of each strategy, by the strategy's name; the first row is shown.
+        target_tokens: Tokens of the clip (N, D) from the target encoder.
+        random_tokens: Tokens of the clip (N, D) from an encoder of the same architecture with random weights.
         metrics_csv: The run's `metrics.csv`.
-        title: Heading.
+        title: Heading of the picture.
     """
     size = tile_size(*video.shape[2:])
     rows: list[Row] = [("A clip", "held out; the first frame of\neach tubelet", clip_strip(video, grid))]
@@ -76,11 +76,11 @@ def _composed(rows: list[Row], points: dict[str, list[tuple[int, float]]], title
 
 
 def shares(pair: MaskPair, grid: TokenGrid) -> str:
-    """What is hidden, and what the cut to the batch's smallest row has dropped."""
+    """Return a label with the shares of the hidden tokens and of the dropped excess tokens."""
     hidden, seen = pair.target.shape[1], pair.context.shape[1]
     dropped = len(grid) - hidden - seen
-    pale = f"\npale: {dropped / len(grid):.0%} in neither part" if dropped else ""
-    return f"dark: {hidden / len(grid):.0%} to be predicted{pale}"
+    pale = f"\npale: {dropped / len(grid):.0%} dropped" if dropped else ""
+    return f"dark: {hidden / len(grid):.0%} to predict{pale}"
 
 
 def _label(figure: Any, name: str, meaning: str, *, y: float, unit: float) -> None:

@@ -1,4 +1,4 @@
-"""Generated videos: a small physical world, drawn to real mp4 files with labels."""
+"""Generated videos: a small physical world, rendered to mp4 files with labels."""
 
 from vjepa.worlds.world import WorldConfig, WorldError, generate
 

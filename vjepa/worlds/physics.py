@@ -1,9 +1,9 @@
-"""What happens in a clip: a pymunk simulation of the hero, and of the wall or the ball it meets.
+"""Physics of a clip: a pymunk simulation of the main object (the hero), and of the wall or ball that it meets.
 
-Bouncing off a wall, being hit by a ball, falling, passing behind an occluder, sliding to a stop, spinning in place.
-Everything is simulated in a frame of its own (the hero starts at the origin and moves along +x), in pixels of a
-64-pixel picture and in ticks: a clip of any length lasts `TICKS` ticks. `scenes.py` turns the result to a random
-heading and places it in the picture, so that neither position nor direction tells what happened.
+The events: bounce off a wall, collide with a ball, fall, pass behind an occluder, slide to a stop, spin in place.
+The hero starts at the origin and moves along +x. Lengths are in pixels of a 64-pixel picture, times in ticks: a clip
+of any length lasts `TICKS` ticks. `scenes.py` then rotates and moves the result at random, so that neither position
+nor direction reveals the event.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import pymunk
 from jaxtyping import Float
 
 EVENTS = ("bounce", "collide", "fall", "pass", "slide", "spin")
-TICKS = 12.0  # length of a clip: an object of 3 pixels a tick crosses half of the picture
-SPIN = 0.6  # radians that a spinning object turns by in a clip
+TICKS = 12.0  # length of a clip: an object at 3 pixels per tick crosses half of the picture
+SPIN = 0.6  # radians that a spinning object turns per clip
 STEPS_PER_FRAME = 4
-BALL_RADIUS = (4.0, 6.0)  # of the ball that strikes and of its inert lookalikes, pixels of 64
+BALL_RADIUS = (4.0, 6.0)  # radius of the striking ball and of the other distractors, pixels of 64
 WALL_HALF_LENGTH = 15.0
 WALL_HALF_WIDTH = 1.5
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Where the hero is in each frame, and the partner of its event, if there is one.
+    """Path of the hero, and the wall or ball that it meets, if any.
 
-    `position` (T, 2) in pixels of 64, `angle` (T,) in radians. `wall` holds the two ends of the wall of a bounce,
-    `ball` (T, 2) the path of the ball of a strike.
+    `position` (T, 2) is in pixels of 64, `angle` (T,) in radians. `wall` is the two ends of the wall of a bounce,
+    `ball` (T, 2) the path of the ball of a collision.
     """
 
     position: Float[np.ndarray, "t 2"]
@@ -38,7 +38,7 @@ class Motion:
     ball: Float[np.ndarray, "t 2"] | None = None
 
     def placed(self, *, heading: float, mirrored: bool, offset: Float[np.ndarray, "2"]) -> Motion:
-        """The same motion mirrored (or not) about its axis, turned by `heading` and moved by `offset`."""
+        """Return the motion, mirrored about its axis if `mirrored`, rotated by `heading` and moved by `offset`."""
         cos, sin, sign = math.cos(heading), math.sin(heading), -1.0 if mirrored else 1.0
         turn = np.array([[cos, sin], [-sin * sign, cos * sign]])
 
@@ -56,13 +56,13 @@ class Motion:
 def simulate(
     event: str, *, radius: float, ball_radius: float, num_frames: int, rng: np.random.Generator
 ) -> Motion:
-    """Simulates one event.
+    """Simulate one event.
 
     Args:
         event: One of `EVENTS`.
-        radius: Of the hero, in pixels of 64.
-        ball_radius: Of the ball that strikes it in `collide`, in pixels of 64.
-        num_frames: Frames of the clip.
+        radius: Radius of the hero, in pixels of 64.
+        ball_radius: Radius of the ball that strikes the hero in `collide`, in pixels of 64.
+        num_frames: Frames per clip.
         rng: Source of speeds and times.
     """
     assert event in EVENTS, event
@@ -112,7 +112,7 @@ def _bounce(space: pymunk.Space, hero: pymunk.Body, *, radius: float, rng: np.ra
 def _friction(space: pymunk.Space, hero: pymunk.Body, *, rng: np.random.Generator) -> None:
     speed, rest = rng.uniform(3.6, 5.0), TICKS * rng.uniform(0.45, 0.7)
     hero.velocity = (speed, 0.0)
-    # seen from above: a joint that only damps, with a bounded force, is dry friction
+    # the view is from above: a joint that only damps, with a bounded force, is dry friction
     friction = pymunk.PivotJoint(space.static_body, hero, (0.0, 0.0), (0.0, 0.0))
     friction.max_bias, friction.max_force = 0.0, speed / rest
     space.add(friction)

@@ -1,4 +1,4 @@
-"""Draws a scene: all frames of a clip at once, each sprite only in a window around it."""
+"""Rendering of a scene: all frames of a clip at once, each sprite only in a window around it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from jaxtyping import Float, UInt8
 
 from vjepa.worlds.scenes import CONTRAST, SIDE, Scene, Sprite
 
-FLICKER = 0.3  # deviation of a frame's brightness, in deviations of the noise
-CHROMA = 0.4  # deviation of colour noise, in deviations of the noise
+FLICKER = 0.3  # standard deviation of a frame's brightness, in standard deviations of the noise
+CHROMA = 0.4  # standard deviation of the colour noise, in standard deviations of the noise
 
 
 def render(
     scene: Scene, *, size: int, noise: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "t size size 3"]:
-    """The frames of a scene.
+    """Render the frames of a scene.
 
     Args:
-        scene: What to draw.
+        scene: Scene to render.
         size: Side of the picture, in pixels.
-        noise: Deviation of the noise drawn anew for each frame, in units of the contrast between hero and background.
-        rng: Source of the noise alone: the scene stays the same for any noise.
+        noise: Standard deviation of the noise in each frame, divided by the contrast between hero and background.
+        rng: Source of the noise only: the scene does not depend on it.
     """
     scale = size / SIDE
     pad = math.ceil(2 * scale * max(sprite.reach for sprite in scene.sprites)) + 4
@@ -39,7 +39,7 @@ def render(
 def _paint(
     canvas: Float[np.ndarray, "t h w 3"], sprite: Sprite, *, jitter: np.ndarray, scale: float, pad: int
 ) -> None:
-    """Blends a sprite into the padded canvas, in place."""
+    """Blend a sprite into the padded canvas, in place."""
     window = 2 * math.ceil(sprite.reach * scale) + 2
     centre = (sprite.centre + jitter) * scale + pad
     corner = np.clip(np.floor(centre).astype(np.int64) - window // 2, 0, canvas.shape[1] - window)
@@ -57,7 +57,7 @@ def _paint(
 def _noise(
     num_frames: int, size: int, *, sigma: float, rng: np.random.Generator
 ) -> Float[np.ndarray, "t size size 3"]:
-    """Unpredictable light: half white, half in blocks of 2 (compression keeps them), colour in blocks of 4, flicker."""
+    """Draw noise: half white, half in blocks of 2 (which survive compression), colour in blocks of 4, and flicker."""
 
     def blocks(side: int, *channels: int) -> np.ndarray:
         cells = -(-size // side) + 1

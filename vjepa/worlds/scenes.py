@@ -1,7 +1,7 @@
-"""One clip before it is drawn: what it shows, and where everything is in each frame.
+"""Content of a clip before it is rendered: its objects, and their positions in each frame.
 
-Every scene holds a hero, a wall, an occluder, a ball and other distractors, whatever happens in it: their presence
-tells nothing. Coordinates are pixels of a 64-pixel picture, x to the right and y down.
+Every scene has a main object (the hero), a wall, an occluder, a ball and other distractors, whatever the event, so
+their presence reveals nothing. Coordinates are pixels of a 64-pixel picture, x to the right and y down.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from vjepa.worlds.textures import (
 )
 
 SIDE = 64.0
-HERO_RADIUS = (14.0, 16.0)  # of the disc with the hero's area
-OCCLUDER_HALF = (6.0, 16.0)  # half width, half height: a post that never hides all of the hero
-OCCLUDER_OFF = 7.0  # most that it is off a place the hero comes to
+HERO_RADIUS = (14.0, 16.0)  # radius of the disc with the hero's area
+OCCLUDER_HALF = (6.0, 16.0)  # half width, half height: a post too narrow to hide the whole hero
+OCCLUDER_OFF = 7.0  # largest distance of the occluder from the hero's path
 HERO_OFF = (
-    16.0  # most that the middle of its way is off the middle of the picture: a still one is not everywhere
+    16.0  # largest distance between the middle of the hero's path and the middle of the picture, per axis
 )
-MARGIN = 9.0  # least distance of the hero's middle from the picture's edge
-HERO_TILT = 0.4  # radians either way, in all events: how the hero lies in one frame does not tell a spin
+MARGIN = 9.0  # least distance of the hero's centre from the picture's edge
+HERO_TILT = 0.4  # largest tilt in radians, in all events: the tilt in one frame does not reveal a spin
 CONTRAST = 85.0  # mean difference of luminance between the hero and the background: the unit of noise
-TRIES = 64  # places tried for a piece of inert scenery
+TRIES = 64  # number of random positions tried for a wall that the hero must not touch
 
 
 @dataclass(frozen=True)
-class ClipSpec:
-    """What a clip shows: all of it follows from these values."""
+class SceneSpec:
+    """Settings that determine the content of a clip completely."""
 
     split: Split
     index: int
@@ -60,18 +60,18 @@ class ClipSpec:
 
     @property
     def path(self) -> str:
-        """Of the video, relative to the manifest."""
+        """Path of the video, relative to the manifest."""
         return f"{self.split}/{self.index:06d}.mp4"
 
     @property
     def group(self) -> str:
-        """Of clips that share their kinds of paint."""
+        """Group of the clips with the same families of texture and background."""
         return f"{self.split}-{self.background}-{self.texture}"
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One thing to paint: `centre` (T, 2) and `angle` (T,) over time, nothing of it beyond `reach` from its centre."""
+    """Object to paint, with `centre` (T, 2) and `angle` (T,); `reach` is its largest distance from the centre."""
 
     outline: shapes.Outline
     texture: Texture
@@ -82,9 +82,9 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip to draw: the `background` and its `drift` (T, 2), `sprites` from back to front, the `jitter` (T, 2).
+    """Clip to render: the `background` and its `drift` (T, 2), `sprites` from back to front, camera `jitter` (T, 2).
 
-    `motion` and `visible` (T,), the part of the hero that is in the picture and not occluded, are the ground truth.
+    The ground truth is `motion` and `visible` (T,), the share of the hero that is in the picture and not occluded.
     """
 
     background: Background
@@ -95,11 +95,11 @@ class Scene:
     visible: Float[np.ndarray, "t"]
 
 
-def clip_spec(split: Split, index: int, *, seed: int) -> ClipSpec:
-    """The clip `index` of a split: events and appearances take turns, so that any 60 clips in a row are balanced."""
+def scene_spec(split: Split, index: int, *, seed: int) -> SceneSpec:
+    """Draw the settings of clip `index` of a split; any 60 consecutive clips have balanced events and appearances."""
     state = np.random.SeedSequence([seed, ("train", "val").index(split), index])
     rng = np.random.default_rng(state)
-    return ClipSpec(
+    return SceneSpec(
         split=split,
         index=index,
         event=EVENTS[index % len(EVENTS)],
@@ -110,13 +110,13 @@ def clip_spec(split: Split, index: int, *, seed: int) -> ClipSpec:
     )
 
 
-def compose(spec: ClipSpec, *, num_frames: int, num_distractors: int) -> Scene:
-    """The scene of a clip.
+def compose(spec: SceneSpec, *, num_frames: int, num_distractors: int) -> Scene:
+    """Draw the scene of a clip.
 
     Args:
-        spec: What it shows.
-        num_frames: Frames of the clip.
-        num_distractors: Small moving things beside the hero; the first is the ball that strikes it in `collide`.
+        spec: Settings of the clip.
+        num_frames: Frames per clip.
+        num_distractors: Number of small moving objects beside the hero; in `collide` the first is the ball.
     """
     rng = np.random.default_rng([spec.seed, 0])
     radius, ball_radius = rng.uniform(*HERO_RADIUS), rng.uniform(*BALL_RADIUS)
@@ -169,7 +169,7 @@ def compose(spec: ClipSpec, *, num_frames: int, num_distractors: int) -> Scene:
 
 
 def _placed(motion: Motion, *, sideways: bool, rng: np.random.Generator) -> Motion:
-    """Turns a motion to a random heading (up or down if it falls), and moves it so that all of it is in the picture."""
+    """Rotate a motion by a random heading (up or down for a fall), and move all of it into the picture."""
     heading = float(rng.choice((-0.5, 0.5)) * math.pi if sideways else rng.uniform(0, 2 * math.pi))
     mirrored = bool(rng.random() < 0.5)
     turned = motion.placed(heading=heading, mirrored=mirrored, offset=np.zeros(2))
@@ -180,7 +180,7 @@ def _placed(motion: Motion, *, sideways: bool, rng: np.random.Generator) -> Moti
 
 
 def _wall(motion: Motion, *, radius: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Middle and angle of the wall: the one that is hit, or one that the hero comes near to but does not touch."""
+    """Return centre and angle of the wall: the wall that is hit, or one that the hero nears but does not touch."""
     if motion.wall is not None:
         along = motion.wall[1] - motion.wall[0]
         return motion.wall.mean(axis=0), math.atan2(along[1], along[0]) - math.pi / 2
@@ -199,9 +199,10 @@ def _wall(motion: Motion, *, radius: float, rng: np.random.Generator) -> tuple[n
 
 
 def _occluder(motion: Motion, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Middle and angle of the occluder: at any angle, near some place the hero comes to, whatever happens.
+    """Draw centre and angle of the occluder: near a random point of the hero's path, at any angle.
 
-    So it hides a part of the hero in some frames of every event, and neither it nor what it hides tells a pass.
+    So in every event it hides a part of the hero in some frames, and neither its place nor the hidden part reveals
+    a pass.
     """
     away, course = rng.uniform(0, OCCLUDER_OFF), rng.uniform(0, 2 * math.pi)
     place = motion.position[rng.integers(len(motion.position))]
@@ -211,8 +212,8 @@ def _occluder(motion: Motion, rng: np.random.Generator) -> tuple[np.ndarray, flo
 def _visible(
     position: Float[np.ndarray, "t 2"], occluder: Float[np.ndarray, "2"], angle: float, *, radius: float
 ) -> Float[np.ndarray, "t"]:
-    """The part of a disc at `position` that is inside the picture and not behind the occluder."""
-    turns = np.arange(32) * 2.399963  # golden angle: the points of a sunflower fill a disc evenly
+    """Return the share of a disc at `position` that is inside the picture and not behind the occluder."""
+    turns = np.arange(32) * 2.399963  # the golden angle: points of a sunflower pattern fill a disc evenly
     spread = radius * np.sqrt((np.arange(32) + 0.5) / 32)
     points = position[:, None] + np.stack([spread * np.cos(turns), spread * np.sin(turns)], axis=1)
     x, y = points[..., 0] - occluder[0], points[..., 1] - occluder[1]

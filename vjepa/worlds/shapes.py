@@ -12,9 +12,9 @@ from jaxtyping import Float
 Plane = Float[np.ndarray, "t h w"]
 Outline = Callable[[Plane, Plane], Plane]
 
-RING_HOLE = 0.55  # of the outer radius
-CRESCENT_BITE = (0.85, 0.6)  # radius and shift of the disc cut out, of the outer radius
-CRESCENT_AREA = 1.563  # of a crescent of outer radius 1, by counting pixels
+RING_HOLE = 0.55  # radius of the hole divided by the outer radius
+CRESCENT_BITE = (0.85, 0.6)  # radius and shift of the disc that is cut out, divided by the outer radius
+CRESCENT_AREA = 1.563  # area of a crescent of outer radius 1, by counting pixels
 
 
 def _star() -> list[tuple[float, float]]:
@@ -48,7 +48,7 @@ SHAPES = ("bar", "crescent", "cross", "disc", "ell", "ring", "square", "star", "
 
 
 def hero_outline(shape: str, radius: float) -> Outline:
-    """The outline of one of `SHAPES`, centred, with the area of a disc of `radius`: size does not tell the shape."""
+    """Return the centred outline of one of `SHAPES`, with the area of a disc of `radius` whatever the shape."""
     if shape == "disc":
         return partial(disc, radius=radius)
     if shape == "ring":
@@ -64,20 +64,20 @@ def hero_outline(shape: str, radius: float) -> Outline:
 
 
 def disc(u: Plane, v: Plane, *, radius: float) -> Plane:
-    """Distance to a disc."""
+    """Return the distance to a disc."""
     return np.sqrt(u * u + v * v) - np.float32(radius)
 
 
 def ring(u: Plane, v: Plane, *, radius: float) -> Plane:
-    """Distance to a ring of outer radius `radius`."""
+    """Return the distance to a ring of outer radius `radius`."""
     middle, half = radius * (1 + RING_HOLE) / 2, radius * (1 - RING_HOLE) / 2
     return np.abs(np.sqrt(u * u + v * v) - np.float32(middle)) - np.float32(half)
 
 
 def crescent(u: Plane, v: Plane, *, radius: float) -> Plane:
-    """Distance to a disc with a smaller disc cut out of its right."""
+    """Return the distance to a disc with a smaller disc cut out of its right side."""
     bite, shift = CRESCENT_BITE
-    # moved right so that its centre of mass is near the origin
+    # shifted right so that the centre of mass is near the origin
     left = u - np.float32(0.391 * radius)
     return np.maximum(
         disc(left, v, radius=radius), -disc(left - np.float32(shift * radius), v, radius=bite * radius)
@@ -85,18 +85,18 @@ def crescent(u: Plane, v: Plane, *, radius: float) -> Plane:
 
 
 def rectangle(u: Plane, v: Plane, *, half_width: float, half_height: float) -> Plane:
-    """Distance to a rectangle, seen along its nearest side."""
+    """Return the distance to a rectangle along the nearest axis."""
     return np.maximum(np.abs(u) - np.float32(half_width), np.abs(v) - np.float32(half_height))
 
 
 def blob(u: Plane, v: Plane, *, radius: float, lobes: int, depth: float) -> Plane:
-    """Distance to a disc with a wavy edge of `lobes` waves of `depth` (a part of the radius)."""
+    """Return the distance to a disc whose edge has `lobes` waves of height `depth`, a share of the radius."""
     edge = np.float32(depth) * np.cos(np.float32(lobes) * np.arctan2(v, u))
     return np.sqrt(u * u + v * v) - np.float32(radius) * (1 + edge)
 
 
 def polygon(u: Plane, v: Plane, *, corners: Float[np.ndarray, "n 2"]) -> Plane:
-    """Distance to a simple polygon: to its nearest edge, with the sign of the winding (Quilez)."""
+    """Return the distance to the nearest edge of a simple polygon, negative inside (algorithm of Quilez)."""
     squared = np.full_like(u, np.inf)
     inside = np.zeros(u.shape, dtype=bool)
     for (ax, ay), (bx, by) in zip(

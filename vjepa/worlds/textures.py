@@ -1,4 +1,4 @@
-"""Paint for objects and backgrounds. Training and validation draw from different families."""
+"""Textures of objects and backgrounds. Training and validation clips use different families."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ Split = Literal["train", "val"]
 TEXTURES: dict[Split, tuple[str, ...]] = {"train": ("stripes", "checks", "patches"), "val": ("dots", "waves")}
 BACKGROUNDS: dict[Split, tuple[str, ...]] = {"train": ("clouds", "tiles"), "val": ("ripples", "ridges")}
 TILE = 96  # side of the background tile, which repeats without a seam
-TINT = 8.0  # most that a colour channel differs from grey, of 255: colour tells nothing and varies little
-DARKER = (0.8, 1.0)  # contrast of an object's darker colour, of its brighter one's
-BACKGROUND_GAIN = (4.0, 7.0)  # deviation of the background's pattern, of 255
+TINT = (
+    8.0  # largest difference of a colour channel from grey, of 255: colour varies little and reveals nothing
+)
+DARKER = (0.8, 1.0)  # contrast of an object's darker colour divided by that of its brighter colour
+BACKGROUND_GAIN = (4.0, 7.0)  # standard deviation of the background's pattern, of 255
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
 class Texture:
-    """Two colours mixed by a pattern fixed to the object, so that the pattern turns with it.
+    """Two colours mixed by a pattern that moves and rotates with the object.
 
     `low` and `high` are RGB (3,), 0 to 255; `period` is in pixels of 64; `cells` (8, 8) is used by "patches".
     """
@@ -36,7 +38,7 @@ class Texture:
     def colour(
         self, u: Float[np.ndarray, "t h w"], v: Float[np.ndarray, "t h w"]
     ) -> Float[np.ndarray, "t h w 3"]:
-        """RGB at the object's own coordinates `u`, `v`, in pixels of 64."""
+        """Return RGB at the object's own coordinates `u`, `v`, in pixels of 64."""
         step = self.high - self.low
         return self.low.astype(np.float32) + self._weight(u, v)[..., None] * step.astype(np.float32)
 
@@ -62,12 +64,12 @@ class Texture:
 def random_texture(
     kind: str, *, background: float, contrast: tuple[float, float], rng: np.random.Generator
 ) -> Texture:
-    """Paint that stands out from a background.
+    """Draw a texture that is brighter than the background.
 
     Args:
         kind: A family of `TEXTURES`.
-        background: Mean luminance behind the object, 0 to 255.
-        contrast: Least and greatest luminance of the object above that of the background.
+        background: Mean luminance of the background, 0 to 255.
+        contrast: Range of the difference in luminance between object and background.
         rng: Source of colours and patterns.
     """
     high = rng.uniform(*contrast)
@@ -89,14 +91,14 @@ def _tinted(luminance: float, rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Background:
-    """A pattern `tile` (TILE, TILE) that repeats without a seam; colour is `shade` (3,) + `gain` (3,) * tile."""
+    """Pattern `tile` (TILE, TILE) that repeats without a seam, with the colour `shade` (3,) + `gain` (3,) * tile."""
 
     tile: Float[np.ndarray, "side side"]
     shade: Float[np.ndarray, "3"]
     gain: Float[np.ndarray, "3"]
 
     def drifted(self, shift: Float[np.ndarray, "t 2"], *, size: int) -> Float[np.ndarray, "t size size 3"]:
-        """RGB frames of the pattern moved by `shift` (x, y) in pixels of 64, `size` pixels a side."""
+        """Return RGB frames of the pattern moved by `shift` (x, y) in pixels of 64, with `size` pixels per side."""
         pixels = (np.arange(size) + 0.5) * (64 / size)
         column, x = np.divmod((pixels - shift[:, :1]) % TILE, 1)
         row, y = np.divmod((pixels - shift[:, 1:]) % TILE, 1)
@@ -110,11 +112,11 @@ class Background:
 
 
 def random_background(kind: str, *, luminance: float, rng: np.random.Generator) -> Background:
-    """A background of a mean luminance.
+    """Draw a background of a given mean luminance.
 
     Args:
         kind: A family of `BACKGROUNDS`.
-        luminance: Mean, 0 to 255.
+        luminance: Mean luminance, 0 to 255.
         rng: Source of the pattern and its tint.
     """
     if kind == "tiles":

@@ -1,4 +1,4 @@
-"""Writes frames as an mp4 file: h264, yuv420p, one keyframe, no B-frames, so that it is quick to decode."""
+"""Writing of mp4 files that decode fast: h264, yuv420p, one keyframe, no B-frames."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
-CRF = 22  # quality of x264, 0 (lossless) to 51: the noise must survive
+CRF = 22  # quality of x264, 0 (lossless) to 51; low enough to keep the noise
 
 
 def write_video(path: Path, frames: UInt8[np.ndarray, "t h w 3"], *, fps: float) -> None:
-    """Writes RGB frames, whole or not at all: a killed write leaves no file of that name.
+    """Write RGB frames atomically: a killed process leaves no file at `path`.
 
     Args:
-        path: Of the mp4 file; the folder must exist.
-        frames: RGB (T, H, W, 3); height and width even.
-        fps: Frames a second.
+        path: Path of the mp4 file; its folder must exist.
+        frames: RGB frames (T, H, W, 3); height and width must be even.
+        fps: Frames per second.
     """
     partial = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
     rate = Fraction(fps).limit_denominator(1001)
@@ -33,15 +33,15 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "t h w 3"], *, fps: float)
             stream.options = {
                 "preset": "veryfast",
                 "crf": str(CRF),
-                # without lookahead: on pictures this small x264's own reads memory that nobody wrote, so that
-                # one file in some hundreds came out different; also without B-frames
+                # no B-frames, and no lookahead: on such small pictures x264's lookahead reads uninitialised
+                # memory, so that one file in some hundreds was different
                 "tune": "zerolatency",
                 "sc_threshold": "0",
                 "g": str(len(frames)),
             }
             for rgb in frames:
                 frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-                # converted here, by one thread: left to the encoder, it is not the same every time
+                # convert here with one thread: the encoder's own conversion is not deterministic
                 container.mux(stream.encode(frame.reformat(format="yuv420p", threads=1)))
             container.mux(stream.encode())
         os.replace(partial, path)

@@ -1,4 +1,4 @@
-"""A whole world on disk: videos, manifests, a sheet to look at, and the settings it was made with."""
+"""A generated world on disk: videos, manifests, a contact sheet and the settings."""
 
 from __future__ import annotations
 
@@ -19,42 +19,43 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from vjepa.errors import VjepaError
 from vjepa.worlds.render import render
-from vjepa.worlds.scenes import ClipSpec, clip_spec, compose
+from vjepa.worlds.scenes import SceneSpec, compose, scene_spec
 from vjepa.worlds.textures import Split
 from vjepa.worlds.video import write_video
 
 log = logging.getLogger(__name__)
 
-VERSION = 6  # goes into the folder's name: another renderer makes another world
+VERSION = 6  # part of the folder's name; raise it when the frames of a world change
 DONE = "world.json"  # written last: a folder without it is unfinished
-STARTED = "world.begun.json"  # the settings of an unfinished world
+STARTED = "world.begun.json"  # settings of an unfinished world
 SHEET = "sheet.png"
 COLUMNS = ("path", "label", "appearance", "event", "group", "seed")
 SPLITS: tuple[Split, ...] = ("train", "val")
-CHUNK = 32  # clips a worker is given at a time
-NOTICE_SECONDS = 10.0  # between two lines of progress
+CHUNK = 32  # clips per task of a worker
+NOTICE_SECONDS = 10.0  # time between two lines of progress
 
 
-class WorldError(ValueError):
-    """A world that cannot be made, and why."""
+class WorldError(VjepaError, ValueError):
+    """Error of a world that cannot be generated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
-    """A generated world of short labelled videos; the same settings make the same frames.
+    """Settings of a generated world of short labelled videos; the same settings give the same frames.
 
     Args:
-        root: Folder that worlds are kept in; null for `.cache/vjepa/worlds` of the user's home.
-        num_train: Training clips.
-        num_val: Validation clips, with patterns and backgrounds that no training clip has.
-        num_frames: Frames of a clip, at least 8.
+        root: Folder of all worlds; null for `.cache/vjepa/worlds` in the user's home.
+        num_train: Number of training clips.
+        num_val: Number of validation clips; their patterns and backgrounds appear in no training clip.
+        num_frames: Frames per clip, at least 8.
         size: Height and width in pixels; even, at least 32.
-        fps: Frames a second.
-        noise: Deviation of the noise drawn anew for every frame, over the contrast of the main object.
-        num_distractors: Small moving things beside the main object, at least 1.
-        seed: Of everything.
-        num_workers: Processes that draw; null for one a core.
+        fps: Frames per second.
+        noise: Standard deviation of the noise in each frame, divided by the contrast of the main object.
+        num_distractors: Number of small moving objects beside the main object, at least 1.
+        seed: Random seed.
+        num_workers: Number of processes that draw; null for one per core.
     """
 
     root: str | None = None
@@ -72,7 +73,7 @@ class WorldConfig:
         limits = {"num_train": 1, "num_val": 1, "num_frames": 8, "size": 32, "num_distractors": 1, "seed": 0}
         for name, least in limits.items():
             if getattr(self, name) < least:
-                raise WorldError(f"{name} is {getattr(self, name)}, of a world at least {least}.")
+                raise WorldError(f"{name} is {getattr(self, name)}. Give at least {least}.")
         if self.size % 2 or self.noise < 0 or self.fps <= 0:
             raise WorldError(
                 f"size {self.size}, noise {self.noise}, fps {self.fps}: size must be even (h264), "
@@ -81,39 +82,39 @@ class WorldConfig:
 
     @property
     def folder(self) -> Path:
-        """Where this world is kept, by its settings."""
+        """Folder of this world below `root`, named by a digest of its settings."""
         root = Path(self.root).expanduser() if self.root else Path.home() / ".cache" / "vjepa" / "worlds"
         digest = hashlib.blake2b(json.dumps(self.settings, sort_keys=True).encode(), digest_size=5)
         return root / f"world-{digest.hexdigest()}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides about the frames."""
+        """Settings that determine the frames."""
         return {k: v for k, v in asdict(self).items() if k not in ("root", "num_workers")} | {
             "version": VERSION
         }
 
     def build(self) -> Path:
-        """The folder of this world, generated if it is not there; safe to call from several processes."""
+        """Return the folder of this world, and generate it first if it is missing; several processes may call this."""
         return generate(self, self.folder)
 
 
 def generate(config: WorldConfig, folder: Path) -> Path:
-    """Write the world to `folder`, unless it is there already; an interrupted world is taken up.
+    """Write the world to `folder` unless it is complete there; an interrupted world is continued.
 
     Args:
-        config: What to draw.
-        folder: Where to; made if need be.
+        config: Settings of the world.
+        folder: Folder to write to; it is made if it does not exist.
 
     Raises:
-        WorldError: If the folder holds another world.
+        WorldError: If the folder holds another world or other files.
     """
     _claim(folder, config)
     if (folder / DONE).is_file():
         return folder
     log.info("drawing %d clips to %s", config.num_train + config.num_val, folder)
     started = time.monotonic()
-    specs = {split: list(clip_specs(config, split)) for split in SPLITS}
+    specs = {split: list(scene_specs(config, split)) for split in SPLITS}
     for split in SPLITS:
         (folder / split).mkdir(parents=True, exist_ok=True)
     missing = [s for split in SPLITS for s in specs[split] if not (folder / s.path).is_file()]
@@ -128,11 +129,11 @@ def generate(config: WorldConfig, folder: Path) -> Path:
 
 
 def _claim(folder: Path, config: WorldConfig) -> None:
-    """See that the folder is this world's: finished, begun, or empty, and then begin it.
+    """Check that the folder belongs to this world (finished, started or empty), and start it if it is empty.
 
-    Another process may be building it at this moment. So the folder is listed before the marks are looked for
-    (what that process wrote before the listing lies behind its mark), and the mark that goes before the one
-    that comes.
+    Another process may be building the world at the same time. It writes `STARTED` before anything else, so this
+    lists the folder first and then looks for `STARTED`. It deletes `STARTED` after it writes `DONE`, so this looks
+    for `STARTED` before `DONE`.
     """
     others = {path.name for path in folder.iterdir() if path.suffix != ".part"} if folder.is_dir() else set()
     for name in (STARTED, DONE):
@@ -141,7 +142,9 @@ def _claim(folder: Path, config: WorldConfig) -> None:
         except FileNotFoundError:
             continue
         if settings != config.settings:
-            raise WorldError(f"{folder} holds a world of other settings. Give another folder, or delete it.")
+            raise WorldError(
+                f"{folder} holds a world with other settings. Give another folder, or delete it."
+            )
         return
     if others:
         raise WorldError(f"{folder} holds other files. Give an empty or a new folder.")
@@ -149,32 +152,32 @@ def _claim(folder: Path, config: WorldConfig) -> None:
     _write_text(folder / STARTED, json.dumps(config.settings, indent=2))
 
 
-def clip_specs(config: WorldConfig, split: Split) -> Iterator[ClipSpec]:
-    """What the clips of a split show, in the order of its manifest."""
+def scene_specs(config: WorldConfig, split: Split) -> Iterator[SceneSpec]:
+    """Return the settings of the clips of a split, in the order of its manifest."""
     count = config.num_train if split == "train" else config.num_val
-    return (clip_spec(split, index, seed=config.seed) for index in range(count))
+    return (scene_spec(split, index, seed=config.seed) for index in range(count))
 
 
-def draw(spec: ClipSpec, config: WorldConfig) -> UInt8[np.ndarray, "t h w 3"]:
-    """Frames of one clip: a function of its spec and of the world's settings alone."""
+def draw(spec: SceneSpec, config: WorldConfig) -> UInt8[np.ndarray, "t h w 3"]:
+    """Render the frames of one clip; they depend only on `spec` and `config`."""
     scene = compose(spec, num_frames=config.num_frames, num_distractors=config.num_distractors)
     return render(scene, size=config.size, noise=config.noise, rng=np.random.default_rng([spec.seed, 1]))
 
 
-def _draw_all(specs: list[ClipSpec], config: WorldConfig, folder: Path) -> None:
+def _draw_all(specs: list[SceneSpec], config: WorldConfig, folder: Path) -> None:
     workers = config.num_workers or os.cpu_count() or 1
     chunks = [specs[i : i + CHUNK] for i in range(0, len(specs), CHUNK)]
     work = partial(_draw_chunk, config=config, folder=folder)
     if workers == 1 or len(chunks) == 1:
         _follow(map(work, chunks), len(specs))
         return
-    # spawned, not forked: the caller may hold threads
+    # spawn, not fork: the caller may have threads
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
         _follow(pool.map(work, chunks), len(specs))
 
 
-def _draw_chunk(specs: list[ClipSpec], *, config: WorldConfig, folder: Path) -> int:
+def _draw_chunk(specs: list[SceneSpec], *, config: WorldConfig, folder: Path) -> int:
     for spec in specs:
         write_video(folder / spec.path, draw(spec, config), fps=config.fps)
     return len(specs)
@@ -189,7 +192,7 @@ def _follow(done: Iterable[int], total: int) -> None:
             log.info("drew %d of %d clips", count, total)
 
 
-def _write_manifest(specs: list[ClipSpec], path: Path) -> None:
+def _write_manifest(specs: list[SceneSpec], path: Path) -> None:
     rows = [(s.path, s.event, s.appearance, s.event, s.group, s.seed) for s in specs]
     temporary = path.with_suffix(f".{os.getpid()}.part")
     with temporary.open("w", newline="") as file:
@@ -199,8 +202,8 @@ def _write_manifest(specs: list[ClipSpec], path: Path) -> None:
     os.replace(temporary, path)
 
 
-def _write_sheet(specs: dict[Split, list[ClipSpec]], config: WorldConfig, path: Path) -> None:
-    """A picture of clips, a row each: one of each event, every other frame, noisy and clean."""
+def _write_sheet(specs: dict[Split, list[SceneSpec]], config: WorldConfig, path: Path) -> None:
+    """Write a picture with one clip per event: every second frame in a row, with noise and without."""
     from PIL import Image
 
     clean = replace(config, noise=0.0)
@@ -208,7 +211,7 @@ def _write_sheet(specs: dict[Split, list[ClipSpec]], config: WorldConfig, path: 
     for split in SPLITS:
         for number, event in enumerate(sorted({spec.event for spec in specs[split]})):
             clips = [spec for spec in specs[split] if spec.event == event]
-            shown = clips[number % len(clips)]  # a shape of its own for each event
+            shown = clips[number % len(clips)]  # another shape for each event
             for settings in (config, clean):
                 strips.append(np.concatenate(list(draw(shown, settings)[::2]), axis=1))
     sheet = Image.fromarray(np.concatenate(strips))

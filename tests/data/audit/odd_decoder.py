@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from vjepa.data.decoders.pyav import PyAVDecoder
+from vjepa.data.decoders.backends.pyav import PyAVDecoder
 
 
 class OddDecoder(PyAVDecoder):

@@ -9,13 +9,12 @@ import pytest
 
 from tests.data.audit.odd_decoder import OddDecoder
 from tests.videos import write_broken, write_manifest, write_video
-from vjepa.cli import main
+from vjepa.commands.app import main
+from vjepa.commands.data_check import check_command, printable
 from vjepa.data import read_manifest
-from vjepa.data.audit import check_command
-from vjepa.data.audit.command import printable
-from vjepa.data.decoders.pyav import PyAVDecoder
-from vjepa.data.quarantine import Quarantine
-from vjepa.usage import UsageError
+from vjepa.data.decoders.backends.pyav import PyAVDecoder
+from vjepa.data.manifests.quarantine import Quarantine
+from vjepa.errors import UsageError
 
 ODD = f"{OddDecoder.__module__}.{OddDecoder.__name__}"
 
@@ -121,7 +120,7 @@ def test_a_check_is_taken_up_and_changed_files_are_read_again(tmp_path, monkeypa
     journal = (out / "check.jsonl").read_bytes()
     (out / "check.jsonl").write_bytes(b"".join(journal.splitlines(keepends=True)[:2]))
     opened.clear()
-    monkeypatch.setattr("vjepa.data.audit.command.write_page", lambda *a, **k: None)  # it reads pictures
+    monkeypatch.setattr("vjepa.commands.data_check.write_page", lambda *a, **k: None)  # it reads pictures
     again = run(tmp_path / "set" / "train.csv", out, resume=True)
     assert opened == ["2", "3"] and again.figures == first.figures
     opened.clear()
@@ -188,7 +187,7 @@ def test_a_check_on_ray_finds_the_same(tmp_path, ray_cluster):
 
 def test_files_are_listed_with_progress(tmp_path, caplog, monkeypatch):
     write_manifest(tmp_path, 2, num_frames=2, height=16, width=16)
-    monkeypatch.setattr("vjepa.data.audit.command.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("vjepa.commands.data_check.SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level("INFO", logger="vjepa"):
         run(tmp_path / "train")
     assert "2 of 2 files decoded" in caplog.text

@@ -8,7 +8,7 @@ from tests.videos import write_video
 from vjepa.data import ClipSampler, ShortVideoError
 from vjepa.data.audit.examine import FileJob, FileRecord, examine
 from vjepa.data.audit.findings import ClipNeeds
-from vjepa.data.decoders.pyav import PyAVDecoder
+from vjepa.data.decoders.backends.pyav import PyAVDecoder
 
 
 def record(path, *parts) -> FileRecord:

@@ -2,7 +2,7 @@ import pytest
 
 from vjepa.data.audit.examine import FileRecord, PartRecord
 from vjepa.data.audit.findings import AuditReport, ClipNeeds, duplicates, leaks, of_files, of_rows
-from vjepa.data.manifest import Manifest, ManifestRow
+from vjepa.data.manifests.rows import Manifest, ManifestRow
 
 
 def files(rates: list[float], **options) -> dict[str, FileRecord]:

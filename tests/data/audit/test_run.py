@@ -1,8 +1,9 @@
 import pytest
 
 from tests.videos import write_broken, write_manifest, write_video
+from vjepa.commands.data_check import check_command
 from vjepa.data import ManifestError
-from vjepa.data.audit import check, check_command
+from vjepa.data.audit import check
 
 
 def test_lists_what_is_broken_and_measures_the_rest(tmp_path):

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from tests.data.builders.trees import touch
-from vjepa.data.builders.base import AnnotatedClip, Tree
+from vjepa.data.datasets.base import AnnotatedClip, Tree
 
 
 def test_a_name_that_comes_twice_is_taken_from_its_split(tmp_path):

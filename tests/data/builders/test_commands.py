@@ -5,11 +5,11 @@ import pytest
 
 from tests.data.builders import trees
 from tests.videos import write_video
-from vjepa.cli import main
+from vjepa.commands.app import main
+from vjepa.commands.data_manifest import BUILDERS, manifest_command
 from vjepa.data import ManifestError, VideoClips, read_manifest
-from vjepa.data.builders.commands import BUILDERS, manifest_command
 from vjepa.data.sampling import ClipSampler
-from vjepa.data.transforms import EvalTransform
+from vjepa.data.transforms.video import EvalTransform
 
 
 def rows(file):

@@ -1,7 +1,6 @@
 """The audit of a data set: every file decoded once, and what is wrong among files, labels and splits."""
 
-from vjepa.data.audit.command import check_command
 from vjepa.data.audit.findings import AuditReport, ClipNeeds, Finding
 from vjepa.data.audit.run import check
 
-__all__ = ["AuditReport", "ClipNeeds", "Finding", "check", "check_command"]
+__all__ = ["AuditReport", "ClipNeeds", "Finding", "check"]

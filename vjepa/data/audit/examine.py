@@ -15,9 +15,11 @@ from einops import rearrange
 from jaxtyping import Float64
 from PIL import Image
 
-from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
-from vjepa.data.remote import member_of, open_video
+from vjepa.data.decoders.base import Decoder, decoder_class
+from vjepa.data.decoders.opening import open_video
+from vjepa.data.remote import member_of
 from vjepa.data.sampling import ROUNDING_SECONDS
+from vjepa.errors import DecodeError
 
 BYTES_AT_ONCE = 128_000_000  # of decoded frames; bounds the memory that a long video takes
 UNEVEN = 0.1  # a gap that differs from the usual one by more than this share is of another frame rate

@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import Any, Literal
 
 from vjepa.data.audit.examine import FileRecord, PartRecord
-from vjepa.data.manifest import Manifest, ManifestRow
+from vjepa.data.manifests.rows import Manifest, ManifestRow
 from vjepa.data.sampling import ROUNDING_SECONDS
+from vjepa.errors import SettingError
 from vjepa.types import ClipFailure
 
 Kind = Literal[
@@ -48,7 +49,7 @@ class ClipNeeds:
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or (self.fps is not None and self.fps <= 0) or self.min_seconds < 0:
-            raise ValueError(
+            raise SettingError(
                 f"num_frames {self.num_frames}, fps {self.fps}, min_seconds {self.min_seconds:g}: the first two must "
                 "be above 0, the last at least 0. Leave away what is not to be checked."
             )

@@ -12,8 +12,8 @@ import numpy as np
 from vjepa.data.audit.examine import FileJob, thumbnail
 from vjepa.data.audit.findings import AuditReport
 from vjepa.data.audit.run import Running
-from vjepa.data.jobs import run_jobs
-from vjepa.report import write_whole
+from vjepa.data.jobs.engine import run_jobs
+from vjepa.files import write_bytes
 
 SAMPLE, SUSPICIOUS = 24, 36  # pictures, of about 4 kB each
 LISTED = 200  # findings of one kind; all of them are in report.json
@@ -60,7 +60,7 @@ def write_page(path: Path, report: AuditReport, *, decoder: str, running: Runnin
     ]
     head = f'<meta charset="utf-8"><title>vjepa data check</title><style>{STYLE}</style>'
     page = f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>'
-    write_whole(path, page.encode("utf-8", "replace"))  # a name on disk need not be Unicode
+    write_bytes(page.encode("utf-8", "replace"), path)  # a name on disk need not be Unicode
 
 
 def _pictures(paths: Sequence[str], decoder: str, running: Running) -> dict[str, str]:

@@ -17,8 +17,9 @@ from vjepa.data.audit.findings import (
     of_rows,
 )
 from vjepa.data.decoders.base import decoder_class
-from vjepa.data.jobs import Engine, run_jobs
-from vjepa.data.manifest import Manifest, ManifestRow, read_manifest
+from vjepa.data.jobs.engine import Engine, run_jobs
+from vjepa.data.manifests.reader import read_manifest
+from vjepa.data.manifests.rows import Manifest, ManifestRow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Decoder backends, one a file."""
 
-from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
+from vjepa.data.decoders.base import Decoder, decoder_class
+from vjepa.errors import DecodeError
 
 __all__ = ["DecodeError", "Decoder", "decoder_class"]

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from einops import rearrange
 
-from vjepa.data.decoders.base import DecodeError, Decoder, decoder_class
-from vjepa.data.decoders.frames import is_frames
+from vjepa.data.decoders.backends.frames import is_frames
+from vjepa.data.decoders.base import Decoder, decoder_class
+from vjepa.errors import DecodeError, MissingPackageError
 from vjepa.worlds.video import write_video
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def fastest() -> str:
             log.info("decoder auto: videos are read with %s%s", name, skipped)
             return name
         causes.append(f"{name}: {tried.detail}")
-    raise ImportError(
+    raise MissingPackageError(
         f"no decoder works here. {'; '.join(causes)}. Mend one of them; `vjepa doctor` tries all."
     )
 

@@ -11,6 +11,8 @@ from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from vjepa.errors import DecodeError, SettingError
+
 # MPEG-4 part 2 (XviD, DivX) and its kin do not define their inverse cosine transform to the bit
 ROUNDED_FREELY = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
 
@@ -18,23 +20,11 @@ Opened = TypeVar("Opened", bound="Decoder")
 
 BUILT_IN = {
     "auto": "vjepa.data.decoders.auto.AutoDecoder",
-    "pyav": "vjepa.data.decoders.pyav.PyAVDecoder",
-    "torchcodec": "vjepa.data.decoders.torchcodec.TorchCodecDecoder",
-    "decord": "vjepa.data.decoders.decord.DecordDecoder",
-    "frames": "vjepa.data.decoders.frames.FramesDecoder",
+    "pyav": "vjepa.data.decoders.backends.pyav.PyAVDecoder",
+    "torchcodec": "vjepa.data.decoders.backends.torchcodec.TorchCodecDecoder",
+    "decord": "vjepa.data.decoders.backends.decord.DecordDecoder",
+    "frames": "vjepa.data.decoders.backends.frames.FramesDecoder",
 }
-
-
-class DecodeError(RuntimeError):
-    """A video file that cannot be read as asked: its path, and the reason in one line."""
-
-    def __init__(self, path: str | Path, reason: str) -> None:
-        super().__init__(str(path), reason)  # both kept as args: the error crosses process borders by pickle
-        self.path = str(path)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
 
 
 class Decoder(ABC):
@@ -106,15 +96,15 @@ def decoder_class(name: str) -> type[Decoder]:
     module_name, _, class_name = BUILT_IN.get(name, name).rpartition(".")
     advice = f"Use one of {', '.join(BUILT_IN)}, or the class path of a vjepa.data.Decoder of your own."
     if not module_name:
-        raise ValueError(f"decoder {name!r} is not known. {advice}")
+        raise SettingError(f"decoder {name!r} is not known. {advice}")
     try:
         found = getattr(import_module(module_name), class_name)
     except ModuleNotFoundError as e:
-        raise ValueError(f"decoder {name!r}: {e}. {advice}") from e
+        raise SettingError(f"decoder {name!r}: {e}. {advice}") from e
     except AttributeError as e:
-        raise ValueError(f"decoder {name!r}: {module_name} has no {class_name}. {advice}") from e
+        raise SettingError(f"decoder {name!r}: {module_name} has no {class_name}. {advice}") from e
     if not (isinstance(found, type) and issubclass(found, Decoder)):
-        raise ValueError(f"decoder {name!r} is not a subclass of vjepa.data.Decoder. {advice}")
+        raise SettingError(f"decoder {name!r} is not a subclass of vjepa.data.Decoder. {advice}")
     return found
 
 

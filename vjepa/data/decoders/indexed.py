@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vjepa.data.decoders.backends.frames import FramesDecoder, is_frames
+from vjepa.data.decoders.backends.pyav import PyAVDecoder
 from vjepa.data.decoders.base import Decoder, Opener, decoder_class
-from vjepa.data.decoders.frames import FramesDecoder, is_frames
-from vjepa.data.decoders.pyav import PyAVDecoder
-from vjepa.data.packet_store import PacketStore
+from vjepa.data.decoders.packet_store import PacketStore
+from vjepa.errors import SettingError
 
 READERS = ("auto", "pyav")  # the others read a file's packets themselves
 
@@ -39,7 +40,7 @@ def backend(decoder: str, index: str | None) -> Opener:
     if index is None:
         return decoder_class(decoder)
     if decoder not in READERS:
-        raise ValueError(
+        raise SettingError(
             f"decoder {decoder!r} with index {index}: only {' and '.join(READERS)} read one. Leave out the one or the "
             "other."
         )

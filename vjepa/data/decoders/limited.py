@@ -10,9 +10,10 @@ from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from vjepa.data.decoders.base import DecodeError, Decoder, Opener
+from vjepa.data.decoders.base import Decoder, Opener
 from vjepa.data.decoders.child import Child
 from vjepa.data.decoders.indexed import backend
+from vjepa.errors import DecodeError, SettingError
 
 # the child is forked, as DataLoader's workers are; where a process with threads is not safely forked: no limit
 POSSIBLE = sys.platform == "linux"
@@ -33,7 +34,7 @@ class LimitedProcess:
 
     def __init__(self, *, decoder: str, seconds: float, index: str | None = None) -> None:
         if seconds <= 0 or not POSSIBLE:
-            raise ValueError(
+            raise SettingError(
                 f"timeout_seconds {seconds:g} on {sys.platform}: a limit is above 0 and needs Linux. "
                 "Set it to 0 for no limit."
             )

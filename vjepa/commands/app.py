@@ -1,0 +1,367 @@
+"""The verbs of `vjepa`: a table, one parser per verb, and the border where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+from vjepa import __version__
+from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
+from vjepa.commands.flags import add_flags, flag_types, grouped
+from vjepa.commands.report import as_report, write_result
+from vjepa.errors import StoppedBySignal, UsageError, VjepaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from jsonargparse import ArgumentParser
+
+log = logging.getLogger(__name__)
+
+NEGATIVE_NUMBERS = re.compile(r"^-\d[-\d.,eE+]*$")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its summary, its function ("module:function") and an example to paste.
+
+    `positional` names the parameters that are given without a flag, separated by spaces. A `forwards` function
+    gets `(verb, argv)` unchanged and parses them itself, as LightningCLI does; for any other function a parser is
+    made from its signature. `numbers` maps flags that take several numbers, separated by spaces, to settings.
+    """
+
+    summary: str
+    target: str
+    example: str
+    positional: str | None = None
+    forwards: bool = False
+    numbers: dict[str, str] = field(default_factory=dict)
+
+
+VERBS = {
+    "fit": Verb(
+        "pre-train a model as a recipe says",
+        "vjepa.commands.fit:main",
+        "vjepa fit --config configs/quickstart.yaml --trainer.default_root_dir runs/quickstart",
+        forwards=True,
+    ),
+    "validate": Verb(
+        "loss and health of a checkpoint on held-out clips",
+        "vjepa.commands.fit:main",
+        "vjepa validate --config configs/quickstart.yaml --ckpt_path last",
+        forwards=True,
+    ),
+    "estimate": Verb(
+        "parameters, FLOPs, memory, the batch that fits and the days that a recipe takes",
+        "vjepa.estimate:main",
+        "vjepa estimate --config configs/k400.yaml --gpus 8 --memory 80",
+        forwards=True,
+    ),
+    "probe": Verb(
+        "train and test probes on a frozen encoder",
+        "vjepa.commands.probe:probe",
+        "vjepa probe --encoder runs/quickstart/version_0/export --train data/train.csv --val data/val.csv --out probe",
+        numbers={"lr": "grid.lr", "weight_decay": "grid.weight_decay", "layers": "layers"},
+    ),
+    "classify": Verb(
+        "label videos with a trained probe",
+        "vjepa.commands.classify:classify",
+        "vjepa classify --probe runs/probe clip.mp4 other.mp4",
+        positional="videos",
+    ),
+    "extract": Verb(
+        "write frozen features of videos",
+        "vjepa.commands.extract:extract",
+        "vjepa extract --encoder runs/quickstart/version_0/export --data data/val.csv --out runs/features",
+    ),
+    "search": Verb(
+        "find the clips most like a video, by their features",
+        "vjepa.commands.search:search",
+        "vjepa search clip.mp4 --features runs/features --top 5",
+        positional="query",
+    ),
+    "data check": Verb(
+        "decode every clip of a manifest once and list what is broken",
+        "vjepa.commands.data_check:check_command",
+        "vjepa data check data/train.csv --out runs/check",
+        positional="source",
+    ),
+    "data index": Verb(
+        "keep where the frames of a manifest's videos are, so that opening one is cheap",
+        "vjepa.commands.data_index:index_command",
+        "vjepa data index data/train.csv --out data/train.index",
+        positional="source",
+    ),
+    "data shard": Verb(
+        "write the videos of a manifest as WebDataset tar shards",
+        "vjepa.commands.data_shard:shard_command",
+        "vjepa data shard data/train.csv --out data/shards",
+        positional="source",
+    ),
+    "data world": Verb(
+        "generate labelled videos of a small physical world",
+        "vjepa.commands.data_world:world_command",
+        "vjepa data world --out data/world",
+    ),
+    "data manifest": Verb(
+        "write the manifests of a public data set from its own annotation",
+        "vjepa.commands.data_manifest:manifest_command",
+        "vjepa data manifest --dataset ssv2 --root data/ssv2 --out data/ssv2_manifests",
+    ),
+    "demo": Verb(
+        "offline tour: generate, pre-train, probe, extract, picture",
+        "vjepa.commands.demo:demo",
+        "vjepa demo --out runs/demo",
+    ),
+    "doctor": Verb(
+        "what works here: devices, decoders, attention kernels, memory, versions",
+        "vjepa.commands.doctor:doctor",
+        "vjepa doctor",
+    ),
+    "inspect": Verb(
+        "what a checkpoint holds",
+        "vjepa.commands.inspect:inspect",
+        "vjepa inspect runs/quickstart/version_0/export",
+        positional="ckpt",
+    ),
+    "convert": Verb(
+        "write a checkpoint in another format: native, meta or hf",
+        "vjepa.commands.convert:convert",
+        "vjepa convert runs/quickstart/version_0/export runs/quickstart-hf --to hf",
+        positional="src dst",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code: 0 success, 2 user error, 1 crash, 128 + n if signal n ended it.
+
+    Args:
+        argv: Arguments without the program's name (default: those of the process).
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = bool(os.environ.get("VJEPA_DEBUG"))
+    try:
+        return _run(argv)
+    except StoppedBySignal as stop:
+        return fail(stop.message, code=int(stop.code or 0))
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+            return fail("interrupted", code=130)
+        if type(stop) is not SystemExit:  # Lightning's answer to SIGTERM
+            return fail("ended by SIGTERM; a fit goes on from its last.ckpt with --ckpt_path last", code=143)
+        return int(stop.code or 0)  # a parser has printed its help or configuration
+    except KeyboardInterrupt:
+        return fail("interrupted", code=130)
+    except Exception as error:  # noqa: BLE001  the border: no caller can name the error better
+        if debug:
+            traceback.print_exc()
+        if is_users(error):
+            return fail(f"error: {one_line(error)}", code=2)
+        if (told := refused_values(error)) is not None:
+            return fail(f"error: {told}", code=2)
+        hint = "" if debug else "; set VJEPA_DEBUG=1 for the traceback"
+        return fail(f"crashed: {type(error).__name__}: {one_line(error)}{hint}", code=1)
+
+
+def is_users(error: Exception) -> bool:
+    """Return whether `error` is the user's to mend: a `VjepaError`, a missing or forbidden file, a full disk."""
+    if isinstance(error, (VjepaError, FileNotFoundError, PermissionError)):
+        return True
+    return isinstance(error, OSError) and error.errno in NO_SPACE
+
+
+def refused_values(error: Exception) -> str | None:
+    """Return what our classes said of their values, if the parser wrapped it in an error of its own; else None.
+
+    The parser does so for an optional setting, and lists the message of each possible type.
+    """
+    text = str(error)
+    if not text.startswith("Does not validate against any of the Union subtypes"):
+        return None
+    listed = text.partition("Errors:")[2].partition("Given value type:")[0]
+    told = [line.strip() for line in listed.split("\n  - ") if line.strip()]
+    ours = [line for line in told if not line.startswith(("Expected a", "Subclasses are"))]
+    return " ".join(" ".join(ours or told).split())
+
+
+def overview() -> str:
+    """Return the text of `vjepa --help`."""
+    width = max(map(len, VERBS)) + 2
+    lines = [f"  {name:<{width}}{verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "example: vjepa fit --config configs/quickstart.yaml",
+            "",
+            "usage: vjepa VERB [options]      `vjepa VERB --help` explains a verb",
+            "",
+            *lines,
+            "",
+            f"vjepa {__version__}. Exit codes: 0 success, 2 a mistake in what was given, 1 a crash.",
+        ]
+    )
+
+
+def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the verb of one or two words that `argv` begins with, and the arguments after it.
+
+    >>> split_verb(["data", "check", "clips.csv"])
+    ('data check', ['clips.csv'])
+
+    Args:
+        argv: Arguments without the program's name.
+
+    Raises:
+        UsageError: If there is no such verb; the message names the nearest.
+    """
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if len(argv) >= words and name in VERBS:
+            return name, list(argv[words:])
+    started = [name for name in VERBS if name.startswith(f"{argv[0]} ")]
+    got = " ".join(argv[:2]) if started and len(argv) > 1 and not argv[1].startswith("-") else argv[0]
+    if got in {name.split()[0] for name in started}:
+        raise UsageError(f"'{got}' needs a second word: {', '.join(started)}. See `vjepa --help`.")
+    raise UsageError(
+        f"unknown verb '{got}': the nearest real one is '{did_you_mean(got, VERBS)}'. See `vjepa --help`."
+    )
+
+
+def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
+    """Make the parser of a verb from the signature and docstring of its function.
+
+    Args:
+        name: The verb, a key of `VERBS`.
+        function: Its typed keyword-only function.
+    """
+    from docstring_parser import parse
+    from jsonargparse import ArgumentParser
+
+    verb = VERBS[name]
+    doc = parse(function.__doc__ or "")
+    parser = ArgumentParser(
+        prog=f"vjepa {name}", description=doc.short_description, exit_on_error=False, allow_abbrev=False
+    )
+    # argparse takes -1 for a value, but -1,5 for an unknown flag
+    parser._negative_number_matcher = NEGATIVE_NUMBERS
+    parser.add_argument("--config", action="config", help="a YAML file with any of the settings below")
+    helps = {param.arg_name: param.description for param in doc.params}
+    skip: set[str | int] = set()
+    for positional in (verb.positional or "").split():
+        _add_positional(parser, positional, function, help=helps.get(positional) or "")
+        skip.add(positional)
+    add_flags(parser, function, skip=skip)
+    hints = flag_types(function)
+    for action in parser._actions:
+        hint = hints.get(action.dest)
+        if hint is bool or bool in get_args(hint):
+            action.nargs, action.const = "?", True  # `--resume` alone is `--resume true`
+    return parser
+
+
+def gather_numbers(argv: Sequence[str], numbers: Mapping[str, str]) -> list[str]:
+    """Replace the flags of `numbers` by the settings they stand for, with one list each.
+
+    >>> gather_numbers(["--lr", "1e-3", "3e-4", "--out", "x"], {"lr": "grid.lr"})
+    ['--grid.lr=[1e-3, 3e-4]', '--out', 'x']
+
+    Args:
+        argv: Arguments without the verb.
+        numbers: Setting of each flag.
+    """
+    gathered: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word.removeprefix("--") not in numbers or not word.startswith("--"):
+            gathered.append(word)
+            continue
+        values = []
+        while rest and (not rest[0].startswith("-") or rest[0][1:2].isdigit()):
+            values.append(rest.pop(0))
+        given = ", ".join(values)
+        whole = given if given.startswith("[") else f"[{given}]"
+        gathered.append(f"--{numbers[word.removeprefix('--')]}={whole}")
+    return gathered
+
+
+def _add_positional(parser: ArgumentParser, name: str, function: Callable[..., Any], *, help: str) -> None:
+    hint = get_type_hints(function)[name]
+    many = get_origin(hint) in (list, tuple)
+    parser.add_argument(
+        name, type=get_args(hint)[0] if many else hint, nargs="+" if many else None, help=help
+    )
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        say(overview())
+        return 0
+    begins = any(name.startswith(f"{argv[0]} ") for name in VERBS)
+    if begins and argv[1:] in (["-h"], ["--help"]):
+        say(overview())
+        return 0
+    if argv[0] == "--version":
+        say(f"vjepa {__version__}")
+        return 0
+    name, rest = split_verb(argv)
+    verb = VERBS[name]
+    log_to_stderr()
+    module, attribute = verb.target.split(":")
+    function = getattr(importlib.import_module(module), attribute)
+    if "-h" in rest or "--help" in rest:
+        say(f"example: {verb.example}\n")
+    if verb.forwards:
+        report = as_report(function(name, rest))
+        show(report)
+        return report.exit_code
+    return _carry_out(name, function, rest)
+
+
+def check_writable(out: Path) -> None:
+    """Check that results can be written, before the work starts.
+
+    Raises:
+        UsageError: If `out` is a file, or its place is not writable.
+    """
+    nearest_real = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest_real.is_dir():
+        raise UsageError(f"--out {out}: {nearest_real} is a file. Give a folder, new or old.")
+    try:
+        tempfile.TemporaryFile(dir=nearest_real).close()
+    except OSError as error:
+        raise UsageError(
+            f"--out {out}: nothing can be written to {nearest_real}. Give another folder."
+        ) from error
+
+
+def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
+    """Parse `argv`, run the verb's function, show its report, write it to `--out`, and return the exit code."""
+    from vjepa.commands.parsing import explained
+
+    parser, argv = verb_parser(name, function), gather_numbers(argv, VERBS[name].numbers)
+    with explained(parser, argv):
+        parsed = parser.parse_args(argv)
+        settings = json.loads(parser.dump(parsed, format="json"))
+        flags = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
+        arguments = grouped(function, flags)
+    out = flags.get("out")
+    in_folder = out is not None and "://" not in str(out)  # else a URL, which is the verb's own affair
+    if in_folder:
+        check_writable(Path(out))
+    report = as_report(function(**arguments))
+    if in_folder:
+        path = write_result(Path(out), figures=report.figures, settings=settings, seed=flags.get("seed"))
+        log.info("results in %s", path)
+    show(report)
+    return report.exit_code

@@ -1,0 +1,165 @@
+"""`vjepa data manifest`: manifests of a public data set from its own annotation."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from vjepa.commands.report import Report
+from vjepa.data.datasets.actions import coin, coin_steps, diving48, hmdb51, ucf101
+from vjepa.data.datasets.base import Annotated, AnnotatedClip, Sources, Tree
+from vjepa.data.datasets.epic import epic
+from vjepa.data.datasets.imagenet import imagenet
+from vjepa.data.datasets.kinetics import kinetics, kinetics710
+from vjepa.data.datasets.physics import grasp, inflevel, intphys
+from vjepa.data.datasets.twentybn import jester, something
+from vjepa.data.manifests.rows import ManifestError
+
+log = logging.getLogger(__name__)
+
+Dataset = Literal[
+    "k400",
+    "k600",
+    "k700",
+    "k710",
+    "ssv2",
+    "diving48",
+    "jester",
+    "coin",
+    "coin-steps",
+    "ek100",
+    "in1k",
+    "ucf101",
+    "hmdb51",
+    "intphys",
+    "grasp",
+    "inflevel",
+]
+BUILDERS: dict[str, Callable[[Sources], Annotated]] = {
+    "k400": kinetics,
+    "k600": kinetics,
+    "k700": kinetics,
+    "k710": kinetics710,
+    "ssv2": something,
+    "diving48": diving48,
+    "jester": jester,
+    "coin": coin,
+    "coin-steps": coin_steps,
+    "ek100": epic,
+    "in1k": imagenet,
+    "ucf101": ucf101,
+    "hmdb51": hmdb51,
+    "intphys": intphys,
+    "grasp": grasp,
+    "inflevel": inflevel,
+}
+ONE_FILE = ("k400", "k600", "k700", "coin", "coin-steps")  # may be given an annotation file, not its folder
+COLUMNS = ("path", "label", "start", "end", "group", "pair")
+
+
+class Located(NamedTuple):
+    """A clip, and its path below the root if its file was found."""
+
+    clip: AnnotatedClip
+    path: str | None
+
+
+def manifest_command(
+    *, dataset: Dataset, root: Path, out: Path, annotations: Path | None = None, fold: Literal[1, 2, 3] = 1
+) -> Report:
+    """Write the manifests of a public data set from its own annotation files.
+
+    Args:
+        dataset: Which one.
+        root: Folder of its videos, frame folders or images; paths in the manifests start from it.
+        out: Folder for train.csv, val.csv and test.csv (those that the data set has), labels.csv and missing.csv,
+            which lists the annotated clips whose files were not found.
+        annotations: Annotation file, or the folder of it; by default the root.
+        fold: Which of the official splits, where there are three (ucf101, hmdb51).
+    """
+    for folder in (root, annotations):
+        if folder is not None and not folder.exists():
+            raise ManifestError(folder, 0, "no such folder. Give the one that the data set was unpacked to")
+    if annotations is not None and annotations.is_file() and dataset not in ONE_FILE:
+        raise ManifestError(
+            annotations, 0, f"{dataset} has several annotation files. Give the folder of them"
+        )
+    annotated = BUILDERS[dataset](Sources(root, annotations or root, fold))
+    tree = Tree(root, images=dataset == "in1k")
+    located = [Located(clip, tree.find(clip)) for clip in annotated.clips]
+    if not any(path for _, path in located):
+        first = annotated.clips[0].file if annotated.clips else "none at all"
+        raise ManifestError(
+            root,
+            0,
+            f"none of the {len(located):,} annotated clips lies below (the first: {first}). Correct --root",
+        )
+    labels = annotated.labels or tuple(sorted({clip.label for clip in annotated.clips if clip.label}))
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / "labels.csv", ("id", "label"), list(enumerate(labels)))
+    missing = [(clip.split, clip.file, clip.label) for clip, path in located if path is None]
+    _write(out / "missing.csv", ("split", "file", "label"), missing)
+    rows = [_split(out, split, located) for split in ("train", "val", "test")]
+    rows = [row for row in rows if row["annotated"]]
+    unknown = sorted(_unknown(annotated, set(labels)))
+    for label in unknown:
+        log.warning("label %r is not among the known ones", label)
+    figures = {
+        "dataset": dataset,
+        "num_annotated": len(located),
+        "num_found": len(located) - len(missing),
+        "num_missing": len(missing),
+        "num_labels": len(labels),
+        "unknown_labels": unknown,
+        "splits": {row["split"]: row for row in rows},
+        **annotated.notes,
+    }
+    title = f"{dataset}: {figures['num_found']:,} of {len(located):,} annotated clips found; read with root {root}"
+    return Report(title=title, rows=rows, figures=figures)
+
+
+def _split(out: Path, split: str, located: list[Located]) -> dict[str, object]:
+    """Write the manifest of one split, if anything of it is there, and count."""
+    mine = [found for found in located if found.clip.split == split]
+    there = [(clip, path) for clip, path in mine if path is not None]
+    if there:
+        extra = dict.fromkeys(name for clip, _ in there for name, _ in clip.extra)
+        cells = [_cells(clip, path) for clip, path in there]
+        header = [
+            name for name in (*COLUMNS, *extra) if name == "path" or any(row.get(name) for row in cells)
+        ]
+        _write(out / f"{split}.csv", header, [[row.get(name, "") for name in header] for row in cells])
+    return {
+        "split": split,
+        "annotated": len(mine),
+        "found": len(there),
+        "missing": len(mine) - len(there),
+        "labels": len({clip.label for clip, _ in there if clip.label}),
+    }
+
+
+def _cells(clip: AnnotatedClip, path: str) -> dict[str, str]:
+    start, end = (
+        "" if seconds is None else f"{seconds:.3f}".rstrip("0").rstrip(".")
+        for seconds in (clip.start, clip.end)
+    )
+    values = (path, clip.label, start, end, clip.group, clip.pair)
+    return {**dict(zip(COLUMNS, values, strict=True)), **dict(clip.extra)}
+
+
+def _unknown(annotated: Annotated, known: set[str]) -> set[str]:
+    """Labels that the data set's own list lacks; where it has no list, those that are in no training clip."""
+    if not annotated.labels:
+        trained = {clip.label for clip in annotated.clips if clip.split == "train"}
+        known = trained or known
+    return {clip.label for clip in annotated.clips if clip.label} - known
+
+
+def _write(file: Path, header: object, rows: object) -> None:
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(header)  # type: ignore[arg-type]
+        writer.writerows(rows)  # type: ignore[arg-type]

@@ -1,0 +1,192 @@
+"""What a fit ends with: loss, health, probes against random init, and a picture."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vjepa.commands.report import Report
+from vjepa.data import VideoDataModule, read_manifest
+from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.features.encode import Precision
+from vjepa.features.tokens import ClipTokens, tokens_of
+from vjepa.models import VideoEncoder
+from vjepa.probes import LabelledTokens, ProbeKind, fit_probe, random_init_like
+from vjepa.training import HealthVerdict, PretrainModule, run_folder
+from vjepa.visualize import run_picture
+
+log = logging.getLogger(__name__)
+
+HEALTH = (
+    "loss",
+    "loss_over_mean",
+    "target_std",
+    "target_rank",
+    "target_cosine",
+    "prediction_std",
+    "prediction_rank",
+)
+PICTURE = "report.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """Probes and a picture at the end of a fit.
+
+    Args:
+        labels: Columns of the manifests to probe for; needs `data.val` or `data.world`.
+        probes: Kinds of probes.
+        picture: Draw the picture.
+    """
+
+    labels: tuple[str, ...] = ("label",)
+    probes: tuple[ProbeKind, ...] = ("linear", "attentive")
+    picture: bool = True
+
+
+def report_run(
+    trainer: L.Trainer,
+    module: PretrainModule,
+    encoder: VideoEncoder,
+    data: VideoDataModule,
+    settings: ReportSettings | None,
+) -> Report:
+    """Sum up a finished fit.
+
+    Args:
+        trainer: It has run.
+        module: What it trained.
+        encoder: Its target encoder, whole.
+        data: What on.
+        settings: Which probes, and whether to draw; None for loss and health alone.
+    """
+    rows: list[dict[str, Any]] = _health_rows(trainer)
+    judges = [callback for callback in cast("Any", trainer).callbacks if isinstance(callback, HealthVerdict)]
+    rows += [{"what": "verdict", "trained": str(judge.verdict)} for judge in judges]
+    if data.ledger.reasons:
+        data.ledger.write(_folder(trainer) / "failures.csv")
+        log.warning("%s", data.ledger.summary())
+    figures: dict[str, Any] = {
+        "health": {row["what"]: row["trained"] for row in rows},
+        "steps": trainer.global_step,
+        "clips_per_step": module.clips_per_step,
+        "peak_lr": module.peak_lr(),
+        "failed_clips": len(data.ledger.reasons),
+        "log_dir": str(_folder(trainer)),
+    }
+    rows.append({"what": "clips per step", "trained": f"{module.clips_per_step:g}"})
+    rows.append({"what": "peak learning rate", "trained": f"{module.peak_lr():.4g}"})
+    if settings is not None and data.val_manifest is not None:
+        twin = random_init_like(encoder, seed=module.seed)
+        trained, untrained = (_features(network, data, trainer) for network in (encoder, twin))
+        for label in settings.labels or ():
+            scores = probe_scores(data, label, settings.probes, trained, untrained, seed=module.seed)
+            figures[f"probe_{label}"] = scores
+            rows += [
+                {"what": f"{label}, {kind} probe (top-1)"} | {k: f"{100 * v:.1f} %" for k, v in s.items()}
+                for kind, s in scores.items()
+            ]
+        if settings.picture:
+            path = _folder(trainer) / PICTURE
+            draw_run(trainer, module, data, encoder, twin).save(path)
+            figures["picture"] = str(path)
+    return Report(title="run", rows=rows, figures=figures)
+
+
+def probe_scores(
+    data: VideoDataModule,
+    label: str,
+    kinds: Sequence[ProbeKind],
+    trained: dict[str, ClipTokens],
+    untrained: dict[str, ClipTokens],
+    *,
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """Top-1 of each kind of probe, on the trained encoder and on its random twin, with chance."""
+    train = read_manifest(str(data.sources["train"]), root=data.root, label_column=label)
+    val = read_manifest(
+        str(data.sources["val"]), root=data.root, label_column=label, label_names=train.label_names
+    )
+    scores: dict[str, dict[str, float]] = {}
+    for kind in kinds:
+        results = [
+            fit_probe(
+                kind,
+                LabelledTokens.of(features["train"], train),
+                LabelledTokens.of(features["val"], val),
+                num_classes=len(train.label_names),
+                seed=seed,
+            )
+            for features in (trained, untrained)
+        ]
+        log.info("%s, %s probe: %s against %s at random init", label, kind, *results)
+        after, before = results
+        scores[kind] = {"trained": after.top1, "random init": before.top1, "chance": after.chance}
+    return scores
+
+
+def draw_run(
+    trainer: L.Trainer,
+    module: PretrainModule,
+    data: VideoDataModule,
+    encoder: VideoEncoder,
+    twin: VideoEncoder,
+) -> Any:
+    """The picture of a run on its first readable validation clip."""
+    video = next(batch.video[:1] for batch in data.val_dataloader() if len(batch))
+    grid = encoder.grid_of(video)
+    generator = module.mask_generator(0, 0)
+    drawn = ((type(m).__name__, m.sample(grid, 1, generator)) for m in module.objective.masks)
+    masks = {f"{name} {i + 1}": pair for i, (name, pair) in enumerate(drawn)}
+    with torch.no_grad():
+        tokens = [network.cpu().eval()(video)[0] for network in (encoder, twin)]
+    return run_picture(
+        video=_pixels(video[0]),
+        grid=grid,
+        masks=masks,
+        target_tokens=tokens[0],
+        random_tokens=tokens[1],
+        metrics_csv=_folder(trainer) / "metrics.csv",
+        title=f"{trainer.global_step} steps, {encoder.num_parameters / 1e6:.2f} M parameters",
+    )
+
+
+def _folder(trainer: L.Trainer) -> Path:
+    folder = run_folder(trainer)
+    assert folder is not None  # asked before: `keeps_files`
+    return folder
+
+
+def _health_rows(trainer: L.Trainer) -> list[dict[str, Any]]:
+    """The last known loss and health: on held-out clips where there are any, else on training clips."""
+    known = trainer.callback_metrics | trainer.logged_metrics
+    found = []
+    for name in HEALTH:
+        stage = "val" if f"val/{name}" in known else "train"
+        if f"{stage}/{name}" in known:
+            found.append({"what": f"{stage} {name}", "trained": round(float(known[f"{stage}/{name}"]), 4)})
+    return found
+
+
+def _features(encoder: VideoEncoder, data: VideoDataModule, trainer: L.Trainer) -> dict[str, ClipTokens]:
+    precision: Precision = "bf16" if "bf16" in str(trainer.precision) else "fp32"
+    return {
+        split: tokens_of(
+            encoder, data.clips(split), ClipSpec(), num_workers=data.num_workers, precision=precision
+        )
+        for split in ("train", "val")
+    }
+
+
+def _pixels(video: Tensor) -> UInt8[Tensor, "c t h w"]:
+    mean, std = (torch.tensor(x)[:, None, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+    return ((video * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)

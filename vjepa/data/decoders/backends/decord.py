@@ -1,0 +1,102 @@
+"""Decoding with decord, where it has wheels: x86-64 Linux and Windows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float64, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from vjepa.data.decoders.base import Decoder, check_indices, first_line
+from vjepa.data.decoders.packets import check_count, facts_for
+from vjepa.errors import DecodeError, MissingPackageError
+
+# what decord writes before its reason: "[22:33:55] /github/workspace/src/video/video_reader.cc:151: "
+PLACE = re.compile(r"(\[\d\d:\d\d:\d\d\] \S+:\d+: )+")
+
+
+class DecordDecoder(Decoder):
+    """Reads with decord, as the reference code does; frames are numbered by the packets in the file.
+
+    It reads no AV1 and no GIF. MPEG transport streams, MPEG-4 part 2, files of more than 8 bits a channel and some
+    narrower than 64 are refused: decord's frames of them differ from those of the other backends. All is decoded from
+    the start of the file: after a seek decord gives other frames than those asked for where groups of pictures are
+    open or refreshed bit by bit, and in MPEG streams, and does not say so.
+    """
+
+    def __init__(self, *, path: str, reader: Any, timestamps: Float64[ndarray, "n"]) -> None:
+        self._path = path
+        self._reader = reader
+        self._timestamps = timestamps
+        self._next = 0  # number of the frame that the reader gives next
+
+    @classmethod
+    def open(cls, path: str | Path) -> DecordDecoder:
+        path = str(path)
+        _decord()
+        facts = facts_for("decord", path)
+        if facts.container == "mpegts":
+            raise DecodeError(path, "an MPEG transport stream: decord numbers its frames wrongly; use 'pyav'")
+        reader = _reader(path)
+        check_count("decord", path, found=len(reader), facts=facts)
+        return cls(path=path, reader=reader, timestamps=facts.timestamps)
+
+    @property
+    def timestamps(self) -> Float64[ndarray, "n"]:
+        return self._timestamps
+
+    def close(self) -> None:
+        self._reader = None
+
+    def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
+        check_indices(self._path, indices, self.num_frames)
+        wanted = set(indices)
+        if min(wanted) < self._next:
+            self._reader, self._next = _reader(self._path), 0  # also a seek to frame 0 may end elsewhere
+        kept: dict[int, UInt8[ndarray, "h w 3"]] = {}
+        try:
+            while len(kept) < len(wanted):
+                frame = self._reader.next()
+                if self._next in wanted:
+                    kept[self._next] = frame.asnumpy()
+                self._next += 1
+        except (_decord().DECORDError, RuntimeError, StopIteration) as e:
+            raise DecodeError(
+                self._path,
+                f"decord decodes {len(kept)} of the {len(wanted)} frames asked for ({_reason(e)})",
+            ) from e
+        if len({pixels.shape for pixels in kept.values()}) > 1:
+            raise DecodeError(self._path, "changes size on its way")
+        channels = kept[indices[0]].shape[2]
+        if channels != 3:  # it divides the bytes of a padded row by the width, such as 192 by 48
+            raise DecodeError(self._path, f"decord gives narrow videos {channels} channels; use 'pyav'")
+        return rearrange(torch.from_numpy(np.stack([kept[index] for index in indices])), "t h w c -> t c h w")
+
+
+def _decord() -> Any:
+    try:
+        import decord
+    except (ImportError, OSError) as e:
+        raise MissingPackageError(
+            f"decoder 'decord' needs the package decord: {first_line(e)}. Run `pip install decord` (x86-64 Linux "
+            "and Windows), or use decoder 'pyav', which reads the same frames."
+        ) from e
+    return decord
+
+
+def _reader(path: str) -> Any:
+    decord = _decord()
+    try:
+        return decord.VideoReader(path, num_threads=1)
+    except (decord.DECORDError, RuntimeError) as e:
+        raise DecodeError(path, f"no video that decord can read ({_reason(e)})") from e
+
+
+def _reason(error: BaseException) -> str:
+    return PLACE.sub("", first_line(error))

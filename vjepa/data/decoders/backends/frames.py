@@ -1,0 +1,119 @@
+"""A folder of images as one video, and one image as a video of one frame."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float64, UInt8
+from numpy import ndarray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from vjepa.data.decoders.base import Decoder, check_indices
+from vjepa.errors import DecodeError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+DEFAULT_FPS = 30.0  # of a folder whose name does not tell
+NAMED_FPS = re.compile(r"@(\d+(?:\.\d+)?)fps$")
+
+
+class FramesDecoder(Decoder):
+    """Reads images with Pillow: turned as their EXIF says, in RGB with 8 bits a channel.
+
+    The frames of a folder are its images in natural order ("frame_2.jpg" before "frame_10.jpg"). They are 1/30 s
+    apart, or as the end of the folder's name says: "walk@12.5fps".
+    """
+
+    def __init__(self, *, path: str, images: list[Path], fps: float) -> None:
+        self._path = path
+        self._images = images
+        self._timestamps = np.arange(len(images)) / fps
+
+    @classmethod
+    def open(cls, path: str | Path) -> FramesDecoder:
+        place = Path(path)
+        try:
+            images = _images_of(place)
+        except OSError as e:
+            raise DecodeError(place, f"cannot be opened ({e.strerror})") from e
+        named = NAMED_FPS.search(place.name)
+        fps = float(named.group(1)) if named else DEFAULT_FPS
+        if not fps:
+            raise DecodeError(
+                place, "its name says 0 frames a second; end it in the true rate, as in @12.5fps"
+            )
+        return cls(path=str(path), images=images, fps=fps)
+
+    @property
+    def timestamps(self) -> Float64[ndarray, "n"]:
+        return self._timestamps
+
+    def close(self) -> None:
+        pass  # an image file is open only while it is read
+
+    def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
+        check_indices(self._path, indices, self.num_frames)
+        decoded = {index: self._decode(self._images[index]) for index in dict.fromkeys(indices)}
+        first = decoded[indices[0]].shape
+        for index, pixels in decoded.items():
+            if pixels.shape != first:
+                raise DecodeError(
+                    self._path,
+                    f"changes size: {self._images[index].name} is {pixels.shape[1]} x {pixels.shape[0]}, "
+                    f"{self._images[indices[0]].name} is {first[1]} x {first[0]}",
+                )
+        frames = np.stack([decoded[index] for index in indices])
+        return rearrange(torch.from_numpy(frames), "t h w c -> t c h w")
+
+    def _decode(self, image: Path) -> UInt8[ndarray, "h w 3"]:
+        try:
+            with Image.open(image) as opened:
+                return np.array(_to_rgb(ImageOps.exif_transpose(opened)))
+        except UnidentifiedImageError as e:
+            raise DecodeError(self._path, f"{image.name} is no image that Pillow can read") from e
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+            raise DecodeError(self._path, f"{image.name} is cut off or broken ({e})") from e
+
+
+def is_frames(path: str | Path) -> bool:
+    """Whether this backend is the one for `path`: a folder, or a file with the suffix of an image."""
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES or Path(path).is_dir()
+
+
+def _images_of(place: Path) -> list[Path]:
+    """The images of a folder in natural order, or the one image itself."""
+    if not place.is_dir():
+        if place.stat().st_size == 0:
+            raise DecodeError(place, "the file is empty (0 bytes)")
+        if place.suffix.lower() not in IMAGE_SUFFIXES:
+            raise DecodeError(place, f"no folder and no image; images end in {', '.join(IMAGE_SUFFIXES)}")
+        return [place]
+    # hidden files are no frames: file managers leave thumbnails
+    images = [
+        file
+        for file in place.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    ]
+    if not images:
+        raise DecodeError(place, f"a folder without images; images end in {', '.join(IMAGE_SUFFIXES)}")
+    return sorted(images, key=lambda file: (_natural(file.name), file.name))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key in which 2 comes before 10: "a10b" -> a, 10, b."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB as the reference loaders make it: transparency is dropped; 16-bit grey keeps its upper 8 bits."""
+    if image.mode.startswith("I"):  # Pillow would cut 16 bits off at 255 instead of scaling them
+        return Image.fromarray((np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert(
+            "RGB"
+        )
+    if "transparency" in image.info:  # a palette's, which Pillow converts to RGB with a warning
+        image = image.convert("RGBA")
+    return image.convert("RGB")

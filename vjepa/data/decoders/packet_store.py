@@ -1,0 +1,184 @@
+"""Packet indices of many videos in one file, so that opening a video reads none of its packets."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+from numpy import ndarray
+
+from vjepa.data.decoders.packets import PacketIndex, index_packets, open_video_file
+from vjepa.errors import DecodeError, UsageError
+
+VERSION = 1
+LOCK_SECONDS = 30.0  # waited for another process that writes
+SCHEMA = f"""
+CREATE TABLE vjepa_packets (
+    path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, earliest INTEGER NOT NULL,
+    reorder INTEGER NOT NULL, pts BLOB NOT NULL, keyframes BLOB NOT NULL
+) WITHOUT ROWID;
+PRAGMA user_version = {VERSION};
+"""
+
+
+class IndexedFile(NamedTuple):
+    """What is kept of one file, and its size and time of change: of another state the index says nothing."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    packets: PacketIndex
+
+
+def index_file(path: str) -> IndexedFile | None:
+    """Read the packets of one file; None where its packets must be read each time it is opened.
+
+    That is so where a packet's time may not be that of its frame, or where a file that was just opened does not
+    find its keyframes (no index of its own, as in a recording that was cut off).
+
+    Raises:
+        DecodeError: if it is broken.
+    """
+    try:
+        state = os.stat(path)
+    except OSError as e:
+        raise DecodeError(path, f"cannot be opened ({e.strerror})") from e
+    video = open_video_file(path)
+    with video.container:
+        index = index_packets(path, video)
+    if not index.exact or not _finds_keyframes(path, index):
+        return None
+    return IndexedFile(path, state.st_size, state.st_mtime_ns, index)
+
+
+def _finds_keyframes(path: str, index: PacketIndex) -> bool:
+    """Whether jumps in a fresh container end at the keyframe asked for."""
+    asked = {int(index.keyframes[len(index.keyframes) // 2]), int(index.keyframes[-1])}
+    for pts in asked:
+        video = open_video_file(path)
+        with video.container:
+            video.container.seek(pts, stream=video.stream)
+            if next(video.container.demux(video.stream)).pts != pts:
+                return False
+    return True
+
+
+class PacketStore:
+    """An SQLite file of packet indices by path.
+
+    Paths are kept relative to the folder of the store, so that both can be moved together.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UsageError: there is no such file, or it is none of ours.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().resolve()
+        self._connection: sqlite3.Connection | None = None
+        self._owner = 0
+        if not self.path.is_file():
+            raise UsageError(f"{path}: no such packet index. Write it with `vjepa data index`.")
+        self._ask("SELECT path FROM vjepa_packets LIMIT 1", ())
+
+    @classmethod
+    def create(cls, path: str | Path) -> PacketStore:
+        """The store at `path`, empty if there was none."""
+        if not Path(path).exists():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(path)) as connection:
+                connection.executescript(SCHEMA)
+        return cls(path)
+
+    def find(self, path: str | Path) -> PacketIndex | None:
+        """Index of the file, if there is one of its present state.
+
+        Raises:
+            UsageError: the store is damaged.
+        """
+        rows = self._ask(
+            "SELECT size, mtime_ns, earliest, reorder, pts, keyframes FROM vjepa_packets WHERE path = ?",
+            (self._key(path),),
+        )
+        if not rows:
+            return None
+        size, mtime_ns, earliest, reorder, pts, keyframes = rows[0]
+        try:
+            state = os.stat(path)
+        except OSError:
+            return None  # the decoder tells
+        if (state.st_size, state.st_mtime_ns) != (size, mtime_ns):
+            return None
+        return PacketIndex(self._unpacked(pts), self._unpacked(keyframes), earliest, reorder, True)
+
+    def add(self, files: Iterable[IndexedFile]) -> None:
+        """Keep these, all or none.
+
+        Raises:
+            UsageError: the store cannot be written.
+        """
+        rows = [
+            (
+                self._key(file.path),
+                file.size,
+                file.mtime_ns,
+                file.packets.earliest,
+                file.packets.reorder,
+                _packed(file.packets.pts),
+                _packed(file.packets.keyframes),
+            )
+            for file in files
+        ]
+        try:
+            with closing(sqlite3.connect(self.path, timeout=LOCK_SECONDS)) as connection, connection:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO vjepa_packets VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+                )
+        except sqlite3.Error as e:
+            raise UsageError(
+                f"{self.path}: {e}; what was written before is kept. Mend that and run it again."
+            ) from e
+
+    def _ask(self, question: str, arguments: tuple[bytes, ...]) -> list[Any]:
+        if self._owner != os.getpid():  # a connection must not be carried into another process
+            self._connection, self._owner = None, os.getpid()
+        try:
+            if self._connection is None:
+                address = f"{self.path.as_uri()}?mode=ro"
+                self._connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+                ((version,),) = self._connection.execute("PRAGMA user_version").fetchall()
+                if version != VERSION:
+                    raise sqlite3.DatabaseError(f"version {version}, this vjepa reads {VERSION}")
+            return self._connection.execute(question, arguments).fetchall()
+        except sqlite3.Error as e:
+            raise UsageError(
+                f"{self.path}: no packet index ({e}). Delete it and write it again with `vjepa data index`."
+            ) from e
+
+    def _key(self, path: str | Path) -> bytes:
+        return os.fsencode(os.path.relpath(os.path.realpath(path), self.path.parent))
+
+    def _unpacked(self, packed: bytes) -> Int64[ndarray, "n"]:
+        try:
+            return np.cumsum(np.frombuffer(zlib.decompress(packed), "<i8"), dtype=np.int64)
+        except (zlib.error, ValueError) as e:
+            raise UsageError(
+                f"{self.path}: damaged ({e}). Delete it and write it again with `vjepa data index`."
+            ) from e
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_connection": None, "_owner": 0}
+
+
+def _packed(times: Int64[ndarray, "n"]) -> bytes:
+    """Steps from one time to the next, which are mostly alike, compressed."""
+    return zlib.compress(np.diff(times, prepend=0).astype("<i8").tobytes(), 1)

@@ -1,0 +1,1 @@
+"""Many independent jobs in processes or on a Ray cluster, resumable."""

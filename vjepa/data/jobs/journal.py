@@ -1,0 +1,74 @@
+"""What of a long job is done: a line of JSON an item, safe against a stop at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vjepa.data.jobs.local import JobResult
+from vjepa.errors import UsageError
+
+SYNC_SECONDS = 1.0  # of work that a power cut may cost; a killed process loses nothing
+
+
+class Journal:
+    """Results by key, read from `path` and appended to it.
+
+    Args:
+        path: a file of JSON lines; made if it is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.done: dict[str, dict[str, Any]] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = self._read(path) if path.exists() else 0
+        self._file = path.open("ab")
+        self._file.truncate(whole)
+        self._synced = time.monotonic()
+
+    def _read(self, path: Path) -> int:
+        """Take up what is done; how many bytes of the file are whole lines."""
+        whole = 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break  # torn by a stop: that item is done again
+                self._take(path, number, line)
+                whole += len(line)
+        return whole
+
+    def _take(self, path: Path, number: int, line: bytes) -> None:
+        try:
+            entry = json.loads(line)
+            self.done[entry.pop("key")] = {name: entry[name] for name in ("value", "error", "ended")}
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise UsageError(
+                f"{path}:{number}: not a line of a job's journal. Delete the file to begin anew"
+            ) from e
+
+    def add(self, key: str, result: JobResult[Any]) -> JobResult[Any]:
+        """Keep a result; the same, with its value as it will be read again."""
+        line = json.dumps({"key": key, "value": result.value, "error": result.error, "ended": result.ended})
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            self._sync()
+        return replace(result, value=json.loads(line)["value"])
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sync()
+        self._file.close()
+
+    def _sync(self) -> None:
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()

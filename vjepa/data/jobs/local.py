@@ -1,0 +1,195 @@
+"""Work over many items in processes of this machine, each of which can be killed without harm to the others."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from vjepa.errors import UsageError
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class JobResult(Generic[Value]):
+    """What came of the item number `index`: its `value`, or the `error` in one line.
+
+    `ended` tells a process that hung or crashed from an exception of the work.
+    """
+
+    index: int
+    value: Value | None
+    error: str = ""
+    ended: bool = False
+
+
+def attempt(work: Callable[[Item], Value], index: int, item: Item) -> JobResult[Value]:
+    """Do the work for one item; an exception is its result, not the end of the others."""
+    try:
+        return JobResult(index, work(item))
+    except Exception as e:  # noqa: BLE001  whatever it is, it is reported by name and the rest goes on
+        return JobResult(index, None, " ".join(f"{type(e).__name__}: {e}".split()))
+
+
+def local_results(
+    work: Callable[[Item], Value],
+    items: Sequence[tuple[int, Item]],
+    *,
+    num_processes: int,
+    timeout_seconds: float | None = None,
+) -> Iterator[JobResult[Value]]:
+    """Results in the order in which they come.
+
+    Args:
+        work: a function that pickles by name.
+        items: each with its number.
+        num_processes: child processes; 0 works in this one.
+        timeout_seconds: how long an item may take before its process is killed.
+
+    Raises:
+        RuntimeError: a child ended before it could begin.
+    """
+    if not num_processes:
+        yield from (attempt(work, index, item) for index, item in items)
+        return
+    waiting = deque(items)
+    workers: list[_Worker] = []
+    try:
+        while waiting or any(worker.index is not None for worker in workers):
+            while len(workers) < num_processes and sum(w.index is None for w in workers) < len(waiting):
+                workers.append(_Worker(work))
+            for worker in workers:
+                if waiting and worker.is_idle:
+                    worker.give(*waiting.popleft(), timeout_seconds)
+            spoken = wait([worker.pipe for worker in workers], _seconds_left(workers))
+            now = time.monotonic()  # once: what the caller does with a result takes nobody's time
+            for worker in workers.copy():
+                result = None
+                if worker.pipe in spoken:
+                    result = worker.answer()
+                elif now >= worker.deadline:
+                    result = worker.overdue(timeout_seconds)
+                if worker.is_gone:
+                    workers.remove(worker)  # another takes its place, if there is work for it
+                if result is not None:
+                    yield result
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def _seconds_left(workers: list[_Worker]) -> float | None:
+    first = min(worker.deadline for worker in workers)
+    return None if first == float("inf") else max(first - time.monotonic(), 0.0)
+
+
+class _Worker:
+    """A child process that does one item after the other."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        context = _context()
+        self.pipe, theirs = context.Pipe()
+        self.index: int | None = None
+        self.deadline = float("inf")
+        self.is_gone = False
+        self._is_ready = False
+        self._process = context.Process(target=_serve, args=(theirs, work, os.getcwd()), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    @property
+    def is_idle(self) -> bool:
+        return self._is_ready and self.index is None and not self.is_gone
+
+    def give(self, index: int, item: Any, timeout_seconds: float | None) -> None:
+        """Have it do an item; the time counts from here, not from the start of the process."""
+        self.index = index
+        self.deadline = time.monotonic() + timeout_seconds if timeout_seconds else float("inf")
+        try:
+            self.pipe.send((index, item))
+        except ConnectionError:
+            pass  # it died while idle; the pipe's end says so at once
+
+    def answer(self) -> JobResult[Any] | None:
+        """What it says, which is a result, or that it is ready; or that it has died."""
+        try:
+            result = self.pipe.recv()
+        except (EOFError, ConnectionError):
+            return self._died()
+        self._is_ready = True
+        self.index, self.deadline = None, float("inf")
+        return result
+
+    def overdue(self, timeout_seconds: float | None) -> JobResult[Any]:
+        """The result of an item that took too long."""
+        assert self.index is not None
+        self.kill()
+        return JobResult(
+            self.index, None, f"no result after {timeout_seconds:g} s: it hung and was ended", True
+        )
+
+    def kill(self) -> None:
+        """End the process, if it has not ended."""
+        self.is_gone = True
+        self.deadline = float("inf")
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+    def _died(self) -> JobResult[Any] | None:
+        self._process.join()
+        code = self._process.exitcode or 0
+        ended = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        self.kill()
+        if not self._is_ready:
+            raise UsageError(
+                f"a worker process ended before its first item ({ended}; its own message is above). In a script of "
+                'yours, begin below `if __name__ == "__main__":`, or use num_processes=0.'
+            )
+        if self.index is None:
+            return None
+        return JobResult(self.index, None, f"its process crashed ({ended})", True)
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """How processes start: from a server that has the package imported, where the system has such."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _serve(pipe: Connection, work: Callable[[Any], Any], folder: str) -> None:
+    """All that a child does."""
+    os.chdir(folder)  # it would be where the parent was when it was started, and paths may be relative
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)  # as many children as cores are asked for
+    try:
+        pipe.send(None)
+        while True:
+            index, item = pipe.recv()
+            pipe.send(attempt(work, index, item))
+    except (EOFError, ConnectionError):
+        return  # the parent is gone
+
+
+def _end_with_parent() -> None:
+    """A child that hangs would otherwise outlive a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

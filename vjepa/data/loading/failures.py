@@ -1,0 +1,96 @@
+"""The failure policy: unreadable clips are counted, listed, and in number limited."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from vjepa.data.loading.ranks import gathered
+from vjepa.errors import VjepaError
+from vjepa.types import ClipFailure
+
+log = logging.getLogger(__name__)
+
+FIRST_CLIPS = 64  # without one readable clip among these, nothing will come
+LISTED = 20  # files named in an error; the rest is counted
+
+
+class TooManyUnreadableClipsError(VjepaError, RuntimeError):  # noqa: N818  the name says what is wrong
+    """More unreadable files than allowed; the message lists them."""
+
+
+class FailureLedger:
+    """The unreadable files of a run, each with its reason.
+
+    Args:
+        max_failures: how many there may be before the run stops.
+    """
+
+    def __init__(self, *, max_failures: int) -> None:
+        self.max_failures = max_failures
+        self.reasons: dict[str, str] = {}
+        self._tried = 0
+        self._readable = 0
+
+    def observe(self, num_clips: int, failures: Iterable[ClipFailure]) -> None:
+        """Count what came of one reading.
+
+        Args:
+            num_clips: how many clips could be read.
+            failures: those that could not.
+
+        Raises:
+            TooManyUnreadableClipsError: if they are more than allowed, or none of the first clips can be read.
+        """
+        failures = list(failures)
+        self._tried += num_clips + len(failures)
+        self._readable += num_clips
+        for failure in failures:
+            if failure.path not in self.reasons:
+                self.reasons[failure.path] = failure.reason
+                log.warning("cannot read %s: %s", failure.path, failure.reason)
+        advice = "remove them from the manifest or raise --data.reading.max_failures"
+        if len(self.reasons) > self.max_failures:
+            raise TooManyUnreadableClipsError(f"{self.summary()}; {self.max_failures} are allowed: {advice}")
+        if self._tried >= FIRST_CLIPS and not self._readable:
+            self.nothing_left()
+
+    def restore(self, failures: Iterable[ClipFailure]) -> None:
+        """Take over what an earlier part of the run could not read."""
+        for failure in failures:
+            self.reasons.setdefault(failure.path, failure.reason)
+
+    def nothing_left(self) -> NoReturn:
+        """Stop a run that has nothing to train on.
+
+        Raises:
+            TooManyUnreadableClipsError: always.
+        """
+        raise TooManyUnreadableClipsError(
+            f"not one readable clip among the first {self._tried}, or none is left; {self.summary()}. "
+            "Mend the files or the manifest; `vjepa data check` tries every file"
+        )
+
+    def gather(self) -> None:
+        """Add what the other ranks could not read; all ranks must call this together."""
+        for reasons in gathered(self.reasons):
+            self.reasons = self.reasons | {p: r for p, r in reasons.items() if p not in self.reasons}
+
+    def summary(self) -> str:
+        """How many files could not be read, and which."""
+        if not self.reasons:
+            return "all clips were readable"
+        listed = "; ".join(f"{path} ({reason})" for path, reason in list(self.reasons.items())[:LISTED])
+        more = f"; and {len(self.reasons) - LISTED} more" if len(self.reasons) > LISTED else ""
+        count = len(self.reasons)
+        return f"{count} unreadable file{'s' * (count != 1)}: {listed}{more}"
+
+    def write(self, path: str | Path) -> None:
+        """Write path and reason of each file as CSV."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "reason"])
+            writer.writerows(self.reasons.items())

@@ -1,0 +1,90 @@
+"""Several data sets in one run, each with clips and batches of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from vjepa.data.loading.dataset import Sample, VideoClips
+from vjepa.data.loading.order import SampleKey
+from vjepa.data.sampling import ClipSampler
+from vjepa.data.transforms.video import TrainingTransform, TrainTransform
+from vjepa.errors import SettingError
+
+GOLDEN_STEP = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: multiples of it fill the circle most evenly
+CIRCLE = 2**64
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixturePart:
+    """One data set of a mixture. What is null is as for the whole run.
+
+    Args:
+        source: manifest, folder of class folders, folder of videos, or one video.
+        weight: share of the batches, relative to the other parts'.
+        root: folder that relative paths in the manifest start from.
+        sampler: which frames make a clip; num_frames 1 makes images of videos.
+        transform: crop, flip and normalisation.
+        batch_size: clips in a batch of one device.
+        decoder: the backend that opens these files.
+        stream_bytes: read shards as streams, for storage where a request a clip is slow: memory of each worker in
+            which clips that are neighbours in a shard are mixed, such as 256000000. 0 reads each clip by itself.
+    """
+
+    source: str
+    weight: float = 1.0
+    root: str | None = None
+    sampler: ClipSampler | None = None
+    transform: TrainTransform | TrainingTransform | None = None
+    batch_size: int | None = None
+    decoder: str | None = None
+    stream_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.stream_bytes < 0:
+            raise SettingError(
+                f"{self.source}: stream_bytes {self.stream_bytes}. Give 0, or hundreds of clips' worth."
+            )
+        if not self.weight > 0 or (self.batch_size is not None and self.batch_size < 1):
+            raise SettingError(
+                f"{self.source}: weight {self.weight:g}, batch_size {self.batch_size}: the first must be above 0, the "
+                "second at least 1. Leave a part out that is not to be read."
+            )
+
+
+class MixtureClips(Dataset[Sample]):
+    """The clips of several data sets, by `SampleKey`."""
+
+    def __init__(self, parts: Sequence[VideoClips]) -> None:
+        self.parts = tuple(parts)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        return self.parts[key.part][key]
+
+
+class Turns:
+    """Which data set each batch of a run comes from: a pure function of seed and number, on every rank the same.
+
+    Numbers go round a circle in golden steps, from a place that the seed gives: any stretch of n batches holds
+    n times a part's share, up to a few; and so does every k-th batch, whatever gradients are accumulated over.
+
+    Args:
+        weights: of the parts, above 0.
+        seed: of the run.
+
+    >>> turns = Turns([3, 1], seed=0)
+    >>> [turns.part(i) for i in range(8)]
+    [0, 1, 0, 0, 0, 1, 0, 0]
+    """
+
+    def __init__(self, weights: Sequence[float], *, seed: int) -> None:
+        self._ends = np.cumsum(weights) / np.sum(weights)
+        self._begin = int(np.random.SeedSequence([seed, len(weights)]).generate_state(1, np.uint64)[0])
+
+    def part(self, number: int) -> int:
+        """The part of batch `number` of the run."""
+        at = (self._begin + number * GOLDEN_STEP) % CIRCLE / CIRCLE
+        return min(int(np.searchsorted(self._ends, at, side="right")), len(self._ends) - 1)

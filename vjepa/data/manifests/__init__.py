@@ -1,0 +1,1 @@
+"""Manifests: which videos there are, and what is known of each."""

@@ -1,0 +1,156 @@
+"""Reads a folder as a manifest: of videos, of images, of frame folders, or of class folders of any of these."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from vjepa.data.manifests.formats import Table
+from vjepa.data.manifests.rows import ManifestError
+
+VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .ts .3gp .gif .ogv".split())
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .ppm".split())
+
+ENDINGS = 8  # of files that are not read, at most, in the message
+
+log = logging.getLogger(__name__)
+
+Content = Literal["videos", "images", "folders", "nothing"]
+
+
+class Listing(NamedTuple):
+    """Names in a folder, sorted; `others` are the files that are neither."""
+
+    videos: list[str]
+    images: list[str]
+    folders: list[str]
+    others: list[str]
+
+    @property
+    def content(self) -> Content:
+        """What the folder is a folder of: videos before images before folders."""
+        if self.videos:
+            return "videos"
+        return "images" if self.images else "folders" if self.folders else "nothing"
+
+
+def folder_table(folder: Path) -> Table:
+    """Table of what a folder holds, up to three floors down.
+
+    Images that lie in the folder itself are single images. Below it, a folder of images that are numbered
+    without a gap is the frames of one video; folders of other images are classes of images.
+
+    Args:
+        folder: holds the videos, or folders of them.
+
+    Raises:
+        ManifestError: nothing to see is found, frame folders and folders of images are mixed, or a link is dangling.
+    """
+    top = listing(folder)
+    if top.videos:
+        _tell_unread(folder, [top], "videos")
+        return Table.listed("flat folder", {"path": top.videos})
+    if top.images:
+        return Table.listed("folder of images", {"path": top.images})
+    inner = {name: listing(folder / name) for name in top.folders}
+    _tell_unread(
+        folder, [top, *inner.values()], "videos" if any(i.videos for i in inner.values()) else "images"
+    )
+    found = {name: inside.content for name, inside in inner.items()}
+    if "videos" in found.values():
+        return _classes("class folders", {name: inside.videos for name, inside in inner.items()})
+    if "images" in found.values():
+        return _frames_or_images(folder, {name: i.images for name, i in inner.items() if i.images})
+    clips = {
+        name: [clip for clip in inside.folders if listing(folder / name / clip).images]
+        for name, inside in inner.items()
+    }
+    if any(clips.values()):
+        return _classes("class folders of frame folders", clips)
+    raise ManifestError(
+        folder,
+        0,
+        f"no videos here, nor one folder down, nor images. Give a folder of videos, of images, of frame folders or "
+        f"of class folders ({' '.join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))}), or a manifest "
+        "(data_manifests/README.md)",
+    )
+
+
+def _tell_unread(folder: Path, listings: list[Listing], read: Content) -> None:
+    """Say which files a folder of videos, or of images, holds besides, by their endings."""
+    names = [name for found in listings for name in found.others]
+    if read == "videos":
+        names += [name for found in listings for name in found.images]
+    endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in names)
+    if endings:
+        shown = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(ENDINGS))
+        log.info("%s: read are the %s; not read: %s", folder, read, shown)
+
+
+def _classes(kind: str, members: dict[str, list[str]]) -> Table:
+    pairs = [(name, member) for name, inside in members.items() for member in inside]
+    return Table.listed(
+        kind, {"path": [f"{name}/{member}" for name, member in pairs], "label": [name for name, _ in pairs]}
+    )
+
+
+def _frames_or_images(folder: Path, images: dict[str, list[str]]) -> Table:
+    counted = {name: numbered_without_gap(inside) for name, inside in images.items() if len(inside) > 1}
+    if not any(counted.values()):
+        return _classes("class folders of images", images)
+    if all(counted.values()):
+        return Table.listed("folder of frame folders", {"path": list(images)})
+    one, other = (next(name for name, found in counted.items() if found is told) for told in (True, False))
+    raise ManifestError(
+        folder,
+        0,
+        f"images in {one}/ are numbered without a gap, as the frames of a video are, those in {other}/ are not. "
+        "Write a CSV manifest that names a frame folder, or an image, a line (data_manifests/README.md)",
+    )
+
+
+def numbered_without_gap(names: Iterable[str]) -> bool:
+    """Whether names end in numbers that follow each other.
+
+    >>> numbered_without_gap(["img_00001.jpg", "img_00002.jpg"]), numbered_without_gap(["a_3.jpg", "a_7.jpg"])
+    (True, False)
+    """
+    numbers = [re.search(r"(\d+)$", Path(name).stem) for name in names]
+    found = sorted(int(number[1]) for number in numbers if number)
+    return len(found) == len(numbers) and found == list(range(found[0], found[0] + len(found)))
+
+
+def listing(folder: Path) -> Listing:
+    """What lies in a folder; hidden files are left out.
+
+    Raises:
+        ManifestError: what should be a video or an image is a link to nothing.
+    """
+    found = Listing([], [], [], [])
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if entry.name.startswith("."):
+                continue
+            if suffix in VIDEO_SUFFIXES and entry.is_file():
+                found.videos.append(entry.name)
+            elif suffix in IMAGE_SUFFIXES and entry.is_file():
+                found.images.append(entry.name)
+            elif entry.is_dir():
+                found.folders.append(entry.name)
+            elif suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES and not os.path.exists(entry.path):
+                raise ManifestError(
+                    folder,
+                    0,
+                    f"{entry.name} is a link to a file that is not there. Fetch the file, or delete the link",
+                )
+            else:
+                found.others.append(entry.name)
+    for names in found:
+        names.sort()
+    return found

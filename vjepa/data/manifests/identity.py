@@ -1,0 +1,83 @@
+"""What names a row of a manifest, wherever its folder lies: orders and shards follow from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import PurePath
+
+import numpy as np
+from jaxtyping import Bool, UInt64
+from numpy import ndarray
+
+from vjepa.data.manifests.rows import Manifest, Rows, Texts
+from vjepa.data.remote import is_url, member_of
+
+
+def row_identities(manifest: Manifest) -> UInt64[ndarray, "n"]:
+    """64 bits that name each row: its path from the manifest's folder on, its start, which copy it is."""
+    rows = manifest.rows if isinstance(manifest.rows, Rows) else Rows.of(manifest.rows)
+    names = _names(rows, manifest.base)
+    starts = [None if start != start else start for start in rows.start.tolist()]
+    digests = (_digest(b"%b\n%a\n0" % named) for named in zip(names, starts, strict=True))
+    identities = np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64, len(rows))
+    ordered = np.sort(identities)
+    several = np.isin(identities, ordered[1:][ordered[1:] == ordered[:-1]])
+    copies: Counter[bytes] = Counter()
+    for i in np.flatnonzero(several).tolist():
+        key = b"%b\n%a\n" % (names[i], starts[i])
+        identities[i] = int.from_bytes(_digest(key + b"%d" % copies[key]), "little")
+        copies[key] += 1
+    return identities
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.blake2b(key, digest_size=8).digest()
+
+
+def _names(rows: Rows, base: str) -> list[bytes]:
+    """Each row's path below `base`, in POSIX form; paths that are so as they are written are taken at once."""
+    names = list(rows.path.encoded())
+    plain = _plainly_written(rows.path) if rows.base == base else np.zeros(len(rows), bool)
+    for i in np.flatnonzero(~plain).tolist():
+        names[i] = name_in(rows.path_of(i), base).encode("utf-8", "surrogateescape")
+    return names
+
+
+def name_in(path: str, base: str) -> str:
+    """A path from the manifest's folder on; a member of a shard has the name it had before it was put there."""
+    if (member := member_of(path)) is not None:
+        return member.name
+    if is_url(path):
+        return path.removeprefix(f"{base}/") if base else path
+    below = base and PurePath(path).is_relative_to(base)
+    return (PurePath(path).relative_to(base) if below else PurePath(path)).as_posix()
+
+
+def _plainly_written(paths: Texts) -> Bool[ndarray, "n"]:
+    """Whether a path is relative, and no part of it begins with a dot or is empty."""
+    block = np.frombuffer(paths.block, np.uint8)
+    lengths = np.diff(paths.ends, prepend=0)
+    begins = np.zeros(len(block), bool)
+    begins[1:] = block[:-1] == ord("/")
+    begins[(paths.ends - lengths)[lengths > 0]] = True
+    ends = np.zeros(len(block), bool)
+    ends[paths.ends[lengths > 0] - 1] = True
+    odd = (begins & _one_of(b"/.~")[block]) | (ends & (block == ord("/"))) | _one_of(b"\\:")[block]
+    plain = lengths > 0
+    plain[np.searchsorted(paths.ends, np.flatnonzero(odd), side="right")] = False
+    return plain
+
+
+def _one_of(characters: bytes) -> Bool[ndarray, "256"]:
+    """By byte, whether it is one of the given."""
+    found = np.zeros(256, bool)
+    found[list(characters)] = True
+    return found
+
+
+def mixed(x: UInt64[ndarray, "n"]) -> UInt64[ndarray, "n"]:
+    """The finaliser of SplitMix64 (Steele et al. 2014): a bijection that mixes every bit into every other."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,120 @@
+"""Files and rows that `vjepa data check` found to be unusable, left out of a manifest."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vjepa.data.manifests.rows import Manifest, ManifestError, Rows, joined
+from vjepa.data.remote import is_url
+
+log = logging.getLogger(__name__)
+
+FILE = "quarantine.csv"
+
+
+class Banned(NamedTuple):
+    """A file that is not to be read; with `start` or `end`, only that part of it."""
+
+    path: str
+    start: float | None = None
+    end: float | None = None
+
+
+class Quarantine:
+    """What is not to be read, and which of it was found in a manifest.
+
+    Args:
+        source: a CSV with the column `path`, and perhaps `start` and `end`, or the folder of a check. A relative
+            path starts from here, or from where those of the manifest do.
+
+    Raises:
+        ManifestError: naming file and line.
+    """
+
+    def __init__(self, source: str | Path) -> None:
+        self.source = Path(source).expanduser()
+        if self.source.is_dir():
+            self.source /= FILE
+        self.banned = list(_read(self.source))
+        self._found: set[Banned] = set()
+
+    def without(self, manifest: Manifest) -> Manifest:
+        """The manifest without the rows in quarantine; the others keep labels and identities.
+
+        Raises:
+            ManifestError: no row is left.
+        """
+        banned: dict[str, list[Banned]] = {}
+        for one in self.banned:
+            for place in {absolute(one.path), absolute(joined(manifest.base, one.path))}:
+                banned.setdefault(place, []).append(one)
+        last_names = {_last_name(os.fsencode(place)) for place in banned}
+        rows = manifest.rows if isinstance(manifest.rows, Rows) else Rows.of(manifest.rows)
+        kept = np.ones(len(rows), bool)
+        for i, path in enumerate(rows.path.encoded()):
+            if _last_name(path) not in last_names:  # the whole path costs far more to make
+                continue
+            row = rows[i]
+            for one in banned.get(absolute(row.path), ()):
+                if (one.start, one.end) in ((None, None), (row.start, row.end)):
+                    kept[i] = False
+                    self._found.add(one)
+        if not kept.any():
+            raise ManifestError(
+                manifest.source,
+                0,
+                f"no row is left without those in {self.source}. Mend the files, or check again",
+            )
+        if not kept.all():
+            log.info("%d of %d rows of %s are in quarantine", (~kept).sum(), len(kept), manifest.source)
+        return replace(manifest, rows=rows.take(np.flatnonzero(kept)))
+
+    def warn_of_unknown(self) -> None:
+        """Say how many entries were in no manifest: a sign of a moved data set."""
+        unknown = [one for one in self.banned if one not in self._found]
+        if unknown:
+            log.warning(
+                "%s: %d of %d entries are in no manifest, such as %s. If the files were moved, check them again",
+                self.source,
+                len(unknown),
+                len(self.banned),
+                unknown[0].path,
+            )
+
+
+def absolute(path: str) -> str:
+    """The one spelling of a path; a URL has but one."""
+    return path if is_url(path) else os.path.abspath(path)
+
+
+def _last_name(path: bytes) -> bytes:
+    return path[max(path.rfind(b"/"), path.rfind(b"\\")) + 1 :]
+
+
+def _read(source: Path) -> Iterator[Banned]:
+    if not source.is_file():
+        raise ManifestError(
+            source, 0, "no such quarantine. Give the folder that `vjepa data check --out` wrote to, or a CSV"
+        )
+    with source.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.DictReader(file)
+        if "path" not in (reader.fieldnames or ()):
+            raise ManifestError(
+                source, 1, "missing column 'path'. Begin the file with the header `path,reason`"
+            )
+        for row in reader:
+            try:
+                start, end = (float(row[name]) if row.get(name) else None for name in ("start", "end"))
+            except ValueError as e:
+                raise ManifestError(
+                    source, reader.line_num, f"{e}. Give start and end in seconds, or leave them empty"
+                ) from e
+            yield Banned(row["path"], start, end)

@@ -1,0 +1,1 @@
+"""WebDataset tar shards: writing them, and reading them as streams."""

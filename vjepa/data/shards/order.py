@@ -1,0 +1,181 @@
+"""Reading shards as streams: an order of an epoch by shard, and blocks of many clips fetched at once."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from collections import OrderedDict
+
+import numpy as np
+from jaxtyping import Int64
+from numpy import ndarray
+
+from vjepa.data.manifests.identity import mixed, row_identities
+from vjepa.data.manifests.rows import Manifest, ManifestError
+from vjepa.data.remote import fetch, member_of
+
+BLOCKS = 16  # requests that fill a buffer
+# clips are mixed within this share of it: after a broken clip a batch is of two workers' runs, so two windows and the
+# blocks at their ends must fit
+WINDOW = 3 / 8
+STREAM = 1  # tells its random numbers from those of other orders of the same seed and epoch
+
+
+class ShardPlaces:
+    """Where each row of a manifest lies: `shard` (n,) its number, `offset` and `size` (n,) in bytes.
+
+    `extent` (n,) is its size with what lies between it and the next.
+
+    Raises:
+        ManifestError: if a row lies in no shard.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        members = [member_of(row.path) for row in manifest.rows]
+        found = [member for member in members if member is not None]
+        if len(found) < len(members):
+            raise ManifestError(
+                manifest.source,
+                0,
+                f"{len(members) - len(found)} clips lie in no shard, so they cannot be streamed. Give the source "
+                "itself as --data.train, or make shards of it with `vjepa data shard`",
+            )
+        numbers: dict[str, int] = {}
+        self.shard = np.array([numbers.setdefault(m.shard, len(numbers)) for m in found], np.int64)
+        self.offset = np.array([member.offset for member in found], np.int64)
+        self.size = np.array([member.size for member in found], np.int64)
+        self.extent = _extents(self.shard, self.offset, self.size)
+        self.names = list(numbers)
+        # by its last name: the same order from a copy elsewhere
+        self.keys = np.array([_hash(name.rpartition("/")[2]) for name in self.names], np.uint64)
+        self.identities = row_identities(manifest)
+
+
+def _extents(
+    shard: Int64[ndarray, "n"], offset: Int64[ndarray, "n"], size: Int64[ndarray, "n"]
+) -> Int64[ndarray, "n"]:
+    row = np.lexsort((offset, shard))
+    to_next = np.diff(offset[row], append=0)
+    last = np.diff(shard[row], append=-1) != 0
+    extent = np.empty_like(size)
+    extent[row] = np.where(last, size[row], to_next)
+    return extent
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+class ShardOrder:
+    """Rows in the order of an epoch, such that each worker of each rank reads shards from their front to their end.
+
+    The shards are shuffled and their clips laid end to end in a ring; each rank, and each worker of it, takes an equal
+    run of the ring, and mixes it within its buffer. A function of seed, epoch, ranks, workers, batch and buffer size.
+
+    Args:
+        places: where the rows lie.
+        seed: of the order.
+        batch_size: clips in a batch of one rank; fewer if there are fewer clips.
+        num_workers: of each rank.
+        world_size: how many ranks there are.
+        buffer_bytes: memory of one worker.
+    """
+
+    def __init__(
+        self,
+        places: ShardPlaces,
+        *,
+        seed: int,
+        batch_size: int,
+        num_workers: int,
+        world_size: int,
+        buffer_bytes: int,
+    ) -> None:
+        self._places = places
+        self._seed = seed
+        self._batch_size = max(min(batch_size, len(places.shard) // world_size), 1)
+        self._num_lanes = max(num_workers, 1)
+        self._world_size = world_size
+        self._buffer_bytes = buffer_bytes
+
+    def __str__(self) -> str:
+        workers = f"{self._num_lanes} workers on each of {self._world_size} devices"
+        return f"of shards, {workers}, {self._buffer_bytes} bytes"
+
+    def __call__(self, epoch: int) -> Int64[ndarray, "n"]:
+        """Row numbers: `batch_size` times a row of each rank is a batch; those that fill no batch come last.
+
+        Batch b is read by worker b % workers (`DataLoader` deals them so), hence is of that worker's run.
+        """
+        places, batch_size = self._places, self._batch_size
+        # not the salt of `epoch_order`: `vjepa data shard` has dealt out the clips by that one
+        salt, turn = np.random.SeedSequence([self._seed, epoch, STREAM]).generate_state(2, np.uint64)
+        rank_of_shard = np.argsort(np.argsort(mixed(places.keys ^ salt), kind="stable"))
+        row = np.lexsort((places.offset, rank_of_shard[places.shard]))
+        row = np.roll(
+            row, int(turn % np.uint64(len(row)))
+        )  # else the front of a shard would come early each epoch
+        chance = mixed(places.identities ^ salt)
+        num_batches = len(row) // (batch_size * self._world_size)
+        order = np.empty((num_batches, batch_size, self._world_size), np.int64)
+        begin = 0
+        for rank in range(self._world_size):
+            for lane in range(self._num_lanes):
+                batches = range(lane, num_batches, self._num_lanes)
+                run = row[begin : begin + len(batches) * batch_size]
+                begin += len(run)
+                window = np.cumsum(places.extent[run]) // max(int(self._buffer_bytes * WINDOW), 1)
+                run = run[np.lexsort((chance[run], window))]
+                order[lane :: self._num_lanes, :, rank] = run.reshape(len(batches), batch_size)
+        return np.concatenate([order.reshape(-1), row[begin:]])
+
+
+class BlockReader:
+    """Bytes of members of shards, fetched in blocks of consecutive members that are kept while they fit.
+
+    Args:
+        places: where all members lie.
+        buffer_bytes: memory for blocks, which are a sixteenth of it each, or one member where that is larger.
+    """
+
+    def __init__(self, places: ShardPlaces, *, buffer_bytes: int) -> None:
+        self._limit = buffer_bytes
+        self._bounds = {
+            name: _blocks(places, number, buffer_bytes // BLOCKS) for number, name in enumerate(places.names)
+        }
+        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+
+    def __call__(self, path: str) -> bytes:
+        """All bytes of one member; raises `DecodeError` where its block cannot be fetched."""
+        member = member_of(path)
+        assert member is not None  # `ShardPlaces` has seen to it
+        starts, ends = self._bounds[member.shard]
+        block = bisect.bisect_right(starts, member.offset) - 1
+        content = self._block(member.shard, starts[block], ends[block])
+        begin = member.offset - starts[block]
+        return content[begin : begin + member.size]
+
+    def _block(self, shard: str, start: int, end: int) -> bytes:
+        key = (shard, start)
+        if key not in self._kept:
+            held = sum(map(len, self._kept.values()))
+            while self._kept and held + end - start > self._limit:
+                held -= len(self._kept.popitem(last=False)[1])
+            self._kept[key] = fetch(shard, start, end)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+def _blocks(places: ShardPlaces, shard: int, block_bytes: int) -> tuple[list[int], list[int]]:
+    """First and last bytes of the blocks of a shard: whole members, as many as fit, at least one."""
+    rows = np.flatnonzero(places.shard == shard)
+    rows = rows[np.argsort(places.offset[rows], kind="stable")]
+    starts: list[int] = []
+    ends: list[int] = []
+    for offset, size in zip(places.offset[rows].tolist(), places.size[rows].tolist(), strict=True):
+        if starts and offset + size - starts[-1] <= block_bytes:
+            ends[-1] = max(ends[-1], offset + size)
+        elif not starts or offset >= ends[-1]:
+            starts.append(offset)
+            ends.append(offset + size)
+    return starts, ends

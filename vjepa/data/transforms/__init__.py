@@ -1,0 +1,1 @@
+"""From frames to pixels: crops, flips, views and augmentations."""

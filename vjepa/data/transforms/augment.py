@@ -1,0 +1,119 @@
+"""The training view of the published probes of videos: changed colours and shapes, a crop, an erased box."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vjepa.data.transforms.auto_augment import change_frames, policy_named
+from vjepa.data.transforms.video import (
+    CROP_TRIES,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    EvalTransform,
+    TrainingTransform,
+    crop_and_resize,
+    normalise,
+    random_resized_crop_box,
+)
+from vjepa.errors import SettingError
+
+ERASED_AREA = (0.02, 1 / 3)  # share of the frame
+ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width
+
+
+def erase_box(
+    video: Float[Tensor, "3 t h w"], probability: float, generator: np.random.Generator
+) -> Float[Tensor, "3 t h w"]:
+    """With `probability`, a box of normalised frames replaced by noise N(0, 1), in place.
+
+    The box is the same in all frames, the noise fresh in each: uniform area, log-uniform aspect, 10 tries to draw one
+    that is smaller than the frame, else nothing is erased.
+    """
+    if generator.random() >= probability:
+        return video
+    num_frames, height, width = video.shape[1:]
+    for _ in range(CROP_TRIES):
+        area = height * width * generator.uniform(*ERASED_AREA)
+        aspect = math.exp(generator.uniform(math.log(ERASED_ASPECT[0]), math.log(ERASED_ASPECT[1])))
+        h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < h < height and 0 < w < width:
+            top, left = int(generator.integers(height - h + 1)), int(generator.integers(width - w + 1))
+            noise = generator.standard_normal((3, num_frames, h, w), dtype=np.float32)
+            video[:, :, top : top + h, left : left + w] = torch.from_numpy(noise)
+            break
+    return video
+
+
+class ProbeTrainTransform(TrainingTransform):
+    """The view on which the published probes of videos train: RandAugment, random resized crop, erasing.
+
+    Each call draws anew, so that several views of a video differ; within a view all frames are treated alike.
+    Output is normalised float, because the erased box is noise around the mean.
+
+    Args:
+        size: height and width of the output in pixels; one number for a square.
+        scale: smallest and largest share of the frame's area that a crop takes.
+        ratio: smallest and largest width / height of a crop.
+        flip: probability of a mirrored clip; published as 0, and 0.5 for anticipation.
+        auto_augment: "rand-m7-n4-mstd0.5-inc1" as published, with other numbers, "original", or null for none.
+        erasing: probability of a clip with a box of noise.
+        mean: of each colour channel, of 1.
+        std: of each colour channel, of 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int | tuple[int, int] = 224,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (0.75, 4 / 3),
+        flip: float = 0.0,
+        auto_augment: str | None = "rand-m7-n4-mstd0.5-inc1",
+        erasing: float = 0.25,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        self._centred = EvalTransform(size=size, mean=mean, std=std)
+        check_draws(scale, ratio, flip, erasing)
+        self.scale = scale
+        self.ratio = ratio
+        self.flip = flip
+        self.policy = None if auto_augment is None else policy_named(auto_augment)
+        self.erasing = erasing
+
+    def __call__(
+        self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator
+    ) -> Float[Tensor, "3 t h2 w2"]:
+        """(T, 3, H, W) uint8 to (3, T, height, width) normalised float."""
+        view = self._centred
+        if self.policy is not None:
+            frames = change_frames(frames, self.policy.draw(generator))
+        box = random_resized_crop_box(frames.shape[2], frames.shape[3], self.scale, self.ratio, generator)
+        # published the other way round; a crop and a resize do not mind what is added and multiplied before
+        video = normalise(crop_and_resize(frames, box, view.size), view.mean, view.std)
+        if generator.random() < self.flip:
+            video = video.flip(-1)
+        return erase_box(video, self.erasing, generator)
+
+    def centred(self) -> EvalTransform:
+        """The published single view of evaluation, of the same size."""
+        return self._centred
+
+
+def check_draws(scale: tuple[float, float], ratio: tuple[float, float], flip: float, erasing: float) -> None:
+    """Refuse a random crop, flip or erased box that cannot be drawn."""
+    if not (
+        0 < scale[0] <= scale[1] <= 1
+        and 0 < ratio[0] <= ratio[1]
+        and 0 <= min(flip, erasing)
+        and max(flip, erasing) <= 1
+    ):
+        raise SettingError(
+            f"scale {scale}, ratio {ratio}, flip {flip}, erasing {erasing}: scale and ratio are (smallest, largest)"
+            " above 0, scale at most 1, flip and erasing probabilities between 0 and 1."
+        )

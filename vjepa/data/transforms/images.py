@@ -1,0 +1,149 @@
+"""Views of still images, as I-JEPA trains on them and as the published probes of ImageNet see them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from vjepa.data.transforms.augment import check_draws, erase_box
+from vjepa.data.transforms.auto_augment import Fill, change_frames, policy_named
+from vjepa.data.transforms.fixed_point import Box
+from vjepa.data.transforms.video import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SHORT_SIDE_PER_CROP,
+    TrainingTransform,
+    covering_size,
+    normalise,
+    random_resized_crop_box,
+)
+from vjepa.errors import SettingError
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+def resize_image(
+    image: UInt8[Tensor, "3 h w"], box: Box, size: tuple[int, int], interpolation: Interpolation = "bilinear"
+) -> UInt8[Tensor, "3 {size[0]} {size[1]}"]:
+    """The box of an image in a new size, with antialias, as Pillow does it and all published image recipes use it."""
+    cut = image[:, box.top : box.top + box.height, box.left : box.left + box.width]
+    picture = Image.fromarray(rearrange(cut, "c h w -> h w c").numpy())
+    resized = picture.resize((size[1], size[0]), Image.Resampling[interpolation.upper()])
+    return rearrange(torch.from_numpy(np.asarray(resized).copy()), "h w c -> c h w")
+
+
+class ImageTrainTransform(TrainingTransform):
+    """A random view of an image: I-JEPA's pre-training by default.
+
+    The published probe of V-JEPA on ImageNet trains with scale [0.08, 1.0], flip 0.5, interpolation bicubic,
+    auto_augment original, erasing 0.25 and num_frames 16.
+
+    Args:
+        size: height and width of the output in pixels; one number for a square.
+        scale: smallest and largest share of the image's area that a crop takes.
+        ratio: smallest and largest width / height of a crop.
+        flip: probability of a mirrored image.
+        interpolation: of the resize.
+        auto_augment: "original", "rand-m9-n2-mstd0.5-inc1" or the like; null for none.
+        erasing: probability of an image with a box of noise.
+        num_frames: frames of the clip that repeats the image: 1 for an encoder of images.
+        mean: of each colour channel, of 1.
+        std: of each colour channel, of 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int | tuple[int, int] = 224,
+        scale: tuple[float, float] = (0.3, 1.0),
+        ratio: tuple[float, float] = (0.75, 4 / 3),
+        flip: float = 0.0,
+        interpolation: Interpolation = "bilinear",
+        auto_augment: str | None = None,
+        erasing: float = 0.0,
+        num_frames: int = 1,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        self._centred = ImageEvalTransform(size=size, num_frames=num_frames, mean=mean, std=std)
+        check_draws(scale, ratio, flip, erasing)
+        self.scale = scale
+        self.ratio = ratio
+        self.flip = flip
+        self.interpolation: Interpolation = interpolation
+        self.policy = None if auto_augment is None else policy_named(auto_augment)
+        self.erasing = erasing
+
+    def __call__(
+        self, frames: UInt8[Tensor, "n 3 h w"], generator: np.random.Generator
+    ) -> Float[Tensor, "3 t h2 w2"]:
+        """(1, 3, H, W) uint8 to (3, num_frames, height, width) normalised float."""
+        view, image = self._centred, _only(frames)
+        box = random_resized_crop_box(image.shape[1], image.shape[2], self.scale, self.ratio, generator)
+        crop = resize_image(image, box, view.size, self.interpolation)
+        if generator.random() < self.flip:
+            crop = crop.flip(-1)
+        if self.policy is not None:
+            fill: Fill = (round(255 * view.mean[0]), round(255 * view.mean[1]), round(255 * view.mean[2]))
+            (crop,) = change_frames(crop[None], self.policy.draw(generator), fill)
+        video = normalise(crop[None].float(), view.mean, view.std)
+        video = erase_box(video, self.erasing, generator)
+        return repeat(video, "c 1 h w -> c t h w", t=view.num_frames).contiguous()
+
+    def centred(self) -> ImageEvalTransform:
+        """The published view of evaluation, of the same size."""
+        return self._centred
+
+
+class ImageEvalTransform:
+    """The published view of an image in evaluation: short side to 256 / 224 of `size`, cut the centre.
+
+    Args:
+        size: height and width of the output in pixels; one number for a square.
+        num_frames: frames of the clip that repeats the image.
+        mean: of each colour channel, of 1.
+        std: of each colour channel, of 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int | tuple[int, int] = 224,
+        num_frames: int = 1,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        self.size = (size, size) if isinstance(size, int) else size
+        self.num_frames = num_frames
+        self.mean = mean
+        self.std = std
+        if min(*self.size, num_frames) < 1:
+            raise SettingError(f"size {size}, num_frames {num_frames}: give at least 1 pixel and 1 frame.")
+
+    def __call__(
+        self, frames: UInt8[Tensor, "n 3 h w"], generator: np.random.Generator | None = None
+    ) -> Float[Tensor, "3 t h2 w2"]:
+        """(1, 3, H, W) uint8 to (3, num_frames, height, width) normalised float; draws nothing."""
+        image = _only(frames)
+        height, width = image.shape[1:]
+        short_side = int(min(self.size) * SHORT_SIDE_PER_CROP)
+        shape = covering_size(height, width, short_side, self.size)
+        resized = resize_image(image, Box(0, 0, height, width), shape)
+        top, left = (round((n - m) / 2) for n, m in zip(shape, self.size, strict=True))
+        cut = resized[None, :, top : top + self.size[0], left : left + self.size[1]]
+        video = normalise(cut.float(), self.mean, self.std)
+        return repeat(video, "c 1 h w -> c t h w", t=self.num_frames).contiguous()
+
+
+def _only(frames: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "3 h w"]:
+    if len(frames) != 1:
+        raise SettingError(
+            f"a clip of {len(frames)} frames for a transform of images. Set the sampler's num_frames to 1."
+        )
+    return frames[0]

@@ -1,0 +1,119 @@
+"""Several clips of one video, for tests: segments that follow in time, and views that lie side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from vjepa.data.sampling import ClipSampler, usable_part
+from vjepa.data.transforms.fixed_point import resize_fixed_point
+from vjepa.data.transforms.video import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    EvalTransform,
+    normalise,
+)
+from vjepa.errors import SettingError
+
+
+class SegmentSampler:
+    """Clips of equal parts of a video, one after the other on the axis of frames.
+
+    Args:
+        sampler: chooses a clip in each part. By the time rule a part shorter than a clip gives way to clips that
+            overlap, spread evenly from the beginning to the end; by the reference rule they overlap as published.
+        num_segments: number of parts.
+    """
+
+    def __init__(self, *, sampler: ClipSampler, num_segments: int) -> None:
+        if num_segments < 1:
+            raise SettingError(f"num_segments {num_segments}: give at least 1.")
+        self.sampler = sampler
+        self.num_segments = num_segments
+
+    def sample(
+        self,
+        timestamps: Float64[ndarray, "n"],
+        generator: np.random.Generator,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> Int64[ndarray, "st"]:
+        """(num_segments * num_frames,) frame numbers; arguments and errors of `ClipSampler.sample`."""
+        first, stop = usable_part(timestamps, start, end)
+        part = timestamps[first:stop]
+        if self.sampler.rule == "reference":
+            return first + self.sampler.reference_clips(part, generator, self.num_segments).reshape(-1)
+        bounds = self._bounds(len(part), self.sampler.span_frames(part))
+        clips = [first + low + self.sampler.sample(part[low:high], generator) for low, high in bounds]
+        return np.concatenate(clips)
+
+    def _bounds(self, n: int, span: int) -> list[tuple[int, int]]:
+        """First frame and end of each part, of `n` frames for clips that take `span`."""
+        count = self.num_segments
+        if n // count >= span or count == 1:
+            return [(i * n // count, (i + 1) * n // count) for i in range(count)]
+        room = max(n - span, 0)
+        starts = [room * i // (count - 1) for i in range(count)]
+        return [(low, min(low + span, n)) for low in starts]
+
+
+class ViewsTransform:
+    """The published views of a test: the short side becomes `size`, squares are cut along the longer side.
+
+    The views follow each other on the axis of time, (view, frame), so that they travel as one clip.
+
+    Args:
+        size: height and width of a view in pixels.
+        num_views: squares, from the first to the last end of the longer side; published as 3. One view in the
+            middle is `EvalTransform`'s.
+        mean: of each colour channel, of 1.
+        std: of each colour channel, of 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int = 224,
+        num_views: int = 3,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        if size < 1 or num_views < 2:
+            raise SettingError(
+                f"size {size}, num_views {num_views}: give at least 1 pixel and 2 views; "
+                "for one view use EvalTransform."
+            )
+        self.size = size
+        self.num_views = num_views
+        self.mean = mean
+        self.std = std
+
+    def __call__(
+        self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator | None = None
+    ) -> Float[Tensor, "3 vt h2 w2"]:
+        """(T, 3, H, W) uint8 to (3, num_views * T, size, size) normalised float; draws nothing."""
+        height, width = frames.shape[2:]
+        short = min(height, width)
+        resized = resize_fixed_point(frames, (self.size * height // short, self.size * width // short))
+        longer = 2 if height > width else 3
+        step = (resized.shape[longer] - self.size) // (self.num_views - 1)
+        video = normalise(resized.float(), self.mean, self.std)
+        return torch.cat([video.narrow(longer, i * step, self.size) for i in range(self.num_views)], dim=1)
+
+
+def view_transform(size: int | tuple[int, int], num_views: int) -> EvalTransform | ViewsTransform:
+    """One central view of the whole picture, or several along its longer side.
+
+    Args:
+        size: height and width in pixels; several views are square.
+        num_views: 1, or 3 as published.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if num_views == 1:
+        return EvalTransform(size=size, short_side=min(height, width))
+    if height != width:
+        raise SettingError(f"{num_views} views of {height} x {width}: several views are square. Give 1 view.")
+    return ViewsTransform(size=height, num_views=num_views)
