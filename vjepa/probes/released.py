@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vjepa.checkpoints.load import open_checkpoint
+from vjepa.checkpoints.load import load_network, open_checkpoint
 from vjepa.checkpoints.source import Source
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.probes.anticipation.probe import AnticipationProbe
