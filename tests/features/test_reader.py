@@ -6,10 +6,10 @@ import sys
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from vjepa.extraction.commands import extract
 
 import vjepa
 import vjepa.features
+from tests.features.given import extract
 from vjepa.features import FeaturesError
 
 

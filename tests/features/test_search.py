@@ -9,6 +9,7 @@ import vjepa
 from tests.features.given import extract
 from tests.videos import write_broken
 from vjepa.commands.app import main
+from vjepa.commands.search import search
 from vjepa.features import FeaturesError
 from vjepa.features.neighbours import SearchIndex
 
