@@ -102,7 +102,9 @@ def videos(tmp_path_factory):
 
 def tiny(seed=0):
     torch.manual_seed(seed)
-    return vjepa.VideoEncoder(img_size=16, patch_size=8, num_frames=4, embed_dim=24, depth=2, num_heads=2).eval()
+    return vjepa.VideoEncoder(
+        img_size=16, patch_size=8, num_frames=4, embed_dim=24, depth=2, num_heads=2
+    ).eval()
 
 
 def test_whatever_features_depend_on_is_in_their_key(videos, tmp_path):
@@ -110,7 +112,9 @@ def test_whatever_features_depend_on_is_in_their_key(videos, tmp_path):
     one = read_manifest(manifest.rows[0].path)
     specs = [ClipSpec(num_frames=2), ClipSpec(fps=4.0), ClipSpec(segments=2), ClipSpec(layers=(0,))]
     made = [cache_folder(tmp_path, tiny(), manifest, other.to_json()) for other in specs]
-    made += [cache_folder(tmp_path, *given) for given in [(tiny(), manifest, spec), (tiny(1), manifest, spec)]]
+    made += [
+        cache_folder(tmp_path, *given) for given in [(tiny(), manifest, spec), (tiny(1), manifest, spec)]
+    ]
     made += [cache_folder(tmp_path, tiny(), one, spec)]
     assert len(set(made)) == len(made)
     assert cache_folder(tmp_path, tiny(), manifest, spec) == made[4]
