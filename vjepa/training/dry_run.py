@@ -152,16 +152,12 @@ def drawn_lengths(
 
 
 def flop_counter() -> FlopCounterMode:
-    """Return torch's counter, which also knows our attention of a CPU in bf16."""
-    return FlopCounterMode(
-        display=False,
-        custom_mapping={
-            torch.ops.vjepa.attend_in_blocks: lambda *shapes, out_shape: sdpa_flop_count(*shapes),
-            torch.ops.vjepa.attend_in_blocks_backward: lambda *shapes, out_shape: sdpa_backward_flop_count(
-                *shapes
-            ),
-        },
-    )
+    """Return torch's counter with the attention of a CPU, fused or ours, which some versions of torch do not count."""
+    aten, ours = torch.ops.aten, torch.ops.vjepa
+    forward = (aten._scaled_dot_product_flash_attention_for_cpu, ours.attend_in_blocks)
+    backward = (aten._scaled_dot_product_flash_attention_for_cpu_backward, ours.attend_in_blocks_backward)
+    counted = dict.fromkeys(forward, _attention_flops) | dict.fromkeys(backward, _attention_backward_flops)
+    return FlopCounterMode(display=False, custom_mapping=counted)
 
 
 class KnownNumbers(TorchDispatchMode):
@@ -202,3 +198,13 @@ def _flops_of(counts: dict[str, dict[Any, int]], network: str) -> int:
     within = [name for name in counts if f"{name}.".startswith(f"{network}.")]
     topmost = [name for name in within if not any(name.startswith(f"{other}.") for other in within)]
     return sum(sum(counts[name].values()) for name in topmost)
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward_flops(
+    gradient: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any
+) -> int:
+    return sdpa_backward_flop_count(gradient, query, key, value)
