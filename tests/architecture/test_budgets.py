@@ -13,19 +13,15 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # What is still over a budget. The lists may only shrink: an entry that is not needed fails the test
 NOT_YET: dict[str, set[str]] = {
-    "vjepa/cli.py": {"file is long"},
-    "vjepa/convert.py": {"convert is long", "convert is wide"},
-    "vjepa/data/audit/command.py": {"check_command is long"},
+    "vjepa/commands/app.py": {"file is long"},
+    "vjepa/commands/data_check.py": {"check_command is long"},
     "vjepa/data/audit/run.py": {"check is long"},
     "vjepa/data/datamodule.py": {"file is long"},
-    "vjepa/data/index_command.py": {"index_command is long"},
-    "vjepa/data/packets.py": {"index_packets is long"},
-    "vjepa/data/shard_command.py": {"shard_command is long"},
+    "vjepa/commands/data_index.py": {"index_command is long"},
+    "vjepa/data/decoders/packets.py": {"index_packets is long"},
+    "vjepa/commands/data_shard.py": {"shard_command is long"},
     "vjepa/estimate.py": {"file is long"},
     "vjepa/extraction/commands.py": {"extract is long", "extract is wide"},
-    "vjepa/models/action_predictor.py": {"calls locals()"},
-    "vjepa/models/encoder.py": {"calls locals()"},
-    "vjepa/models/predictor.py": {"calls locals()"},
     "vjepa/probes/anticipation.py": {"calls locals()"},
     "vjepa/probes/anticipation_command.py": {"AnticipationWork is wide"},
     "vjepa/probes/attentive.py": {"calls locals()"},
@@ -39,7 +35,7 @@ NOT_YET: dict[str, set[str]] = {
     "vjepa/probes/results.py": {"ProbeResult is wide"},
     "vjepa/training/module.py": {"file is long"},
 }
-READ_THE_PROCESS_YET = {"vjepa/cli.py"}
+READ_THE_PROCESS_YET = {"vjepa/commands/app.py"}
 
 
 def name_of(path: Path) -> str:

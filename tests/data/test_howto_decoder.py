@@ -29,7 +29,7 @@ def test_the_decoder_of_the_howto_works_from_outside(tmp_path, monkeypatch):
         decoder=name,
     )
     assert clips[0].video.shape == (3, 4, 32, 32)
-    assert "no array of frames" in clips[1].failure.reason
+    assert "not an array of frames" in clips[1].failure.reason
     data = VideoDataModule(train=str(tmp_path / "clips.csv"), decoder=name)
     data.setup("fit")
     assert len(data.clips("train")) == 2

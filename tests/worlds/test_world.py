@@ -11,7 +11,6 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from vjepa.commands.data_world import world_command
 
 from vjepa.commands.data_world import world_command
 from vjepa.worlds import WorldConfig, WorldError, generate

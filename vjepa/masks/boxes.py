@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.types import TokenGrid
 
 Range = tuple[float, float]
@@ -21,7 +22,7 @@ def check_range(name: str, interval: Range, top: float = 1.0) -> None:
     """
     low, high = interval
     if not 0 < low <= high <= top:
-        raise ValueError(f"{name} is a range 0 < low <= high <= {top}, got ({low}, {high}).")
+        raise SettingError(f"{name} is a range 0 < low <= high <= {top}, got ({low}, {high}).")
 
 
 def between(interval: Range, u: float) -> float:

@@ -79,7 +79,7 @@ class ImageBlocks(MaskStrategy):
     def block_sizes(self, grid: TokenGrid, generator: torch.Generator) -> tuple[Size, Size]:
         """Draw the sizes (h, w) of the target blocks and the context block, in tokens, smaller than the image."""
         if min(grid.h, grid.w) < 2:
-            raise ValueError(
+            raise SettingError(
                 f"image blocks need at least 2 tokens per side, got {grid.h} x {grid.w}. "
                 "Use larger images or smaller patches."
             )

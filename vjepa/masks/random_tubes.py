@@ -21,14 +21,16 @@ class RandomTubes(MaskStrategy):
 
     def __init__(self, *, ratio: float = 0.9) -> None:
         if not 0 < ratio < 1:
-            raise ValueError(f"ratio is the share of hidden sites, between 0 and 1, got {ratio}.")
+            raise SettingError(f"ratio is the share of hidden sites, between 0 and 1, got {ratio}.")
         self.ratio = ratio
 
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """Draw the hidden sites of each clip."""
         sites = grid.h * grid.w
         if sites < 2:
-            raise ValueError(f"random tubes need at least 2 sites per frame, got {sites}. Use larger clips.")
+            raise SettingError(
+                f"random tubes need at least 2 sites per frame, got {sites}. Use larger clips."
+            )
         num_visible = min(max(int(sites * (1 - self.ratio)), 1), sites - 1)
         order = torch.rand(batch_size, sites, generator=generator).argsort(dim=1)
         hidden = torch.ones(batch_size, sites, dtype=torch.bool).scatter_(1, order[:, :num_visible], False)

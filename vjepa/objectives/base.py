@@ -77,8 +77,8 @@ class Objective(nn.Module, ABC):
         """Return the child modules that have trainable weights, by name, in the order they were set."""
         if own := [name for name, _ in self.named_parameters(recurse=False)]:
             raise SettingError(
-                f"{type(self).__name__} has the parameters {', '.join(own)} of its own, and only those of its child "
-                "modules are trained. Put them in a module, such as nn.ParameterDict."
+                f"{type(self).__name__} has the parameters {', '.join(own)} outside its child modules, and only those "
+                "are trained. Put them in a module, such as nn.ParameterDict."
             )
         return {
             name: network

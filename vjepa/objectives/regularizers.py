@@ -1,7 +1,7 @@
 """Penalties on collapsed embeddings: functions of samples (N, D), and VICReg and SIGReg as objects.
 
 Sources: VICReg (arXiv 2105.04906), LeJEPA (arXiv 2511.08544). With several processes, each
-penalises the samples of its own.
+penalises its own samples.
 """
 
 from __future__ import annotations

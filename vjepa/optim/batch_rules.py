@@ -45,7 +45,7 @@ class LrRule:
 
     def __post_init__(self) -> None:
         if self.reference_batch < 1:
-            raise ValueError(
+            raise SettingError(
                 f"reference_batch is {self.reference_batch}. Give the clips per step, at least 1."
             )
 

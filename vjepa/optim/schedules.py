@@ -145,7 +145,7 @@ class WarmupStableDecay(Schedule):
 
 def _check_lengths(*, stretch: float, **parts: float) -> None:
     if not stretch > 0:
-        raise ValueError(
+        raise SettingError(
             f"stretch is {stretch}, but it is the length of the schedule divided by that of the run. "
             "Give a number above 0."
         )

@@ -1,4 +1,4 @@
-"""How a run is, without labels. The loss says little: it also falls when the features collapse."""
+"""Health of a run without labels. The loss says little: it also falls when the features collapse."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vjepa.objectives import Objective
 from vjepa.optim import ema_distance, gathered
 from vjepa.types import ClipBatch, LossOutput, MaskPair, TokenGrid
 
-PIXEL_STEP = 4  # of the clips, every fourth row and column is looked at
-MAX_TOKENS = 2048  # tokens that the spectra are taken from: enough for a rank of some hundreds
+PIXEL_STEP = 4  # every fourth row and column of the clips is measured
+MAX_TOKENS = 2048  # tokens for the spectra: enough for a rank of some hundreds
 
 
 @torch.no_grad()
@@ -23,10 +23,11 @@ def feature_health(output: LossOutput) -> dict[str, Tensor]:
     """Measure a batch's targets and predictions; what the objective does not return is not measured.
 
     Returns:
-        `target_std`, `prediction_std`: mean channel spread over tokens (targets are layer-normed: 1 at most);
-        `target_rank`, `prediction_rank`: effective rank; `target_cosine`, `prediction_cosine`: mean cosine to
-        the mean token, 1 when collapsed; `loss_over_mean`: L1 error of the predictions over that of always
-        predicting the batch's mean token, 1 when nothing is learned.
+        `target_std`, `prediction_std`: mean channel spread over tokens (targets are layer-normed: 1 at most).
+        `target_rank`, `prediction_rank`: effective rank.
+        `target_cosine`, `prediction_cosine`: mean cosine to the mean token, 1 when collapsed.
+        `loss_over_mean`: L1 error of the predictions over that of always predicting the batch's mean token, 1 when
+        nothing is learned.
     """
     given = {"target": output.targets, "prediction": output.predictions}
     tokens = {name: _part(tensor) for name, tensor in given.items() if tensor is not None}
@@ -62,7 +63,7 @@ def network_health(objective: Objective) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def input_health(batch: ClipBatch) -> dict[str, Tensor]:
-    """`video_std`: mean over pixels of their spread over clips and times, 0 where all frames are one picture."""
+    """Return `video_std`, the mean over pixels of their spread over clips and times; 0 if all frames are equal."""
     pixels = batch.video[..., ::PIXEL_STEP, ::PIXEL_STEP].float()
     return {"video_std": rearrange(pixels, "b c t h w -> (b t) (c h w)").std(dim=0, correction=0).mean()}
 
@@ -72,9 +73,10 @@ def mask_geometry(masks: Sequence[MaskPair], grid: TokenGrid | None) -> dict[str
     """Measure where the masks lie, as means over the mask strategies; nothing without masks.
 
     Returns:
-        `context_tokens`, `target_tokens`: a clip; `context_q1` to `context_q4`: share of the context in each quarter
-        of the clip's length, 0.25 each where time is treated evenly; `target_seen`: share of the targets
-        that are in the context too, which must be 0.
+        `context_tokens`, `target_tokens`: number per clip.
+        `context_q1` to `context_q4`: share of the context in each quarter of the clip's length, 0.25 each if time is
+        treated evenly.
+        `target_seen`: share of the targets that are in the context too, which must be 0.
     """
     if not masks or grid is None:
         return {}
@@ -95,7 +97,7 @@ def mask_geometry(masks: Sequence[MaskPair], grid: TokenGrid | None) -> dict[str
 
 
 def _part(tokens: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
-    """At most MAX_TOKENS rows, spread evenly over all: the same rows of targets and predictions."""
+    """Return at most MAX_TOKENS rows, spread evenly: the same rows of targets and predictions."""
     return tokens[:: max(1, -(-len(tokens) // MAX_TOKENS))].float()
 
 

@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from vjepa.checkpoints.opening import newest_whole
+from vjepa.errors import VjepaError
 from vjepa.optim import gathered
 from vjepa.training.callbacks import keeps_files, run_folder
 from vjepa.types import ClipBatch
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 NAMED = 20  # files of a batch that a message lists
 
 
-class NonFiniteError(ValueError):
+class NonFiniteError(VjepaError, ValueError):
     """A loss or a gradient is no finite number, and the run is to stop for it."""
 
 
@@ -50,7 +51,7 @@ class NonFiniteGuard(L.Callback):
             ValueError: If networks that are sharded are to be rolled back.
         """
         if self.action == "rollback" and isinstance(trainer.strategy, ModelParallelStrategy):
-            raise SettingError(
+            raise NonFiniteError(
                 "NonFiniteGuard: action 'rollback' is not for strategy fsdp2. Give 'skip' or 'stop'."
             )
 

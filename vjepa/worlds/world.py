@@ -37,7 +37,7 @@ CHUNK = 32  # clips per task of a worker
 NOTICE_SECONDS = 10.0  # time between two lines of progress
 
 
-class WorldError(ValueError):
+class WorldError(VjepaError, ValueError):
     """Error of a world that cannot be generated."""
 
 
