@@ -65,8 +65,6 @@ def test_what_is_given_decides(recipe, tmp_path):
     assert plan("--memory", "0.00001")["batch_that_fits"] == 0
     shared = plan("--gpus", "2")
     assert shared["strategy"] == "ddp" and shared["states_gb"] >= alone["states_gb"]
-    true = estimated(recipe, tmp_path / "out", "--gpus", "2", "--trainer.precision", "bf16-true")["plans"]
-    assert {each["strategy"] for each in true} == {"ddp"} and true[0]["peak_gb"] < shared["peak_gb"]
     assert shared["days"] == pytest.approx(alone["days"], rel=0.01)  # twice the clips on twice the devices
 
 
@@ -81,7 +79,7 @@ def test_flags_are_numbers_above_zero_and_precisions_that_are_known(recipe, caps
         assert main(["estimate", "--config", str(recipe), *flags]) == 2
         assert told in capsys.readouterr().err
     assert main(["estimate", "--config", str(recipe), "--trainer.precision", "64-true"]) == 2
-    assert "Give 32-true, bf16-mixed, bf16-true, 16-mixed" in capsys.readouterr().err
+    assert "Set it to 32-true, bf16-mixed or 16-mixed" in capsys.readouterr().err
 
 
 def test_parts_of_a_mixture_are_shapes_of_clips():
