@@ -81,7 +81,7 @@ def test_flags_are_numbers_above_zero_and_precisions_that_are_known(recipe, caps
         assert main(["estimate", "--config", str(recipe), *flags]) == 2
         assert message in capsys.readouterr().err
     assert main(["estimate", "--config", str(recipe), "--trainer.precision", "64-true"]) == 2
-    assert "Give 32-true, bf16-mixed" in capsys.readouterr().err
+    assert "Set it to 32-true, bf16-mixed or 16-mixed" in capsys.readouterr().err
 
 
 def test_parts_of_a_mixture_are_shapes_of_clips():

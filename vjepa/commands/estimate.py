@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
@@ -16,7 +16,7 @@ from vjepa.errors import UsageError
 from vjepa.training import PretrainModule
 from vjepa.training.dry_run import Device
 from vjepa.training.estimate import TERA, Strategy, clip_shapes, estimate_costs, plan_training
-from vjepa.training.precision import PrecisionName
+from vjepa.training.precision import precision_name
 
 SECONDS_PER_DAY = 86400
 KNOWN_TFLOPS = {312: "A100 in bf16", 156: "A100 in TF32", 989: "H100 in bf16", 495: "H100 in TF32"}
@@ -57,15 +57,10 @@ class Estimator(Trainer):
         """
         assert isinstance(model, PretrainModule) and isinstance(datamodule, VideoDataModule)
         settings = {"gpus": gpus, "memory": memory, "peak_tflops": peak_tflops, "mfu": mfu}
-        # Lightning uses fp32 if a recipe gives no precision
-        precision = "32-true" if self.recipe.precision in (None, 32, "32") else self.recipe.precision
-        _check(
-            {**settings, "clips_per_step": 1 if clips_per_step is None else clips_per_step},
-            self.recipe,
-            precision,
-        )
+        _check({**settings, "clips_per_step": 1 if clips_per_step is None else clips_per_step}, self.recipe)
         clips = clips_per_step or _clips_per_step(self.recipe, datamodule.batch_size, gpus)
         device: Device = "cpu" if self.recipe.accelerator == "cpu" else "cuda"
+        precision = precision_name(self.recipe.precision)
         figures, costs = estimate_costs(model, clip_shapes(datamodule), precision, device)
         steps, per_day = self.recipe.max_steps, SECONDS_PER_DAY * gpus * peak_tflops * TERA * mfu
         strategies: tuple[Strategy, ...] = ("single",) if gpus == 1 else ("ddp", "fsdp2")
@@ -121,7 +116,7 @@ def main(verb: str, argv: Sequence[str]) -> Report:
     return started(EstimateCLI, verb, argv, trainer_class=Estimator).outcome
 
 
-def _check(flags: dict[str, float], recipe: Any, precision: Any) -> None:
+def _check(flags: dict[str, float], recipe: Any) -> None:
     for name, value in flags.items():
         if not 0 < value < float("inf"):
             raise UsageError(f"--{name} is {value:g}. Give a number above 0.")
@@ -129,8 +124,6 @@ def _check(flags: dict[str, float], recipe: Any, precision: Any) -> None:
         raise UsageError(f"--mfu is {flags['mfu']:g}. Give a share of 1, such as 0.35.")
     if (batches := recipe.accumulate_grad_batches) < 1:
         raise UsageError(f"--trainer.accumulate_grad_batches is {batches}. Give 1 or more.")
-    if precision not in (allowed := get_args(PrecisionName)):
-        raise UsageError(f"--trainer.precision {precision} cannot be estimated. Give {', '.join(allowed)}.")
 
 
 def _clips_per_step(recipe: Any, batch_size: int, gpus: int) -> int:
