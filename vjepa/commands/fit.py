@@ -27,7 +27,6 @@ from vjepa.data import VideoDataModule
 from vjepa.errors import UsageError
 from vjepa.training import (
     AtomicCheckpointIO,
-    Bf16True,
     ExportEncoder,
     HealthVerdict,
     LastCheckpoint,
@@ -40,6 +39,7 @@ from vjepa.training import (
     complete,
     keeps_files,
 )
+from vjepa.training.precision import precision_name
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +149,7 @@ class FitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with what every run has: two logs, whole checkpoints, a bar or lines of progress."""
         settings = self._get(self.config_init, "trainer")
+        precision_name(settings.precision)
         on_terminal = sys.stderr.isatty()
         kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings, on_terminal)]
         kwargs["enable_progress_bar"] = on_terminal and settings.enable_progress_bar is not False
@@ -156,9 +157,6 @@ class FitCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         atomic = [] if any(isinstance(plugin, CheckpointIO) for plugin in plugins) else [AtomicCheckpointIO()]
         kwargs["plugins"] = [*plugins, *atomic]
-        if settings.precision == "bf16-true":  # Lightning's own rounds the weights
-            kwargs["plugins"].append(Bf16True())
-            kwargs["precision"] = None
         kwargs["enable_model_summary"] = bool(settings.enable_model_summary)
         kwargs["use_distributed_sampler"] = False  # the datamodule's own sampler knows the ranks
         root = run_root(self.config[self.config.subcommand])
