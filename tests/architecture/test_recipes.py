@@ -62,7 +62,9 @@ def test_every_recipe_and_overlay_says_how_to_run_it():
         assert opening(path).startswith("# Overlay:") == is_overlay
         assert all(f"# {word}:" in opening(path) for word in ("Command", "Hardware", "Expected"))
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        assert is_overlay == ("weight_decay" not in settings.get("model", {}))  # an overlay is no whole recipe
+        assert is_overlay == (
+            "weight_decay" not in settings.get("model", {})
+        )  # an overlay is no whole recipe
 
 
 def test_an_overlay_keeps_what_it_does_not_name(monkeypatch):
@@ -92,4 +94,7 @@ def test_a_setting_that_the_new_class_does_not_take_is_dropped_with_a_warning(mo
     objective = built(monkeypatch, QUICKSTART, pixels, back).config.fit.model.objective
     assert "normalize" not in objective.init_args
     (told,) = [record.message for record in caplog.records]
-    assert told == f"vjepa.objectives.LatentPrediction has no normalize: the value in {ROOT / pixels} is not used"
+    assert (
+        told
+        == f"vjepa.objectives.LatentPrediction has no normalize: the value in {ROOT / pixels} is not used"
+    )

@@ -18,7 +18,7 @@ from vjepa.errors import SettingError
 from vjepa.layers import Block
 from vjepa.masks import MaskStrategy
 from vjepa.masks.rank_rows import RankRows
-from vjepa.models.files import describe
+from vjepa.models.files import network_configs
 from vjepa.objectives import Objective
 from vjepa.optim import Constant, HalfLife, LrRule, Schedule, decay_groups, ema_update
 from vjepa.training.health import feature_health, input_health, mask_geometry, network_health, not_measured
@@ -220,7 +220,7 @@ class PretrainModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `vjepa.load_encoder` needs to build the networks again."""
         networks = self.objective.exported()
-        checkpoint["vjepa"] = describe(networks["encoder"], networks.get("predictor"))
+        checkpoint["vjepa"] = network_configs(networks["encoder"], networks.get("predictor"))
 
     def mask_generator(self, epoch: int, batch_idx: int) -> torch.Generator:
         """Generator of one batch's masks.
