@@ -1,7 +1,6 @@
-"""A recipe and its overlays against each other at equal compute: probes of the trained encoder and at random init, over seeds.
+"""A recipe and its overlays at equal compute: probes of the trained encoder and at random init, over seeds.
 
-python tools/compare_objectives.py --recipe configs/quickstart.yaml --overlays configs/objectives/pixels.yaml \
-    --seconds 240 --out DIR
+python tools/compare_objectives.py --recipe configs/quickstart.yaml --overlays configs/objectives/*.yaml --out DIR
 
 With --seconds the pace of each recipe is timed first, and each gets as many optimiser steps, schedules included, as
 fit into that time of `fit`; with --steps each gets these; else each gets its own. Runs follow one another: pin the
