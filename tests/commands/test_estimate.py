@@ -110,13 +110,21 @@ def test_devices_of_the_recipe_decide_on_the_clips_of_a_step(recipe, tmp_path):
 
 @pytest.mark.slow
 def test_a_loss_of_covariances_is_estimated(tmp_path):
-    assert estimated(ROOT / "configs" / "vicreg.yaml", tmp_path / "out")["forward_gflop_per_clip"] > 0
+    penalty = [
+        "--model.objective.init_args.penalties",
+        '[{"class_path": "vjepa.objectives.VarianceCovariance"}]',
+    ]
+    overlay = ["--config", str(ROOT / "configs" / "objectives" / "sigreg.yaml")]
+    found = estimated(ROOT / "configs" / "quickstart.yaml", tmp_path / "out", *overlay, *penalty)
+    assert found["forward_gflop_per_clip"] > 0
 
 
 @pytest.mark.slow
 def test_a_recipe_is_estimated_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = estimated(ROOT / "configs" / "ijepa.yaml", tmp_path / "out", "--gpus", "2", "--memory", "8")
+    overlay = ["--config", str(ROOT / "configs" / "objectives" / "ijepa.yaml")]
+    flags = [*overlay, "--gpus", "2", "--memory", "8"]
+    found = estimated(ROOT / "configs" / "quickstart.yaml", tmp_path / "out", *flags)
     assert [(plan["strategy"], plan["blocks"]) for plan in found["plans"]] == [
         (strategy, blocks) for strategy in ("ddp", "fsdp2") for blocks in ("kept", "recomputed")
     ]
