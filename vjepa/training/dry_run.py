@@ -146,7 +146,8 @@ def drawn_lengths(
         pairs = [strategy.sample_apart(grid, batch_size, generator) for _ in range(DRAWS)]
         lengths = [(pair.context.shape[1], pair.target.shape[1]) for pair in pairs]
         targets = len(pairs[0].context) // batch_size
-        mean.append(FixedLengths(*(round(sum(n) / DRAWS) for n in zip(*lengths, strict=True)), targets))
+        context, target = (round(sum(n) / DRAWS) for n in zip(*lengths, strict=True))
+        mean.append(FixedLengths(context, target, targets))
         longest.append(FixedLengths(*max(lengths), targets))
     return mean, longest
 

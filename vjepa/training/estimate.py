@@ -83,7 +83,8 @@ def estimate_costs(
     """
     objective = module.objective
     grids = [objective.target_encoder.grid_of(torch.zeros(s.batch(), device="meta")) for s in shapes]
-    means, longest = [], []
+    means: list[DryRun] = []
+    longest: list[DryRun] = []
     for shape, grid in zip(shapes, grids, strict=True):
         lengths = drawn_lengths(objective.masks, grid, shape.batch_size, module.seed)
         for runs, masks in zip((means, longest), lengths, strict=True):
