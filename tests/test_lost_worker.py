@@ -43,7 +43,7 @@ def test_a_run_whose_worker_was_killed_says_so_saves_and_ends_bit_equal(tmp_path
     assert "a process that reads clips ended by itself or was killed" in rest
     last = tmp_path / "lost" / "version_0" / "checkpoints" / "last.ckpt"
     step = torch.load(last, weights_only=True)["global_step"]
-    assert f"step {step} is saved; go on with --ckpt_path {last}" in rest
+    assert f"step {step} is saved; resume with --ckpt_path {last}" in rest
     assert main(["fit", "--config", str(lost), *more, "--ckpt_path", "last"]) == 0
     runs = tmp_path / "whole" / "version_0", tmp_path / "lost" / "version_1"
     first, second = ((run / "export" / "encoder.safetensors").read_bytes() for run in runs)

@@ -37,7 +37,7 @@ from vjepa.training import (
     ProgressLines,
     StopOnLostWorker,
     StopOnSignal,
-    complete,
+    gathered_network,
     keeps_files,
 )
 from vjepa.training.precision import precision_name
@@ -192,7 +192,7 @@ class FitCLI(LightningCLI):
         self.datamodule.ledger.gather()
         if not keeps_files(self.trainer):
             return
-        encoder = complete(self.model.objective.target_encoder)  # all ranks together
+        encoder = gathered_network(self.model.objective.target_encoder)  # all ranks together
         if not self.trainer.is_global_zero:
             return
         settings = self.config_init[self.config.subcommand]
