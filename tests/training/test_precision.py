@@ -90,7 +90,7 @@ def test_a_network_in_bfloat16_is_trained_with_one_in_fp32(tmp_path):
 def test_a_fit_in_bf16_true_probes_its_encoder_and_is_validated(tmp_path):
     for label in "ab":
         write_videos(tmp_path / "clips" / label, 4, num_frames=6, height=24, width=24)
-    probe = {"class_path": "vjepa.online_probe.OnlineProbe", "init_args": {"every_n_steps": 2}}
+    probe = {"class_path": "vjepa.training.online_probe.OnlineProbe", "init_args": {"every_n_steps": 2}}
     root = tmp_path / "runs"
     recipe = tiny_recipe(tmp_path, tmp_path / "clips", root=root, precision="bf16-true", callbacks=[probe])
     clips = ["--data.val", str(tmp_path / "clips")]

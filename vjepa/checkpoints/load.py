@@ -161,17 +161,27 @@ def load_network(
                 f"The nearest is {did_you_mean(key, known)!r}."
             )
     with read_from(source.path):
-        arguments = source.arguments(name, overrides)
-        if "num_heads" not in arguments:
-            raise CheckpointError(
-                f"{source.path}: weights do not determine the heads of the {kind_of(name)}, of width "
-                f"{arguments['embed_dim']}, which is not a published size. Give num_heads=..."
-            )
-        if isinstance(source, MetaFile) and kind_of(name) == "encoder" and "depth" not in overrides:
-            if remark := lost_blocks(arguments):
-                log.warning("%s: %s", source.path, remark)
-        tensors = source.tensors(name, arguments)
-        return fill(model_class, arguments, tensors, source=str(source.path), allow_missing=allow_missing)
+        return _filled(source, name, model_class, overrides, allow_missing)
+
+
+def _filled(
+    source: Source,
+    name: NetworkName,
+    model_class: Callable[..., Network],
+    overrides: Mapping[str, Any],
+    allow_missing: Sequence[str],
+) -> Network:
+    arguments = source.arguments(name, overrides)
+    if "num_heads" not in arguments and "class_path" not in arguments:
+        raise CheckpointError(
+            f"{source.path}: weights do not determine the heads of the {kind_of(name)}, of width "
+            f"{arguments['embed_dim']}, which is not a published size. Give num_heads=..."
+        )
+    if isinstance(source, MetaFile) and kind_of(name) == "encoder" and "depth" not in overrides:
+        if remark := lost_blocks(arguments):
+            log.warning("%s: %s", source.path, remark)
+    tensors = source.tensors(name, arguments)
+    return fill(model_class, arguments, tensors, source=str(source.path), allow_missing=allow_missing)
 
 
 def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Contents:
@@ -192,7 +202,12 @@ def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | N
             if idle := source.rest(name, arguments[kind]):
                 rest[name] = idle
     return Contents(
-        arguments=arguments, tensors=tensors, rest=rest, origin=source.origin, label_names=source.label_names
+        arguments=arguments,
+        tensors=tensors,
+        rest=rest,
+        origin=source.origin,
+        label_names=source.label_names,
+        card=source.card,
     )
 
 

@@ -15,7 +15,15 @@ from typing import Any
 from torch import Tensor
 
 from vjepa.checkpoints.opening import names_in, read_json, read_safetensors, safetensors_keys
-from vjepa.checkpoints.source import NETWORK_NAMES, REST, Contents, NetworkName, Source, rest_of
+from vjepa.checkpoints.source import (
+    NETWORK_NAMES,
+    PROBE_CARD,
+    REST,
+    Contents,
+    NetworkName,
+    Source,
+    rest_of,
+)
 from vjepa.checkpoints.strict import CheckpointError, key_diff
 from vjepa.files import write_tensors, write_text
 from vjepa.models.files import CONFIG, FORMAT
@@ -41,6 +49,7 @@ class NativeFolder(Source):
         self.facts: dict[str, Any] = {}
         self.origin: dict[str, list[str]] = dict(config.get("origin", {}))
         self.label_names = tuple(config.get("label_names", ()))
+        self.card = {entry: config[entry] for entry in PROBE_CARD if entry in config}
 
     def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         return read_safetensors(self._file(name))

@@ -246,7 +246,7 @@ class FitCLI(LightningCLI):
         wanted = {monitor for monitor in monitors if monitor.startswith("probe/")}
         if not wanted:
             return
-        from vjepa.online_probe import OnlineProbe
+        from vjepa.training.online_probe import OnlineProbe
 
         probes = [callback for callback in trainer.callbacks if isinstance(callback, OnlineProbe)]
         made = {f"probe/{kind}{end}" for probe in probes for kind in probe.kinds for end in ("", "_gain")}
@@ -254,7 +254,7 @@ class FitCLI(LightningCLI):
             there = (
                 f"There are {', '.join(sorted(made))}"
                 if made
-                else "There is no vjepa.online_probe.OnlineProbe"
+                else "There is no vjepa.training.online_probe.OnlineProbe"
             )
             raise UsageError(
                 f"ModelCheckpoint: monitor {min(missing)} is no figure of this run. {there} in trainer.callbacks."
