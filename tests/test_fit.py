@@ -343,7 +343,7 @@ def test_values_out_of_range_are_mistakes_and_no_crashes(clips, tmp_path, capsys
     [
         ("train/unhealty", "Did you mean train/unhealthy?"),
         ("val/loss", "monitor val/loss is not a figure of this run"),
-        ("probe/linear", "There is no vjepa.online_probe.OnlineProbe in trainer.callbacks"),
+        ("probe/linear", "There is no vjepa.training.online_probe.OnlineProbe in trainer.callbacks"),
     ],
 )
 def test_a_figure_that_no_run_logs_chooses_no_checkpoint(clips, tmp_path, capsys, monitor, told):
