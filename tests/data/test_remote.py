@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.data.servers import serving
+from tests.given.servers import serving
 from tests.videos import write_video
 from vjepa.data import DecodeError, Manifest, ManifestRow, VideoClips, read_clip, remote
 from vjepa.data.decoders.opening import open_video

@@ -14,7 +14,7 @@ from vjepa.data.loading.failures import FailureLedger, TooManyUnreadableClipsErr
 from vjepa.data.loading.order import ClipOrder, occurrences, weighted_order
 from vjepa.types import ClipBatch, ClipFailure
 
-WEIGHTED = Path(__file__).parent / "fixtures" / "weighted_sampler_v2.json"
+WEIGHTED = Path(__file__).parents[1] / "fixtures" / "weighted_sampler_v2.json"
 
 
 def part_of(identities, *, batch_size=3, **options):

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from tests.data.builders import trees
+from tests.given import trees
 from tests.videos import write_video
 from vjepa.commands.app import main
 from vjepa.commands.data_manifest import BUILDERS, manifest_command

@@ -132,7 +132,9 @@ def test_the_first_part_stands_for_the_training_clips(folder):
 def test_a_part_has_a_decoder_and_a_root_of_its_own(folder, tmp_path):
     listed = tmp_path / "list.csv"
     listed.write_text("path\n" + "".join(f"images/clip_{i:03d}.mp4\n" for i in range(7)))
-    parts = [MixturePart(source=str(listed), root=str(folder), decoder="tests.data.test_mixture.Refuses")]
+    parts = [
+        MixturePart(source=str(listed), root=str(folder), decoder="tests.data.loading.test_mixture.Refuses")
+    ]
     data = VideoDataModule(parts=parts, sampler=ClipSampler(num_frames=2, fps=None), batch_size=2)
     data.setup("fit")
     with pytest.raises(TooManyUnreadableClipsError, match="7 unreadable files: .*clip_00.*refused"):

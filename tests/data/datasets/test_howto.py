@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.builders import trees
 from tests.docs_blocks import blocks_of, commands_of
+from tests.given import trees
 from vjepa.commands.app import main
 from vjepa.data import read_manifest
 from vjepa.data.datasets.base import Sources
 from vjepa.data.datasets.twentybn import jester
 
-FOLDER = Path(__file__).parents[2] / "data_manifests"
+FOLDER = Path(__file__).parents[3] / "data_manifests"
 COMMANDS = [c for block in blocks_of((FOLDER / "README.md").read_text("utf-8")) for c in commands_of(block)]
 
 

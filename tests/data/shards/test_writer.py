@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.servers import serving
+from tests.given.servers import serving
 from tests.videos import write_broken, write_manifest, write_video, write_videos
 from vjepa.commands.app import main
 from vjepa.commands.data_shard import shard_command

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.test_decoders import BROKEN, shared_clips
+from tests.data.decoders.test_decoders import BROKEN, shared_clips
 from tests.videos import moving_frames, write_broken
 from vjepa.data import DecodeError
 from vjepa.data.decoders.backends.pyav import PyAVDecoder

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from tests.data.builders.trees import touch
+from tests.given.trees import touch
 from vjepa.data.datasets.base import AnnotatedClip, Tree
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.videos import moving_frames
 from vjepa.data import ClipSampler, TrainTransform, VideoClips, VideoDataModule, read_clip, read_manifest
 
-HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "decoder.md"
+HOWTO = Path(__file__).parents[3] / "docs" / "howto" / "decoder.md"
 
 
 def test_the_decoder_of_the_howto_works_from_outside(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from timm.data import create_transform
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from tests.data.test_auto_augment import as_frames, picture
+from tests.data.transforms.test_auto_augment import as_frames, picture
 from tests.videos import write_manifest
 from vjepa.data import (
     ClipSampler,

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.servers import serving
+from tests.given.servers import serving
 from tests.videos import write_manifest
 from vjepa.commands.data_shard import shard_command
 from vjepa.data import ClipSampler, ManifestError, TrainTransform, VideoDataModule, read_manifest

@@ -9,7 +9,7 @@ import av
 import pytest
 import torch
 
-from tests.data.test_decoders import BROKEN, needs, shared_clips
+from tests.data.decoders.test_decoders import BROKEN, needs, shared_clips
 from tests.videos import write_video
 from vjepa.data import DecodeError, decoder_class
 from vjepa.data.decoders import auto, base
@@ -118,7 +118,7 @@ def test_a_name_that_is_no_unicode_is_read_by_pyav_and_refused_by_others(name, t
 
 
 def test_a_picture_that_stays_is_no_error():
-    path = Path(__file__).parent / "fixtures" / "repeats.ogv"  # Theora writes it as a packet of no bytes
+    path = Path(__file__).parents[1] / "fixtures" / "repeats.ogv"  # Theora writes it as a packet of no bytes
     with av.open(str(path)) as container:
         sizes = [packet.size for packet in container.demux(video=0)][:-1]
     assert 0 in sizes

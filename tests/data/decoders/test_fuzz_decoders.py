@@ -7,7 +7,7 @@ import pytest
 
 from vjepa.data.decoders import limited
 
-TOOL = Path(__file__).parents[2] / "tools" / "fuzz_decoders.py"
+TOOL = Path(__file__).parents[3] / "tools" / "fuzz_decoders.py"
 
 
 @pytest.mark.slow

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.jobs_work import double, lose_the_ray_worker_once, misbehave, read, slowly
+from tests.data.jobs.work import double, lose_the_ray_worker_once, misbehave, read, slowly
 from vjepa.data.jobs.engine import JobResult, run_jobs
 from vjepa.errors import UsageError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RUN = """
 import signal
 import sys
 from pathlib import Path
-from tests.data.jobs_work import slowly
+from tests.data.jobs.work import slowly
 from vjepa.data.jobs.engine import run_jobs
 
 if __name__ == "__main__":

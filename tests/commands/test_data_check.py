@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.data.audit.odd_decoder import OddDecoder
+from tests.given.odd_decoder import OddDecoder
 from tests.videos import write_broken, write_manifest, write_video
 from vjepa.commands.app import main
 from vjepa.commands.data_check import check_command, printable
