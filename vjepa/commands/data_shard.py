@@ -92,7 +92,7 @@ def _finished(out: str, plans: list[ShardPlan]) -> list[Shard] | None:
     """The shards of a whole set that these plans made.
 
     Raises:
-        UsageError: if the folder holds other shards.
+        UsageError: If the folder holds other shards.
     """
     names = _files_in(out)
     if INDEX in names:
@@ -113,7 +113,7 @@ def _write(out: str, plans: list[ShardPlan], *, engine: Engine, num_processes: i
     """Write what is not there yet, and the index.
 
     Raises:
-        UsageError: if a shard cannot be written.
+        UsageError: If a shard cannot be written.
     """
     written_as: dict[int, Shard] = {}
     for result in run_jobs(write_shard, plans, engine=engine, num_processes=num_processes):

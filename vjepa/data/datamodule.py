@@ -39,21 +39,21 @@ class VideoDataModule(L.LightningDataModule):
     """Clips of videos for pre-training, shuffled by seed, epoch and row, so that a run resumes in mid-epoch.
 
     Args:
-        train: manifest, folder of class folders, folder of videos, one video, or shards to train on.
-        parts: several data sets to train on, of which each batch takes one, instead of `train`. The first
+        train: Manifest, folder of class folders, folder of videos, one video, or shards to train on.
+        parts: Several data sets to train on, of which each batch takes one, instead of `train`. The first
             stands for all of them where labels are asked for.
-        val: the same for validation.
-        root: folder that relative paths in the manifests start from (default: each manifest's own).
-        world: generate these videos, instead of `train` and `val`.
-        sampler: which frames make a clip; validation takes the centre of each video.
-        transform: crop, flip and normalisation; validation takes the largest central view.
-        batch_size: clips in a batch of one device.
-        num_workers: processes that decode; 0 decodes in the main process.
+        val: The same for validation.
+        root: Folder that relative paths in the manifests start from (default: each manifest's own).
+        world: Generate these videos, instead of `train` and `val`.
+        sampler: Which frames make a clip; validation takes the centre of each video.
+        transform: Crop, flip and normalisation; validation takes the largest central view.
+        batch_size: Clips in a batch of one device.
+        num_workers: Processes that decode; 0 decodes in the main process.
         decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `vjepa.data.Decoder`
             of your own.
-        reading: how long a clip may take to decode, memory to keep decoded videos in, how many files may be
+        reading: How long a clip may take to decode, memory to keep decoded videos in, how many files may be
             unreadable, and which are left out.
-        seed: of the order, the clips, the crops and the flips.
+        seed: Of the order, the clips, the crops and the flips.
     """
 
     def __init__(
@@ -172,8 +172,8 @@ class VideoDataModule(L.LightningDataModule):
 
         Args:
             split: "train" or "val".
-            transform: from frames to network input (default: the largest central view, no chance).
-            position: where in its video a clip lies.
+            transform: From frames to network input (default: the largest central view, no chance).
+            position: Where in its video a clip lies.
         """
         manifest = self.manifest(split)
         decoder = (self.parts[0].decoder if split == "train" else None) or self.decoder
@@ -349,10 +349,10 @@ class EvalBatches(Sampler[list[int]]):
     A rank without a clip for its last batch has an empty one: it must take part in what ranks do together.
 
     Args:
-        num_clips: rows of the manifest.
-        batch_size: clips in a batch.
-        rank: which rank this is.
-        world_size: how many ranks there are; each takes every world_size-th row.
+        num_clips: Rows of the manifest.
+        batch_size: Clips in a batch.
+        rank: Which rank this is.
+        world_size: How many ranks there are; each takes every world_size-th row.
     """
 
     def __init__(self, num_clips: int, batch_size: int, rank: int, world_size: int) -> None:

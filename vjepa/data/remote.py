@@ -76,8 +76,8 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a URL, and the path in it.
 
     Raises:
-        ImportError: if a package is missing; the message says how to get it.
-        ValueError: if the protocol is not known.
+        ImportError: If a package is missing; the message says how to get it.
+        ValueError: If the protocol is not known.
     """
     try:
         from fsspec.core import url_to_fs
@@ -102,7 +102,7 @@ def fetch(path: str, start: int | None = None, end: int | None = None) -> bytes:
     """Bytes `start` to `end` of a file or URL, all of it by default.
 
     Raises:
-        DecodeError: naming what was tried and why it failed.
+        DecodeError: Naming what was tried and why it failed.
     """
     if not is_url(path):
         try:

@@ -41,10 +41,10 @@ def time_indices(
     """Frames on screen at `start_seconds + k / fps`; the last one where the video is over.
 
     Args:
-        timestamps: when each frame is first shown, in seconds, ascending.
-        start_seconds: when the clip begins.
-        fps: frames of the clip a second.
-        num_frames: frames in the clip.
+        timestamps: When each frame is first shown, in seconds, ascending.
+        start_seconds: When the clip begins.
+        fps: Frames of the clip a second.
+        num_frames: Frames in the clip.
 
     Returns:
         (num_frames,) frame numbers.
@@ -69,11 +69,11 @@ def reference_indices(
     """Frame numbers by the rule of the published V-JEPA code (spec.md section 5), with all its habits.
 
     Args:
-        num_frames_video: frames in the video.
-        clip_frames: frames in a clip.
-        frame_step: nominal step; the true spacing is `clip_frames * frame_step / (clip_frames - 1)`.
-        num_clips: clips, one from each equal part of the video.
-        allow_overlap: let the clips of a short video overlap instead of shortening them.
+        num_frames_video: Frames in the video.
+        clip_frames: Frames in a clip.
+        frame_step: Nominal step; the true spacing is `clip_frames * frame_step / (clip_frames - 1)`.
+        num_clips: Clips, one from each equal part of the video.
+        allow_overlap: Let the clips of a short video overlap instead of shortening them.
         random_start: `random_start(low, high)` draws from [low, high); None begins each part at its start.
 
     Returns:
@@ -120,7 +120,7 @@ def usable_part(timestamps: Float64[ndarray, "n"], start: float | None, end: flo
     """First frame of the part of a video between two times, and the frame after its last.
 
     Raises:
-        ShortVideoError: if there is none.
+        ShortVideoError: If there is none.
 
     >>> usable_part(np.arange(10) / 10, start=0.2, end=0.5)
     (2, 5)
@@ -143,13 +143,13 @@ class ClipSampler:
     """Chooses the frames of a clip.
 
     Args:
-        num_frames: frames in a clip.
-        fps: frames of the clip a second of video, honest for any frame rate; null takes every frame, or every
+        num_frames: Frames in a clip.
+        fps: Frames of the clip a second of video, honest for any frame rate; null takes every frame, or every
             frame_step-th.
-        frame_step: take every frame_step-th frame instead of a frame rate (give fps null).
+        frame_step: Take every frame_step-th frame instead of a frame rate (give fps null).
         rule: "time" follows the clock; "reference" is the published code's integer rule, for parity.
-        short: a video shorter than a clip repeats its last frame, or is an error.
-        position: where in the video the clip lies.
+        short: A video shorter than a clip repeats its last frame, or is an error.
+        position: Where in the video the clip lies.
     """
 
     def __init__(
@@ -200,16 +200,16 @@ class ClipSampler:
         """Frame numbers of one clip.
 
         Args:
-            timestamps: when each frame of the video is first shown, in seconds, ascending.
-            generator: draws the clip's start where `position` is "random".
-            start: seconds at which the usable part of the video begins (default: its beginning).
-            end: seconds at which it ends, exclusive (default: its end).
+            timestamps: When each frame of the video is first shown, in seconds, ascending.
+            generator: Draws the clip's start where `position` is "random".
+            start: Seconds at which the usable part of the video begins (default: its beginning).
+            end: Seconds at which it ends, exclusive (default: its end).
 
         Returns:
             (num_frames,) frame numbers of the video.
 
         Raises:
-            ShortVideoError: if the part is empty, or too short where `short` is "error".
+            ShortVideoError: If the part is empty, or too short where `short` is "error".
         """
         first, stop = usable_part(timestamps, start, end)
         part = timestamps[first:stop]
@@ -263,9 +263,9 @@ class ClipSampler:
         """Clips by the published rule, overlapping where several do not fit side by side.
 
         Args:
-            part: timestamps of the usable frames, from which the returned numbers count.
-            generator: draws the starts where `position` is "random".
-            num_clips: clips, one from each equal part.
+            part: Timestamps of the usable frames, from which the returned numbers count.
+            generator: Draws the starts where `position` is "random".
+            num_clips: Clips, one from each equal part.
         """
         step = self.frame_step or 1
         if self.fps is not None:

@@ -38,9 +38,9 @@ class ClipNeeds:
     """What a clip of the recipe takes; nothing by default.
 
     Args:
-        num_frames: frames in a clip.
-        fps: frames of the clip a second; without it, a clip takes every frame.
-        min_seconds: shortest video that is wanted.
+        num_frames: Frames in a clip.
+        fps: Frames of the clip a second; without it, a clip takes every frame.
+        min_seconds: Shortest video that is wanted.
     """
 
     num_frames: int = 1
@@ -171,9 +171,9 @@ def of_files(files: Mapping[str, FileRecord], ended: set[str], needs: ClipNeeds)
     """Files that cannot be read, or whose frame rate is uneven or unlike that of the others.
 
     Args:
-        files: what each was found to hold.
-        ended: those whose decoding hung or crashed.
-        needs: what a clip takes.
+        files: What each was found to hold.
+        ended: Those whose decoding hung or crashed.
+        needs: What a clip takes.
     """
     for path, file in files.items():
         if path in ended:
@@ -206,9 +206,9 @@ def of_rows(
     """Rows without a frame, too short for a clip, or repeated.
 
     Args:
-        manifest: the rows.
-        parts: of the rows whose files can be read, what they hold.
-        needs: what a clip takes.
+        manifest: The rows.
+        parts: Of the rows whose files can be read, what they hold.
+        needs: What a clip takes.
     """
     first: dict[tuple[str, float | None, float | None], ManifestRow] = {}
     for row in manifest.rows:
@@ -244,8 +244,8 @@ def leaks(rows: Iterable[tuple[str, ManifestRow]], files: Mapping[str, FileRecor
     """Files, pictures and groups that are in more than one split.
 
     Args:
-        rows: each with the name of its split.
-        files: what each file was found to hold.
+        rows: Each with the name of its split.
+        files: What each file was found to hold.
     """
     found: list[tuple[str, str, str, ManifestRow]] = []
     for split, row in rows:

@@ -31,10 +31,10 @@ def write_page(path: Path, report: AuditReport, *, decoder: str, running: Runnin
     """Write the page.
 
     Args:
-        path: file to write.
-        report: the audit.
-        decoder: reads the pictures.
-        running: in which processes they are decoded.
+        path: File to write.
+        report: The audit.
+        decoder: Reads the pictures.
+        running: In which processes they are decoded.
     """
     suspicious = list(dict.fromkeys(found.path for found in report.findings))
     suspicious = [name for name in suspicious if not report.files[name].reason][:SUSPICIOUS]

@@ -27,10 +27,10 @@ class Running:
     """How an audit is run, as for `run_jobs`.
 
     Args:
-        engine: processes of this machine, or tasks of a Ray cluster.
-        num_processes: how many at a time; 0 of "local" decodes in this process.
-        timeout_seconds: how long a file may take.
-        journal: file that an audit is taken up from.
+        engine: Processes of this machine, or tasks of a Ray cluster.
+        num_processes: How many at a time; 0 of "local" decodes in this process.
+        timeout_seconds: How long a file may take.
+        journal: File that an audit is taken up from.
     """
 
     engine: Engine = "local"
@@ -52,16 +52,16 @@ def check(
     """Decode every frame of every file of a manifest, each file once.
 
     Args:
-        source: a manifest, folder or video, as for `read_manifest`.
-        root: folder that relative paths start from.
+        source: A manifest, folder or video, as for `read_manifest`.
+        root: Folder that relative paths start from.
         decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
-        against: another manifest, that of the validation clips say, which should share nothing with `source`.
-        needs: what a clip of the recipe takes.
-        running: in which processes; in this one by default, without a time limit.
-        progress: wraps what yields once a file; also gets how many files there are.
+        against: Another manifest, that of the validation clips say, which should share nothing with `source`.
+        needs: What a clip of the recipe takes.
+        running: In which processes; in this one by default, without a time limit.
+        progress: Wraps what yields once a file; also gets how many files there are.
 
     Raises:
-        ManifestError: if a manifest itself is wrong.
+        ManifestError: If a manifest itself is wrong.
     """
     manifest = read_manifest(source, root=root)
     other = read_manifest(against, root=root) if against is not None else None

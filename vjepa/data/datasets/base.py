@@ -61,8 +61,8 @@ class Tree:
     """Where the video files and frame folders below a folder lie, by name; found in one walk that follows links.
 
     Args:
-        root: the folder.
-        images: index single images too.
+        root: The folder.
+        images: Index single images too.
     """
 
     def __init__(self, root: Path, *, images: bool = False) -> None:
@@ -103,8 +103,8 @@ def find_annotation(folder: Path, names: Sequence[str]) -> Path | None:
     """The first of the named files in a folder or one floor down.
 
     Args:
-        folder: where to look.
-        names: file names or patterns, the likeliest first.
+        folder: Where to look.
+        names: File names or patterns, the likeliest first.
     """
     for name in names:
         for pattern in (name, f"*/{name}"):
@@ -131,7 +131,7 @@ def read_table(
     """Line number and cells of each row of a CSV file with a header.
 
     Raises:
-        ManifestError: a column is missing, or a row is too short.
+        ManifestError: A column is missing, or a row is too short.
     """
     with file.open(newline="", encoding="utf-8-sig") as opened:
         reader = csv.DictReader(opened, delimiter=delimiter)
@@ -166,7 +166,7 @@ def read_json(file: Path) -> Any:
     """Content of a JSON file.
 
     Raises:
-        ManifestError: it is none.
+        ManifestError: It is none.
     """
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
@@ -178,7 +178,7 @@ def need_keys(file: Path, which: str, found: object, keys: Sequence[str]) -> Non
     """See that an entry of a JSON file is an object with the given keys.
 
     Raises:
-        ManifestError: it is not.
+        ManifestError: It is not.
     """
     missing = [key for key in keys if not isinstance(found, dict) or key not in found]
     if missing:
@@ -189,7 +189,7 @@ def split_of(file: Path, line: int, text: str) -> str:
     """`train`, `val` or `test`, from the words that annotations have for them.
 
     Raises:
-        ManifestError: it is none of these words.
+        ManifestError: It is none of these words.
     """
     if text not in SPLITS:
         raise ManifestError(file, line, f"split {text!r} is none of {', '.join(SPLITS)}. Mend the line")
@@ -200,7 +200,7 @@ def number(file: Path, line: int, column: str, text: str) -> float:
     """A number of an annotation.
 
     Raises:
-        ManifestError: it is none.
+        ManifestError: It is none.
     """
     try:
         return float(text)

@@ -39,7 +39,7 @@ def fastest() -> str:
     """Name of the first backend of ORDER that decodes a fresh video here; each is tried once a process.
 
     Raises:
-        ImportError: if none does; it names the cause for each.
+        ImportError: If none does; it names the cause for each.
     """
     causes: list[str] = []
     for name in ORDER:

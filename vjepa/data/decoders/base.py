@@ -88,7 +88,7 @@ def decoder_class(name: str) -> type[Decoder]:
             "my_code.MyDecoder".
 
     Raises:
-        ValueError: if there is no such class, or it is not a `Decoder`.
+        ValueError: If there is no such class, or it is not a `Decoder`.
 
     >>> decoder_class("pyav").__name__
     'PyAVDecoder'

@@ -17,7 +17,7 @@ class IndexedOpener:
     """Opens videos with PyAV, their packets looked up in `store`, and images as ever.
 
     Args:
-        store: where `vjepa data index` wrote.
+        store: Where `vjepa data index` wrote.
     """
 
     def __init__(self, store: PacketStore) -> None:
@@ -34,8 +34,8 @@ def backend(decoder: str, index: str | None) -> Opener:
     """What opens videos with that decoder, and with a packet index if there is one.
 
     Raises:
-        ValueError: the decoder is not known, or does not read packet indices.
-        UsageError: the index is none.
+        ValueError: The decoder is not known, or does not read packet indices.
+        UsageError: The index is none.
     """
     if index is None:
         return decoder_class(decoder)

@@ -27,9 +27,9 @@ class LimitedProcess:
     One thread at a time may use it. The child ends with the thread that started it.
 
     Args:
-        decoder: the backend that it uses, as for `decoder_class`.
-        seconds: how long it may take to open a video, and to decode the frames of one request.
-        index: packet index of the videos.
+        decoder: The backend that it uses, as for `decoder_class`.
+        seconds: How long it may take to open a video, and to decode the frames of one request.
+        index: Packet index of the videos.
     """
 
     def __init__(self, *, decoder: str, seconds: float, index: str | None = None) -> None:
@@ -74,9 +74,9 @@ class LimitedProcess:
         """The child's answer to `request`, or the error that the backend raised.
 
         Args:
-            path: the video, for the error where no answer comes.
-            child: that which opened the video; another one does not know it.
-            request: what to do, as `vjepa.data.decoders.child.serve` names it, and with what.
+            path: The video, for the error where no answer comes.
+            child: That which opened the video; another one does not know it.
+            request: What to do, as `vjepa.data.decoders.child.serve` names it, and with what.
         """
         if child is not self._child or not child.is_mine:
             raise DecodeError(
@@ -156,9 +156,9 @@ def opener(decoder: str, timeout_seconds: float, *, index: str | None = None) ->
     """What opens videos with that backend: the class itself, or in a child process if there is a limit.
 
     Args:
-        decoder: as for `decoder_class`.
-        timeout_seconds: how long it may take to open a video, and to decode a clip; 0 for no limit.
-        index: packet index that `vjepa data index` wrote.
+        decoder: As for `decoder_class`.
+        timeout_seconds: How long it may take to open a video, and to decode a clip; 0 for no limit.
+        index: Packet index that `vjepa data index` wrote.
 
     >>> opener("pyav", 0.0).__name__
     'PyAVDecoder'

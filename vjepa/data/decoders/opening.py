@@ -20,12 +20,12 @@ def open_video(decoder: Opener, path: str | Path, *, fetch: Fetch = fetch_video)
     A file, because every decoder reads one, also those of users and those that run in a process of their own.
 
     Args:
-        decoder: the backend, or the process it works in.
-        path: a file, a URL, or a member of a shard.
-        fetch: where the bytes of the last two come from.
+        decoder: The backend, or the process it works in.
+        path: A file, a URL, or a member of a shard.
+        fetch: Where the bytes of the last two come from.
 
     Raises:
-        DecodeError: naming `path`.
+        DecodeError: Naming `path`.
     """
     if not is_url(path) and member_of(path) is None:
         with decoder.open(path) as video:

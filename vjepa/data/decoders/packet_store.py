@@ -44,7 +44,7 @@ def index_file(path: str) -> IndexedFile | None:
     find its keyframes (no index of its own, as in a recording that was cut off).
 
     Raises:
-        DecodeError: if it is broken.
+        DecodeError: If it is broken.
     """
     try:
         state = os.stat(path)
@@ -76,10 +76,10 @@ class PacketStore:
     Paths are kept relative to the folder of the store, so that both can be moved together.
 
     Args:
-        path: the file.
+        path: The file.
 
     Raises:
-        UsageError: there is no such file, or it is none of ours.
+        UsageError: There is no such file, or it is none of ours.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -103,7 +103,7 @@ class PacketStore:
         """Index of the file, if there is one of its present state.
 
         Raises:
-            UsageError: the store is damaged.
+            UsageError: The store is damaged.
         """
         rows = self._ask(
             "SELECT size, mtime_ns, earliest, reorder, pts, keyframes FROM vjepa_packets WHERE path = ?",
@@ -124,7 +124,7 @@ class PacketStore:
         """Keep these, all or none.
 
         Raises:
-            UsageError: the store cannot be written.
+            UsageError: The store cannot be written.
         """
         rows = [
             (

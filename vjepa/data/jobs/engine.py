@@ -37,20 +37,20 @@ def run_jobs(
     [1, 2, 3]
 
     Args:
-        work: a function of one item; for other processes, one that pickles by name.
-        items: what to work on.
-        engine: processes of this machine, or tasks of a Ray cluster (`pip install "vjepa-toolkit[ray]"`), where a
+        work: A function of one item; for other processes, one that pickles by name.
+        items: What to work on.
+        engine: Processes of this machine, or tasks of a Ray cluster (`pip install "vjepa-toolkit[ray]"`), where a
             lost worker's items are done again by another.
-        num_processes: how many at a time. 0: of "local", none but this one, without a time limit; of "ray", as
+        num_processes: How many at a time. 0: of "local", none but this one, without a time limit; of "ray", as
             many as the cluster has cores.
-        timeout_seconds: how long an item may take before its process is killed.
-        journal: file of JSON lines to which results are written, and from which those of an earlier run with the
+        timeout_seconds: How long an item may take before its process is killed.
+        journal: File of JSON lines to which results are written, and from which those of an earlier run with the
             same key are taken instead of doing them again, errors among them. Values must be plain JSON.
-        key: what names an item in the journal; of two items with one key, either result serves for both.
+        key: What names an item in the journal; of two items with one key, either result serves for both.
 
     Raises:
-        ValueError: a time limit is asked for without a process to kill.
-        UsageError: the journal is none, or Ray is not installed.
+        ValueError: A time limit is asked for without a process to kill.
+        UsageError: The journal is none, or Ray is not installed.
     """
     if num_processes < 0 or (timeout_seconds is not None and timeout_seconds <= 0):
         raise SettingError(

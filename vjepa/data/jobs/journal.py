@@ -20,7 +20,7 @@ class Journal:
     """Results by key, read from `path` and appended to it.
 
     Args:
-        path: a file of JSON lines; made if it is missing.
+        path: A file of JSON lines; made if it is missing.
     """
 
     def __init__(self, path: Path) -> None:

@@ -53,13 +53,13 @@ def local_results(
     """Results in the order in which they come.
 
     Args:
-        work: a function that pickles by name.
-        items: each with its number.
-        num_processes: child processes; 0 works in this one.
-        timeout_seconds: how long an item may take before its process is killed.
+        work: A function that pickles by name.
+        items: Each with its number.
+        num_processes: Child processes; 0 works in this one.
+        timeout_seconds: How long an item may take before its process is killed.
 
     Raises:
-        RuntimeError: a child ended before it could begin.
+        RuntimeError: A child ended before it could begin.
     """
     if not num_processes:
         yield from (attempt(work, index, item) for index, item in items)

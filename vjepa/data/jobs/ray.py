@@ -28,10 +28,10 @@ def ray_results(
     """Results in the order in which they come, from a running cluster or one started for this.
 
     Args:
-        work: a function that pickles by name.
-        items: each with its number.
-        num_processes: tasks at a time; 0: as many as the cluster has cores.
-        timeout_seconds: how long an item may take before its process is killed.
+        work: A function that pickles by name.
+        items: Each with its number.
+        num_processes: Tasks at a time; 0: as many as the cluster has cores.
+        timeout_seconds: How long an item may take before its process is killed.
 
     Raises:
         UsageError: Ray is not installed, or no cluster answers or can be started.

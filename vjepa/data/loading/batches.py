@@ -58,12 +58,12 @@ class Lap:
     """One epoch of one data set on one rank, while it is read.
 
     Args:
-        share: the clips of this rank.
-        size: clips in a batch.
-        batches: how many batches the epoch has to give, beginning again where clips run out; None ends it
+        share: The clips of this rank.
+        size: Clips in a batch.
+        batches: How many batches the epoch has to give, beginning again where clips run out; None ends it
             with its clips.
-        begun: where to begin.
-        clips_per_row: clips that each row comes with; all else counts rows.
+        begun: Where to begin.
+        clips_per_row: Clips that each row comes with; all else counts rows.
     """
 
     share: Share
@@ -179,10 +179,10 @@ class PartBatches:
     runs out begins its share again.
 
     Args:
-        order: of the clips.
-        batch_size: rows in a batch of one rank; fewer if there are fewer rows.
-        ledger: is told of unreadable clips.
-        clips_per_row: clips that each row comes with.
+        order: Of the clips.
+        batch_size: Rows in a batch of one rank; fewer if there are fewer rows.
+        ledger: Is told of unreadable clips.
+        clips_per_row: Clips that each row comes with.
     """
 
     order: ClipOrder

@@ -49,19 +49,19 @@ class VideoClips(Dataset[Sample]):
     A clip that cannot be read comes back as a failure, never as another clip and never as an exception.
 
     Args:
-        manifest: which videos.
-        sampler: which frames of a video.
-        transform: from frames to network input.
+        manifest: Which videos.
+        sampler: Which frames of a video.
+        transform: From frames to network input.
         decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
-        timeout_seconds: how long a video may take to open, and a clip to decode, before it counts as
+        timeout_seconds: How long a video may take to open, and a clip to decode, before it counts as
             unreadable; 0 for no limit.
-        seed: of all random choices.
-        cache: keeps decoded videos in memory.
-        fetch: gives the bytes of videos that are no file of this machine.
-        clips_per_video: clips taken of a video while it is open, each drawn by itself.
-        index: packet index of the videos, if there is one.
-        as_pixels: leave clips in uint8, where the transform can, to be normalised on the device.
-        extras: reads what else belongs to a clip, see `Reading`.
+        seed: Of all random choices.
+        cache: Keeps decoded videos in memory.
+        fetch: Gives the bytes of videos that are no file of this machine.
+        clips_per_video: Clips taken of a video while it is open, each drawn by itself.
+        index: Packet index of the videos, if there is one.
+        as_pixels: Leave clips in uint8, where the transform can, to be normalised on the device.
+        extras: Reads what else belongs to a clip, see `Reading`.
     """
 
     def __init__(

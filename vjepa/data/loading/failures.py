@@ -26,7 +26,7 @@ class FailureLedger:
     """The unreadable files of a run, each with its reason.
 
     Args:
-        max_failures: how many there may be before the run stops.
+        max_failures: How many there may be before the run stops.
     """
 
     def __init__(self, *, max_failures: int) -> None:
@@ -39,11 +39,11 @@ class FailureLedger:
         """Count what came of one reading.
 
         Args:
-            num_clips: how many clips could be read.
-            failures: those that could not.
+            num_clips: How many clips could be read.
+            failures: Those that could not.
 
         Raises:
-            TooManyUnreadableClipsError: if they are more than allowed, or none of the first clips can be read.
+            TooManyUnreadableClipsError: If they are more than allowed, or none of the first clips can be read.
         """
         failures = list(failures)
         self._tried += num_clips + len(failures)
@@ -67,7 +67,7 @@ class FailureLedger:
         """Stop a run that has nothing to train on.
 
         Raises:
-            TooManyUnreadableClipsError: always.
+            TooManyUnreadableClipsError: Always.
         """
         raise TooManyUnreadableClipsError(
             f"not one readable clip among the first {self._tried}, or none is left; {self.summary()}. "

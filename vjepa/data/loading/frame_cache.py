@@ -26,9 +26,9 @@ class FrameCache:
     """Whole decoded videos of one shape, uint8, by file.
 
     Args:
-        paths: files to have room for.
-        shape: frames, channels, height and width of each video.
-        shared: put the memory where worker processes see what each of them decoded.
+        paths: Files to have room for.
+        shape: Frames, channels, height and width of each video.
+        shared: Put the memory where worker processes see what each of them decoded.
     """
 
     def __init__(self, *, paths: Sequence[str], shape: tuple[int, int, int, int], shared: bool) -> None:
@@ -74,10 +74,10 @@ def cache_for(paths: Sequence[str], *, decoder: Opener, limit_bytes: int, shared
     """A cache for these files if they fit, judged by the first readable one; None, and a log line, if not.
 
     Args:
-        paths: video files.
-        decoder: reads the first of them.
-        limit_bytes: memory that the cache may take.
-        shared: whether worker processes are to share it.
+        paths: Video files.
+        decoder: Reads the first of them.
+        limit_bytes: Memory that the cache may take.
+        shared: Whether worker processes are to share it.
     """
     shape = next((s for s in (_shape(path, decoder) for path in paths[:TRIES]) if s is not None), None)
     if shape is None:

@@ -57,10 +57,10 @@ class ResumableLoader:
     one another without regard to it.
 
     Args:
-        parts: batches of each data set.
-        turns: which of them each batch comes from.
-        make: makes the loader that does the work, from the keys of the groups it is to read.
-        progress: of the training that this loader feeds.
+        parts: Batches of each data set.
+        turns: Which of them each batch comes from.
+        make: Makes the loader that does the work, from the keys of the groups it is to read.
+        progress: Of the training that this loader feeds.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class ResumableLoader:
         """Go to a saved position.
 
         Raises:
-            ValueError: if the data sets are more or fewer, a batch on all devices together has another size, or shards
+            ValueError: If the data sets are more or fewer, a batch on all devices together has another size, or shards
                 were read in another order.
         """
         sizes = [part.global_batch for part in self._parts]

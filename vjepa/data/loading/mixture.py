@@ -23,14 +23,14 @@ class MixturePart:
     """One data set of a mixture. What is null is as for the whole run.
 
     Args:
-        source: manifest, folder of class folders, folder of videos, or one video.
-        weight: share of the batches, relative to the other parts'.
-        root: folder that relative paths in the manifest start from.
-        sampler: which frames make a clip; num_frames 1 makes images of videos.
-        transform: crop, flip and normalisation.
-        batch_size: clips in a batch of one device.
-        decoder: the backend that opens these files.
-        stream_bytes: read shards as streams, for storage where a request a clip is slow: memory of each worker in
+        source: Manifest, folder of class folders, folder of videos, or one video.
+        weight: Share of the batches, relative to the other parts'.
+        root: Folder that relative paths in the manifest start from.
+        sampler: Which frames make a clip; num_frames 1 makes images of videos.
+        transform: Crop, flip and normalisation.
+        batch_size: Clips in a batch of one device.
+        decoder: The backend that opens these files.
+        stream_bytes: Read shards as streams, for storage where a request a clip is slow: memory of each worker in
             which clips that are neighbours in a shard are mixed, such as 256000000. 0 reads each clip by itself.
     """
 
@@ -72,8 +72,8 @@ class Turns:
     n times a part's share, up to a few; and so does every k-th batch, whatever gradients are accumulated over.
 
     Args:
-        weights: of the parts, above 0.
-        seed: of the run.
+        weights: Of the parts, above 0.
+        seed: Of the run.
 
     >>> turns = Turns([3, 1], seed=0)
     >>> [turns.part(i) for i in range(8)]

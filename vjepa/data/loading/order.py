@@ -30,7 +30,7 @@ def row_weights(manifest: Manifest) -> Float64[ndarray, "n"] | None:
     """The column `weight` of a manifest; None where all rows have the same.
 
     Raises:
-        ManifestError: if a weight is negative, or none is above 0.
+        ManifestError: If a weight is negative, or none is above 0.
     """
     rows = manifest.rows if isinstance(manifest.rows, Rows) else Rows.of(manifest.rows)
     weights = rows.weight
@@ -46,9 +46,9 @@ def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int6
     """Rows in the order of one epoch; without some rows, the others keep their order.
 
     Args:
-        identities: of the rows, from `row_identities`.
-        seed: of the run.
-        epoch: counted from 0.
+        identities: Of the rows, from `row_identities`.
+        seed: Of the run.
+        epoch: Counted from 0.
 
     Returns:
         (n,) row numbers.
@@ -64,9 +64,9 @@ def weighted_order(weights: Float64[ndarray, "n"], seed: int, epoch: int) -> Int
     """As many draws as there are rows, with replacement, by the published rule (spec.md section 5, V-JEPA 2).
 
     Args:
-        weights: of the rows, from 0; they need not sum to 1.
-        seed: of the run.
-        epoch: counted from 0.
+        weights: Of the rows, from 0; they need not sum to 1.
+        seed: Of the run.
+        epoch: Counted from 0.
 
     Returns:
         (n,) row numbers.
@@ -99,13 +99,13 @@ class ClipOrder:
     together do not depend on how many ranks there are.
 
     Args:
-        identities: of the rows, from `row_identities`.
-        weights: of the rows, for draws with replacement; None takes each row once an epoch.
-        seed: of the order.
-        rank: which rank this is.
-        world_size: how many ranks there are.
-        part: which data set of a mixture this is.
-        arranged: gives the rows of an epoch in an order of its own, and names by its `str` what that depends on.
+        identities: Of the rows, from `row_identities`.
+        weights: Of the rows, for draws with replacement; None takes each row once an epoch.
+        seed: Of the order.
+        rank: Which rank this is.
+        world_size: How many ranks there are.
+        part: Which data set of a mixture this is.
+        arranged: Gives the rows of an epoch in an order of its own, and names by its `str` what that depends on.
     """
 
     identities: UInt64[ndarray, "n"]

@@ -21,16 +21,16 @@ class Reading:
     """Limits of reading.
 
     Args:
-        timeout_seconds: how long a video may take to open, and a clip to decode, before the decode is ended and the
+        timeout_seconds: How long a video may take to open, and a clip to decode, before the decode is ended and the
             file counts as unreadable; 0 for no limit, which is the default where there is none but on Linux.
-        cache_bytes: memory for decoded videos, if all of them are of one size and fit; 0 keeps none.
-        max_failures: files that may be unreadable, on each device, before the run stops with their list.
-        quarantine: files and rows to leave out: the folder that `vjepa data check --out` wrote to, or a CSV with the
+        cache_bytes: Memory for decoded videos, if all of them are of one size and fit; 0 keeps none.
+        max_failures: Files that may be unreadable, on each device, before the run stops with their list.
+        quarantine: Files and rows to leave out: the folder that `vjepa data check --out` wrote to, or a CSV with the
             column path.
-        index: the file that `vjepa data index` wrote: opening a video that it knows reads no packets.
-        clips_per_video: clips taken of a video each time it is opened, in training; divides the batch size. A batch
+        index: The file that `vjepa data index` wrote: opening a video that it knows reads no packets.
+        clips_per_video: Clips taken of a video each time it is opened, in training; divides the batch size. A batch
             then holds fewer videos, and an epoch more batches.
-        extras: reads what belongs to a clip beside its frames, such as a robot's actions and states: a function, or a
+        extras: Reads what belongs to a clip beside its frames, such as a robot's actions and states: a function, or a
             class with `__call__`, from a manifest row and the times of the frames (T,) in seconds to named tensors.
     """
 

@@ -21,8 +21,8 @@ class Columns:
     """Gathers blocks of text into columns; `labels` numbers the labels as they come.
 
     Args:
-        source: the manifest, for messages.
-        label_column: column that holds the label.
+        source: The manifest, for messages.
+        label_column: Column that holds the label.
     """
 
     def __init__(self, source: str | Path, label_column: str) -> None:
@@ -39,7 +39,7 @@ class Columns:
         """Append some rows.
 
         Raises:
-            ManifestError: a path is empty, a number is none, or an end is not after its start.
+            ManifestError: A path is empty, a number is none, or an end is not after its start.
         """
         count = len(block.lines)
         empty = [""] * count
@@ -66,7 +66,7 @@ class Columns:
         """All rows, their labels as indices into `names`.
 
         Raises:
-            ManifestError: a label is not among the names.
+            ManifestError: A label is not among the names.
         """
         codes, lines = np.concatenate(self._codes), np.concatenate(self._lines)
         known = {name: i for i, name in enumerate(names)}

@@ -46,10 +46,10 @@ def folder_table(folder: Path) -> Table:
     without a gap is the frames of one video; folders of other images are classes of images.
 
     Args:
-        folder: holds the videos, or folders of them.
+        folder: Holds the videos, or folders of them.
 
     Raises:
-        ManifestError: nothing to see is found, frame folders and folders of images are mixed, or a link is dangling.
+        ManifestError: Nothing to see is found, frame folders and folders of images are mixed, or a link is dangling.
     """
     top = listing(folder)
     if top.videos:
@@ -129,7 +129,7 @@ def listing(folder: Path) -> Listing:
     """What lies in a folder; hidden files are left out.
 
     Raises:
-        ManifestError: what should be a video or an image is a link to nothing.
+        ManifestError: What should be a video or an image is a link to nothing.
     """
     found = Listing([], [], [], [])
     with os.scandir(folder) as entries:

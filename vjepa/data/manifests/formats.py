@@ -50,11 +50,11 @@ def text_table(source: Path, wanted: frozenset[str]) -> Table:
     """Table of a CSV, JSONL or headerless file; which of them, its first line says.
 
     Args:
-        source: the file.
-        wanted: columns to read.
+        source: The file.
+        wanted: Columns to read.
 
     Raises:
-        ManifestError: naming file and line; some of them only when the blocks are read.
+        ManifestError: Naming file and line; some of them only when the blocks are read.
     """
     first = next(_lines(source), "").strip()
     if source.suffix.lower() in (".jsonl", ".ndjson") or first.startswith("{"):
@@ -190,11 +190,11 @@ def parquet_table(source: Path, wanted: frozenset[str]) -> Table:
     """Table of a Parquet file; its "lines" are rows, counted from 1.
 
     Args:
-        source: the file.
-        wanted: columns to read.
+        source: The file.
+        wanted: Columns to read.
 
     Raises:
-        ManifestError: pyarrow is missing, the file is none of Parquet's, or there is no column `path`.
+        ManifestError: Pyarrow is missing, the file is none of Parquet's, or there is no column `path`.
     """
     try:
         from pyarrow import ArrowInvalid

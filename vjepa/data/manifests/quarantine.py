@@ -32,11 +32,11 @@ class Quarantine:
     """What is not to be read, and which of it was found in a manifest.
 
     Args:
-        source: a CSV with the column `path`, and perhaps `start` and `end`, or the folder of a check. A relative
+        source: A CSV with the column `path`, and perhaps `start` and `end`, or the folder of a check. A relative
             path starts from here, or from where those of the manifest do.
 
     Raises:
-        ManifestError: naming file and line.
+        ManifestError: Naming file and line.
     """
 
     def __init__(self, source: str | Path) -> None:
@@ -50,7 +50,7 @@ class Quarantine:
         """The manifest without the rows in quarantine; the others keep labels and identities.
 
         Raises:
-            ManifestError: no row is left.
+            ManifestError: No row is left.
         """
         banned: dict[str, list[Banned]] = {}
         for one in self.banned:

@@ -41,18 +41,18 @@ def read_manifest(
     same. A file that is missing unseen is a failed clip when it is read. URLs are not looked for.
 
     Args:
-        source: a CSV file with a header, a JSONL or Parquet file, a headerless `path label` file (Meta's), a
+        source: A CSV file with a header, a JSONL or Parquet file, a headerless `path label` file (Meta's), a
             folder of class folders, a flat folder of videos or images, a folder of frame folders, one video, or
             WebDataset shards: their `shards.json`, a folder or URL of them, or `name-{000000..000009}.tar`. A
             manifest file may also be behind a URL.
-        root: folder that relative paths in a manifest file start from (default: the manifest's own folder).
-        label_column: column that holds the label, by name or by integer.
-        split: keep only the rows whose column `split` says so.
-        label_names: names in the order of their ids, where another manifest fixed them; a name not among them
+        root: Folder that relative paths in a manifest file start from (default: the manifest's own folder).
+        label_column: Column that holds the label, by name or by integer.
+        split: Keep only the rows whose column `split` says so.
+        label_names: Names in the order of their ids, where another manifest fixed them; a name not among them
             is then an error.
 
     Raises:
-        ManifestError: naming file and line.
+        ManifestError: Naming file and line.
     """
     if (shards := shard_set(source)) is not None:
         table, base, label_names = shards.table, str(source), tuple(label_names) or shards.label_names

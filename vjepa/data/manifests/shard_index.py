@@ -63,7 +63,7 @@ def read_index(path: str) -> tuple[dict[str, Any], list[Shard]]:
     """What `write_index` wrote: all but the shards, and the shards.
 
     Raises:
-        ValueError: if it is something else.
+        ValueError: If it is something else.
     """
     try:
         content = json.loads(fetch(path))

@@ -52,7 +52,7 @@ def shard_set(source: str | Path) -> ShardSet | None:
         source: `shards.json`, a folder or URL that holds one, a folder of tars, or tars: `set-{000000..000009}.tar`.
 
     Raises:
-        ManifestError: if a shard or the index is missing, cut off, or something else.
+        ManifestError: If a shard or the index is missing, cut off, or something else.
     """
     source = str(source)
     if COMPRESSED.fullmatch(source):
@@ -175,7 +175,7 @@ def scanned(tar: str) -> Shard:
     """What a tar holds, read off its headers once and then kept in `~/.cache/vjepa/shards`.
 
     Raises:
-        ManifestError: if it is no tar, or holds no video.
+        ManifestError: If it is no tar, or holds no video.
     """
     try:
         state = _state(tar)

@@ -27,7 +27,7 @@ class ShardPlaces:
     `extent` (n,) is its size with what lies between it and the next.
 
     Raises:
-        ManifestError: if a row lies in no shard.
+        ManifestError: If a row lies in no shard.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -73,12 +73,12 @@ class ShardOrder:
     run of the ring, and mixes it within its buffer. A function of seed, epoch, ranks, workers, batch and buffer size.
 
     Args:
-        places: where the rows lie.
-        seed: of the order.
-        batch_size: clips in a batch of one rank; fewer if there are fewer clips.
-        num_workers: of each rank.
-        world_size: how many ranks there are.
-        buffer_bytes: memory of one worker.
+        places: Where the rows lie.
+        seed: Of the order.
+        batch_size: Clips in a batch of one rank; fewer if there are fewer clips.
+        num_workers: Of each rank.
+        world_size: How many ranks there are.
+        buffer_bytes: Memory of one worker.
     """
 
     def __init__(
@@ -134,8 +134,8 @@ class BlockReader:
     """Bytes of members of shards, fetched in blocks of consecutive members that are kept while they fit.
 
     Args:
-        places: where all members lie.
-        buffer_bytes: memory for blocks, which are a sixteenth of it each, or one member where that is larger.
+        places: Where all members lie.
+        buffer_bytes: Memory for blocks, which are a sixteenth of it each, or one member where that is larger.
     """
 
     def __init__(self, places: ShardPlaces, *, buffer_bytes: int) -> None:

@@ -63,13 +63,13 @@ def plan_shards(
     """Mix a manifest's files by `seed`, and deal them out to shards.
 
     Args:
-        manifest: which videos.
-        out: folder or URL of the set.
-        name: of the set; its shards are `name-000000.tar` and on.
-        max_bytes: size of a shard, above which no further file goes into it.
-        clips_per_shard: clips in a shard, likewise.
-        decoder: reads each file once, to see that it can be read.
-        seed: of the mixing.
+        manifest: Which videos.
+        out: Folder or URL of the set.
+        name: Of the set; its shards are `name-000000.tar` and on.
+        max_bytes: Size of a shard, above which no further file goes into it.
+        clips_per_shard: Clips in a shard, likewise.
+        decoder: Reads each file once, to see that it can be read.
+        seed: Of the mixing.
     """
     files: dict[str, list[int]] = {}
     for i, row in enumerate(manifest.rows):

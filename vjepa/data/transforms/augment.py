@@ -56,14 +56,14 @@ class ProbeTrainTransform(TrainingTransform):
     Output is normalised float, because the erased box is noise around the mean.
 
     Args:
-        size: height and width of the output in pixels; one number for a square.
-        scale: smallest and largest share of the frame's area that a crop takes.
-        ratio: smallest and largest width / height of a crop.
-        flip: probability of a mirrored clip; published as 0, and 0.5 for anticipation.
+        size: Height and width of the output in pixels; one number for a square.
+        scale: Smallest and largest share of the frame's area that a crop takes.
+        ratio: Smallest and largest width / height of a crop.
+        flip: Probability of a mirrored clip; published as 0, and 0.5 for anticipation.
         auto_augment: "rand-m7-n4-mstd0.5-inc1" as published, with other numbers, "original", or null for none.
-        erasing: probability of a clip with a box of noise.
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        erasing: Probability of a clip with a box of noise.
+        mean: Of each colour channel, of 1.
+        std: Of each colour channel, of 1.
     """
 
     def __init__(

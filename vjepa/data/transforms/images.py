@@ -45,16 +45,16 @@ class ImageTrainTransform(TrainingTransform):
     auto_augment original, erasing 0.25 and num_frames 16.
 
     Args:
-        size: height and width of the output in pixels; one number for a square.
-        scale: smallest and largest share of the image's area that a crop takes.
-        ratio: smallest and largest width / height of a crop.
-        flip: probability of a mirrored image.
-        interpolation: of the resize.
+        size: Height and width of the output in pixels; one number for a square.
+        scale: Smallest and largest share of the image's area that a crop takes.
+        ratio: Smallest and largest width / height of a crop.
+        flip: Probability of a mirrored image.
+        interpolation: Of the resize.
         auto_augment: "original", "rand-m9-n2-mstd0.5-inc1" or the like; null for none.
-        erasing: probability of an image with a box of noise.
-        num_frames: frames of the clip that repeats the image: 1 for an encoder of images.
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        erasing: Probability of an image with a box of noise.
+        num_frames: Frames of the clip that repeats the image: 1 for an encoder of images.
+        mean: Of each colour channel, of 1.
+        std: Of each colour channel, of 1.
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class ImageEvalTransform:
     """The published view of an image in evaluation: short side to 256 / 224 of `size`, cut the centre.
 
     Args:
-        size: height and width of the output in pixels; one number for a square.
-        num_frames: frames of the clip that repeats the image.
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        size: Height and width of the output in pixels; one number for a square.
+        num_frames: Frames of the clip that repeats the image.
+        mean: Of each colour channel, of 1.
+        std: Of each colour channel, of 1.
     """
 
     def __init__(

@@ -75,11 +75,11 @@ def random_resized_crop_box(
     """The published random crop: uniform area, log-uniform aspect ratio, 10 tries, then a central crop.
 
     Args:
-        height: of the frame, pixels.
-        width: of the frame, pixels.
-        scale: smallest and largest share of the frame's area.
-        ratio: smallest and largest width / height.
-        rng: source of the draws; `integers` excludes its upper end.
+        height: Of the frame, pixels.
+        width: Of the frame, pixels.
+        scale: Smallest and largest share of the frame's area.
+        ratio: Smallest and largest width / height.
+        rng: Source of the draws; `integers` excludes its upper end.
 
     >>> random_resized_crop_box(60, 90, (1.0, 1.0), (1.5, 1.5), np.random.default_rng(0))
     Box(top=0, left=0, height=60, width=90)
@@ -141,12 +141,12 @@ class TrainTransform(TrainingTransform):
     """Random resized crop, flip and normalisation of pre-training, the same for all frames of a clip.
 
     Args:
-        size: height and width of the output in pixels; one number for a square.
-        scale: smallest and largest share of the frame's area that a crop takes.
-        ratio: smallest and largest width / height of a crop.
-        flip: probability of a mirrored clip; 0 where left and right have a meaning.
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        size: Height and width of the output in pixels; one number for a square.
+        scale: Smallest and largest share of the frame's area that a crop takes.
+        ratio: Smallest and largest width / height of a crop.
+        flip: Probability of a mirrored clip; 0 where left and right have a meaning.
+        mean: Of each colour channel, of 1.
+        std: Of each colour channel, of 1.
     """
 
     def __init__(
@@ -205,11 +205,11 @@ class EvalTransform:
     """The published single view of evaluation: resize the short side, cut the centre, normalise.
 
     Args:
-        size: height and width of the output in pixels; one number for a square.
-        short_side: pixels of the short side before the cut (default: the published 256 / 224 of `size`;
+        size: Height and width of the output in pixels; one number for a square.
+        short_side: Pixels of the short side before the cut (default: the published 256 / 224 of `size`;
             `size` itself cuts nothing off a square video).
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        mean: Of each colour channel, of 1.
+        std: Of each colour channel, of 1.
     """
 
     def __init__(

@@ -23,9 +23,9 @@ class SegmentSampler:
     """Clips of equal parts of a video, one after the other on the axis of frames.
 
     Args:
-        sampler: chooses a clip in each part. By the time rule a part shorter than a clip gives way to clips that
+        sampler: Chooses a clip in each part. By the time rule a part shorter than a clip gives way to clips that
             overlap, spread evenly from the beginning to the end; by the reference rule they overlap as published.
-        num_segments: number of parts.
+        num_segments: Number of parts.
     """
 
     def __init__(self, *, sampler: ClipSampler, num_segments: int) -> None:
@@ -66,11 +66,11 @@ class ViewsTransform:
     The views follow each other on the axis of time, (view, frame), so that they travel as one clip.
 
     Args:
-        size: height and width of a view in pixels.
-        num_views: squares, from the first to the last end of the longer side; published as 3. One view in the
+        size: Height and width of a view in pixels.
+        num_views: Squares, from the first to the last end of the longer side; published as 3. One view in the
             middle is `EvalTransform`'s.
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        mean: Of each colour channel, of 1.
+        std: Of each colour channel, of 1.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ def view_transform(size: int | tuple[int, int], num_views: int) -> EvalTransform
     """One central view of the whole picture, or several along its longer side.
 
     Args:
-        size: height and width in pixels; several views are square.
+        size: Height and width in pixels; several views are square.
         num_views: 1, or 3 as published.
     """
     height, width = (size, size) if isinstance(size, int) else size
