@@ -29,15 +29,13 @@ def test_what_is_not_read_of_a_folder_is_told(tmp_path, caplog):
     )
     with caplog.at_level("INFO"):
         assert told(tmp_path)[1] == ["clap/c.mp4", "wave/a.mp4", "wave/b.ogv"]
-    assert f"{tmp_path}: read are the videos; not read: 2 .xyz, 1 no ending, 1 .jpg" in caplog.text
+    assert f"{tmp_path}: only the videos are read; not read: 2 .xyz, 1 no ending, 1 .jpg" in caplog.text
 
 
 def test_a_link_to_nothing_is_told_and_can_be_deleted(tmp_path):
     touch(tmp_path, "a.mp4")
     (tmp_path / "b.mp4").symlink_to("elsewhere.mp4")
-    with pytest.raises(
-        ManifestError, match="b.mp4 is a link to a file that is not there. .* or delete the link"
-    ):
+    with pytest.raises(ManifestError, match="b.mp4 is a link to a missing file. .* or delete the link"):
         read_manifest(tmp_path)
     (tmp_path / "b.mp4").unlink()
     assert told(tmp_path)[1] == ["a.mp4"]

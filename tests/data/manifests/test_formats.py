@@ -146,8 +146,8 @@ def test_files_of_a_long_manifest_are_sampled(folder, caplog):
         read_manifest(folder / "short.csv")
     with caplog.at_level(logging.INFO, "vjepa"):
         manifest = read_manifest(folder / "long.csv")
-    assert "looked for 1000 of 10001 files" in caplog.text
-    with pytest.raises(ManifestError, match=r"no such file .*\(1000 of 1000 looked for\)"):
+    assert "checked that 1000 of 10001 files exist" in caplog.text
+    with pytest.raises(ManifestError, match=r"no such file .*\(1000 of 1000 checked files\)"):
         read_manifest(folder / "long.csv", root=folder / "elsewhere")
     clips = VideoClips(manifest, sampler=ClipSampler(num_frames=2), transform=TrainTransform(size=16))
     failure = clips[5_000].failure

@@ -42,7 +42,7 @@ def test_integers_that_pandas_wrote_as_fractions_are_integers(folder):
     [
         ("start", "nan", "start 'nan' is not a number. Give a number"),
         ("end", "inf", "end 'inf' is not a number. Give a number"),
-        ("weight", "NaN", "weight 'NaN' is not a number. Give a number or leave it empty"),
+        ("weight", "NaN", "weight 'NaN' is not a number. Give a number, or leave the cell empty"),
         ("start", "-1", "start -1 is negative. Give seconds from the start"),
     ],
 )
@@ -130,7 +130,7 @@ def test_folders_and_one_video(folder, tmp_path):
     one = read_manifest(folder / "clip_000.mp4")
     assert one.describe() == f"1 clip, no labels, from one video {folder / 'clip_000.mp4'}"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ManifestError, match="no videos here, nor one folder down"):
+    with pytest.raises(ManifestError, match="no videos or images here or one folder down"):
         read_manifest(tmp_path / "empty")
 
 
@@ -160,7 +160,7 @@ def test_root_home_and_split(folder, tmp_path, monkeypatch):
         ("path,label\n,1\n", "x.csv:2: the path is empty"),
         ("path,start\nclip_000.mp4,soon\n", "x.csv:2: start 'soon' is not a number"),
         ("path,start,end\nclip_000.mp4,5,2\n", "x.csv:2: end 2 is not after start 5"),
-        ("path,label\nclip_000.mp4,-3\n", "x.csv:2: label -3 is negative. Leave it empty"),
+        ("path,label\nclip_000.mp4,-3\n", "x.csv:2: label -3 is negative. Leave the cell empty"),
         ("path;label\nclip_000.mp4;1\n", "x.csv:1: missing column 'path'; .*with commas between"),
         ("path,label\nclip_000.mp4,1\ngone.mp4,1\n", "x.csv:3: gone.mp4: no such file below"),
     ],

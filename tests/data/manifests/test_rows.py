@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vjepa.data import Manifest, ManifestRow
-from vjepa.data.manifests.rows import Rows, Texts, joined
+from vjepa.data.manifests.rows import Rows, Texts, join_path
 
 ROWS = [
     ManifestRow("a.mp4", 1, 0.5, 2.0, "kitchen", 2.5, 2, "p1"),
@@ -33,8 +33,8 @@ def test_paths_are_joined_to_the_base_when_a_row_is_asked_for(monkeypatch):
     assert rows[1:][0].path == str(Path("/data/b é.mp4"))
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.setenv("USERPROFILE", "/home/someone")
-    assert joined("/data", "~/a.mp4") == str(Path("/home/someone/a.mp4"))
-    assert joined("", "./a.mp4") == "./a.mp4"
+    assert join_path("/data", "~/a.mp4") == str(Path("/home/someone/a.mp4"))
+    assert join_path("", "./a.mp4") == "./a.mp4"
 
 
 def test_texts_hold_what_no_utf8_name_can():

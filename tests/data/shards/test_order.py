@@ -184,7 +184,7 @@ def test_only_shards_can_be_streamed(shards):
     data = datamodule([MixturePart(source=str(shards.parent / "train.csv"), stream_bytes=ROOM)])
     data.setup("fit")
     with pytest.raises(
-        ManifestError, match="40 clips lie in no shard.*make shards of it with `vjepa data shard`"
+        ManifestError, match="40 clips are not in a shard.*make shards of it with `vjepa data shard`"
     ):
         data.train_dataloader()
     with pytest.raises(ValueError, match="stream_bytes -1. Give 0, or"):
@@ -199,7 +199,7 @@ def test_a_position_in_another_order_is_refused(shards):
 
     position = loader(num_workers=2).position()
     loader(num_workers=2).go_to(position)
-    with pytest.raises(ValueError, match="2 workers.*1 workers.*Set stream_bytes, --data.num_workers"):
+    with pytest.raises(ValueError, match="2 workers.*1 workers.*Restore stream_bytes, --data.num_workers"):
         loader(num_workers=1).go_to(position)
     with pytest.raises(ValueError, match="now it is of files"):
         loader(stream_bytes=0, num_workers=2).go_to(position)
