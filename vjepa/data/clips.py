@@ -1,4 +1,4 @@
-"""One clip from one file, for a notebook or a command."""
+"""Reader of one clip from one file, for a notebook or a command."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def read_clip(
     Args:
         path: The video file, or a URL that fsspec opens.
         num_frames: Frames in the clip; a video that ends earlier repeats its last frame.
-        fps: Frames of the clip a second of video; null takes every frame.
-        start_seconds: Where the clip begins, in seconds after the first frame.
-        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder` of your own.
+        fps: Frames per second of video; None takes every frame.
+        start_seconds: Start of the clip, in seconds after the first frame.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of your own `Decoder`.
 
     Returns:
         `frames` uint8 RGB (T, C, H, W) and their `timestamps` (T,) in seconds.

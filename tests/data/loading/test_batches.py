@@ -41,7 +41,7 @@ def batches_of(part, count, broken=frozenset(), ahead=0):
             given_batches.append(batch)
             continue
         while len(flying) <= ahead:
-            while not (keys := part.ask()):
+            while not (keys := part.request()):
                 part.plan()
             flying.append(keys)
         part.receive(read(part, flying.pop(0), broken))
@@ -71,14 +71,14 @@ def test_batches_are_those_of_a_manifest_without_the_broken_rows(broken, batch_s
 def test_a_file_known_to_be_broken_is_not_tried_again():
     part = part_of(range(12), batch_size=4)
     asked = []
-    ask = part.ask
+    ask = part.request
 
     def counted():
         keys = ask()
         asked.extend(keys)
         return keys
 
-    part.ask = counted
+    part.request = counted
     batches_of(part, 9, {3, 7})
     tried = [(key.epoch, key.index) for key in asked if key.index in (3, 7)]
     assert sorted(index for _, index in tried) == [3, 7]
@@ -138,7 +138,7 @@ def test_fewer_clips_than_a_batch_make_a_smaller_batch(caplog):
 
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_without_a_readable_clip_the_run_stops(world_size):
-    with pytest.raises(TooManyUnreadableClipsError, match="or none is left"):
+    with pytest.raises(TooManyUnreadableClipsError, match="or none remains"):
         batches_of(part_of(range(6), world_size=world_size), 1, set(range(6)))
     with pytest.raises(TooManyUnreadableClipsError, match="among the first 66"):  # long before all were tried
         batches_of(part_of(range(600), world_size=world_size), 1, set(range(600)))

@@ -16,7 +16,7 @@ from vjepa.data import (
     TrainTransform,
     VideoDataModule,
 )
-from vjepa.data.loading.mixture import Turns
+from vjepa.data.loading.mixture import MixtureSchedule
 
 pytestmark = quiet
 
@@ -56,16 +56,18 @@ def mixture(folder, *, images=None, **options):
 
 def test_parts_come_by_weight_in_any_stretch_and_under_any_accumulation():
     weights = [0.335, 0.1, 0.565]
-    turns = Turns(weights, seed=3)
-    parts = np.array([turns.part(i) for i in range(6000)])
+    schedule = MixtureSchedule(weights, seed=3)
+    parts = np.array([schedule.part(i) for i in range(6000)])
     for start in (0, 1234, 5000):
         counts = np.bincount(parts[start : start + 1000], minlength=3)
         assert abs(counts - 1000 * np.array(weights)).max() <= 4
     for step in (2, 3, 8):
         counts = np.bincount(parts[::step], minlength=3)
         assert abs(counts - len(parts[::step]) * np.array(weights)).max() <= 8
-    assert [turns.part(i) for i in range(50)] != [Turns(weights, seed=4).part(i) for i in range(50)]
-    assert {Turns([1.0], seed=0).part(i) for i in range(10)} == {0}
+    assert [schedule.part(i) for i in range(50)] != [
+        MixtureSchedule(weights, seed=4).part(i) for i in range(50)
+    ]
+    assert {MixtureSchedule([1.0], seed=0).part(i) for i in range(10)} == {0}
 
 
 def test_each_batch_is_of_one_data_set_with_its_own_shape(folder):
@@ -170,11 +172,11 @@ def test_weights_of_rows_are_kept(folder, tmp_path):
 
 def test_what_cannot_be_is_refused_with_advice(folder):
     source = str(folder / "videos.csv")
-    with pytest.raises(ValueError, match="weight 0, .*must be above 0.*Leave a part out"):
+    with pytest.raises(ValueError, match="weight 0, .*must be above 0.*Omit a part"):
         MixturePart(source=source, weight=0.0)
     with pytest.raises(ValueError, match="at least 1"):
         MixturePart(source=source, batch_size=0)
-    with pytest.raises(ValueError, match="Put the one among the others"):
+    with pytest.raises(ValueError, match="Add the one to the others"):
         VideoDataModule(train=source, parts=[MixturePart(source=source)])
 
 
@@ -184,7 +186,9 @@ def test_resuming_with_other_parts_is_refused(folder, tmp_path):
     state = data.train_dataloader().position()
     alone = VideoDataModule(train=str(folder / "videos.csv"), batch_size=2)
     alone.setup("fit")
-    with pytest.raises(ValueError, match="saved with 2 data sets, now there are 1. Give --data.parts those"):
+    with pytest.raises(
+        ValueError, match="saved with 2 data sets, now there are 1. Give --data.parts the same"
+    ):
         alone.train_dataloader().go_to(state)
     mixture_again = mixture(folder)
     mixture_again.setup("fit")
@@ -200,4 +204,4 @@ def test_another_seed_in_mid_epoch_is_told(folder, caplog):
         states.append(loader.position())
         caplog.clear()
         loader.go_to(states[0])
-        assert ("its epoch goes on in a new order" in caplog.text) == (seed == 1)
+        assert ("its epoch continues in a new order" in caplog.text) == (seed == 1)
