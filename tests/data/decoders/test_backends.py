@@ -78,7 +78,7 @@ def test_shared_clips_are_read_as_pyav_reads_them_or_refused(name, path):
 def test_more_than_8_bits_are_refused_with_a_way_out(name, tmp_path):
     needs(name)
     path = write_video(tmp_path / "v.mkv", codec="ffv1", pixels="yuv420p10le")
-    assert "10 bits a channel" in (reason := frames_or_reason(name, path, [0])) and "use 'pyav'" in reason
+    assert "10 bits per channel" in (reason := frames_or_reason(name, path, [0])) and "use 'pyav'" in reason
     assert frames_or_reason("pyav", path, [0])[0].shape == (1, 3, 64, 64)
 
 
@@ -100,7 +100,7 @@ def test_narrow_videos_are_right_or_refused_by_decord(tmp_path):
         )
         found = frames_or_reason("decord", path, [0, 2])
         if width in NARROW:
-            assert "decord gives narrow videos" in found and "use 'pyav'" in found
+            assert "channels from narrow videos" in found and "use 'pyav'" in found
         else:
             assert torch.equal(found[0], frames_or_reason("pyav", path, [0, 2])[0])
         assert frames_or_reason("pyav", path, [0])[0].shape == (1, 3, 16, width)
@@ -135,7 +135,7 @@ def test_decord_does_not_seek_where_it_goes_wrong(tmp_path):
             for again in (wanted, [38, 59], [3]):  # also after what was decoded already
                 assert torch.equal(video.frames_at(again), frames_or_reason("pyav", path, again)[0])
     path = write_video(tmp_path / "v.ts", codec="mpeg2video", fps=25.0)
-    assert "transport stream: decord numbers its frames wrongly" in frames_or_reason("decord", path, [0])
+    assert "transport stream: decord counts its frames wrongly" in frames_or_reason("decord", path, [0])
 
 
 def test_torchcodec_never_gives_another_frame_than_asked_for(tmp_path):
@@ -143,7 +143,7 @@ def test_torchcodec_never_gives_another_frame_than_asked_for(tmp_path):
     path = write_video(tmp_path / "v.mp4", num_frames=60, options={"x264-params": "intra-refresh=1"})
     found = frames_or_reason("torchcodec", path, [50, 20, 10])
     if isinstance(found, str):
-        assert "s from those asked for; use 'pyav'" in found
+        assert "s from the requested ones; use 'pyav'" in found
     else:
         assert torch.equal(found[0], frames_or_reason("pyav", path, [50, 20, 10])[0])
 
@@ -153,7 +153,7 @@ def test_what_is_rounded_freely_is_refused(name, tmp_path, monkeypatch):
     needs(name)
     path = write_video(tmp_path / "v.avi", codec="mpeg4")
     assert f"codec mpeg4: {name} rounds" in frames_or_reason(name, path, [0])
-    monkeypatch.setattr(base, "ROUNDED_FREELY", ())
+    monkeypatch.setattr(base, "INEXACT_CODECS", ())
     assert frames_or_reason(name, path, [0])[0].shape == (1, 3, 64, 64)
 
 

@@ -57,7 +57,7 @@ def test_any_order_and_duplicates(backend, video):
             assert torch.equal(opened.frames_at(wanted), every[wanted])
         with pytest.raises(IndexError, match="it has 0 to 39"):
             opened.frames_at([40])
-        with pytest.raises(IndexError, match="Ask for at least one"):
+        with pytest.raises(IndexError, match="Request at least one"):
             opened.frames_at([])
 
 

@@ -40,7 +40,7 @@ def test_the_folder_name_may_tell_the_rate(tmp_path):
     with FramesDecoder.open(folder) as video:
         assert video.fps == pytest.approx(12.5)
     np.testing.assert_allclose(read_clip(folder, num_frames=3, fps=6.25).timestamps, [0.0, 0.16, 0.32])
-    with pytest.raises(DecodeError, match="0 frames a second; end it in the true rate, as in @12.5fps"):
+    with pytest.raises(DecodeError, match="0 frames per second; end it with the true rate, as in @12.5fps"):
         FramesDecoder.open(folder.rename(tmp_path / "walk@0fps"))
 
 
@@ -92,8 +92,8 @@ def test_images_that_cannot_be_read_say_why(tmp_path):
     Image.fromarray(moving_frames(1, width=80)[0]).save(folder / "frame_5.png")
     with FramesDecoder.open(folder) as video:
         for index, reason in (
-            (1, r"frame_2.png is cut off or broken"),
-            (2, r"frame_3.png is no image that Pillow can read"),
+            (1, r"frame_2.png is truncated or broken"),
+            (2, r"frame_3.png is not an image that Pillow can read"),
             (4, r"changes size: frame_5.png is 80 x 64, frame_1.png is 64 x 64"),
         ):
             with pytest.raises(DecodeError, match=reason):
@@ -103,7 +103,7 @@ def test_images_that_cannot_be_read_say_why(tmp_path):
     for path, reason in (
         (tmp_path / "none", "a folder without images; images end in .jpg"),
         (tmp_path / "missing", "cannot be opened"),
-        (tmp_path / "v.mp4", "no folder and no image"),
+        (tmp_path / "v.mp4", "neither a folder nor an image"),
         (empty, "the file is empty"),
     ):
         with pytest.raises(DecodeError, match=reason):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vjepa.data.decoders import decoder_class
-from vjepa.data.decoders.h264 import begins_anew, read_header
+from vjepa.data.decoders.h264 import decoding_may_begin, read_header
 
 SIZE = (64, 48)
 STREAMS = {
@@ -113,12 +113,12 @@ def test_where_decoding_may_begin(tmp_path, params, anew):
         packets = [packet for packet in container.demux(stream) if packet.size]
         first = min(packet.pts for packet in packets)
         flagged = [packet for packet in packets if packet.is_keyframe]
-        found = [packet for packet in packets if begins_anew(bytes(packet), length)]
+        found = [packet for packet in packets if decoding_may_begin(bytes(packet), length)]
         numbers = [round((packet.pts - first) * stream.time_base * 25) for packet in found]
     assert numbers == sorted(numbers) and numbers[0] == 0 and set(found) <= set(flagged)
     assert len(flagged) >= 4 and len(numbers) == len(anew)
     for cut in range(0, packets[0].size, 7):
-        begins_anew(bytes(packets[0])[:cut], length)  # never raises
+        decoding_may_begin(bytes(packets[0])[:cut], length)  # never raises
 
 
 def test_a_turned_video_is_upright(tmp_path):

@@ -161,7 +161,7 @@ def test_a_child_that_was_killed_between_two_files_is_replaced(mine, tmp_path):
 
 
 def test_a_fresh_child_takes_over_after_many_files(mine, tmp_path, monkeypatch):
-    monkeypatch.setattr(limited, "OPENS_OF_A_CHILD", 3)
+    monkeypatch.setattr(limited, "MAX_OPENS", 3)
     pids = []
     for _ in range(7):
         with mine.open(tmp_path / "a"):

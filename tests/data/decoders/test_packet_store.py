@@ -84,7 +84,7 @@ def test_a_file_of_another_state_is_read_anew(files, tmp_path):
 
 
 def test_it_goes_on_where_it_was(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("vjepa.commands.data_index.FILES_AT_A_TIME", 1)
+    monkeypatch.setattr("vjepa.commands.data_index.FILES_PER_WRITE", 1)
     read = []
 
     def stops(path):
@@ -195,9 +195,9 @@ def test_what_is_no_index_is_refused_by_name(tmp_path, files):
     with pytest.raises(UsageError, match="no such packet index. Write it with `vjepa data index`"):
         backend("auto", str(tmp_path / "none"))
     (tmp_path / "text").write_text("path,label\n" * 100)
-    with pytest.raises(UsageError, match="text: no packet index .*not a database"):
+    with pytest.raises(UsageError, match="text: not a packet index .*not a database"):
         backend("auto", str(tmp_path / "text"))
-    with pytest.raises(UsageError, match="no packet index"):
+    with pytest.raises(UsageError, match="not a packet index"):
         index(files, tmp_path / "text")
     assert (tmp_path / "text").read_text().startswith("path,label")
     index(files, tmp_path / "i")

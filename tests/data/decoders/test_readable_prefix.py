@@ -4,7 +4,7 @@ import pytest
 
 from tests.videos import write_broken, write_video
 from vjepa.data import DecodeError, open_video
-from vjepa.data.decoders.readable_prefix import UpToDamage
+from vjepa.data.decoders.readable_prefix import ReadablePrefix
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def cut(tmp_path):
 
 
 def test_a_video_without_its_end_is_opened_as_far_as_it_goes(cut):
-    opening = UpToDamage("auto")
+    opening = ReadablePrefix("auto")
     with opening.open(str(cut[0])) as whole, opening.open(str(cut[1])) as part:
         assert whole.failure is None
         frames = part.video.num_frames
@@ -30,9 +30,9 @@ def test_a_video_without_its_end_is_opened_as_far_as_it_goes(cut):
 
 def test_nothing_is_made_of_what_has_no_beginning_or_is_wanted_whole(cut, tmp_path):
     for opening, path in (
-        *((UpToDamage("auto"), str(path)) for path in write_broken(tmp_path)),
-        (UpToDamage("auto", parts=False), str(cut[1])),
-        (UpToDamage("vjepa.data.decoders.backends.pyav.PyAVDecoder"), str(cut[1])),
+        *((ReadablePrefix("auto"), str(path)) for path in write_broken(tmp_path)),
+        (ReadablePrefix("auto", parts=False), str(cut[1])),
+        (ReadablePrefix("vjepa.data.decoders.backends.pyav.PyAVDecoder"), str(cut[1])),
     ):
         with pytest.raises(DecodeError), opening.open(path):
             pass
