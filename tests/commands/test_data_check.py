@@ -93,7 +93,7 @@ def test_many_classes_fit_on_the_page(tmp_path):
     (tmp_path / "m.csv").write_text("path,label\n" + rows)
     run(tmp_path / "m.csv", tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "clips of a class (the first 460 of 600)" in page
+    assert "clips per class (the first 460 of 600)" in page
 
 
 def test_a_long_list_is_shown_in_part_and_written_whole(tmp_path):

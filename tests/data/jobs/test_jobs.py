@@ -87,7 +87,7 @@ def test_a_time_limit_needs_a_process_to_kill():
         list(run_jobs(double, [1], timeout_seconds=1.0))
     assert len(list(run_jobs(double, [1], timeout_seconds=60.0, num_processes=1))) == 1
     assert len(list(run_jobs(double, [1]))) == 1
-    with pytest.raises(ValueError, match="Leave timeout_seconds away"):
+    with pytest.raises(ValueError, match="Omit timeout_seconds"):
         list(run_jobs(double, [1], timeout_seconds=0.0, num_processes=1))
 
 
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_journal_is_refused_with_advice_that_works(tmp_path):
     journal = tmp_path / "j"
     for text in ("path,label\n", "[1]\n", '{"key": "a"}\n'):
         journal.write_text(text)
-        with pytest.raises(UsageError, match=r"j:1: not a line .* Delete the file to begin anew"):
+        with pytest.raises(UsageError, match=r"j:1: not a line .* Delete the file to begin again"):
             list(run_jobs(double, [1], journal=journal))
     journal.unlink()
     assert len(list(run_jobs(double, [1], journal=journal))) == 1
