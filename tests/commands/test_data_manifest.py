@@ -306,7 +306,7 @@ def test_annotations_may_lie_elsewhere_and_be_one_file(tmp_path):
         build("coin", tmp_path / "root", tmp_path)
     assert build("coin", tmp_path / "root", tmp_path, annotations=tmp_path / "other.json").rows
     trees.ssv2(tmp_path / "ssv2")
-    with pytest.raises(ManifestError, match="several annotation files. Give the folder of them"):
+    with pytest.raises(ManifestError, match="several annotation files. Give their folder"):
         build("ssv2", tmp_path / "ssv2", tmp_path, annotations=tmp_path / "ssv2/labels/train.json")
     assert build("ssv2", tmp_path / "ssv2", tmp_path, annotations=tmp_path / "ssv2/labels").rows
 
@@ -328,7 +328,7 @@ WRONG = [
         "k400",
         "annotations/val.csv",
         trees.KINETICS + "a,b,1,2,dev\n",
-        "val.csv:2: split 'dev' is none of train,",
+        "val.csv:2: split 'dev' is not one of train,",
     ),
     ("k400", "annotations/val.csv", trees.KINETICS + "a,b\n", "val.csv:2: fewer cells than the header's 5"),
     ("ssv2", "labels/train.json", "[{", r"train.json:1: not JSON .*Download the file again"),
@@ -336,7 +336,7 @@ WRONG = [
     ("jester", "labels/jester-v1-train.csv", "5;a\n34870 a\n", "train.csv:2: '34870 a' is not `id;label`"),
     ("diving48", "Diving48_V2_test.json", [{"vid_name": "c", "label": 7}], "label 7 is not among the 2 of"),
     ("coin", "COIN.json", {"videos": {}}, "COIN.json: the file: no 'database'"),
-    ("coin", "COIN.json", {"database": {"v": {"class": "a", "subset": "x"}}}, "split 'x' is none of"),
+    ("coin", "COIN.json", {"database": {"v": {"class": "a", "subset": "x"}}}, "split 'x' is not one of"),
     (
         "ucf101",
         "ucfTrainTestlist/testlist01.txt",
