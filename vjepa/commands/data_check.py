@@ -93,6 +93,10 @@ def check_command(
         write_quarantine(out / "quarantine.csv", report)
         write_findings(out / "report.json", report)
         write_page(out / "report.html", report, decoder=decoder, running=running)
+    return _report(report)
+
+
+def _report(report: AuditReport) -> Report:
     rows = [
         {"what": found.kind, "path": printable(found.path), "reason": printable(found.reason)}
         for found in report.findings[:MAX_SHOWN]
