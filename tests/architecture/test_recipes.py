@@ -1,72 +1,100 @@
-"""Every recipe parses, and builds its model without memory for weights."""
+"""Every recipe and overlay parses, and builds its model without memory for weights."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from vjepa.commands import fit
+
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = [
-    path
-    for path in sorted((ROOT / "configs").glob("*.yaml"))
-    if {"trainer", "model", "data"} <= set(yaml.safe_load(path.read_text(encoding="utf-8")) or ())
-]
+QUICKSTART, FOLDER = "configs/quickstart.yaml", "configs/folder.yaml"
+OBJECTIVES = [f"configs/objectives/{name}.yaml" for name in ("dense", "ijepa", "pixels", "sigreg")]
 
 
-@pytest.fixture(params=RECIPES, ids=lambda path: path.name)
-def recipe(request) -> Path:
-    return request.param
+def opening(path: Path) -> str:
+    """The comment at the beginning of a file."""
+    return "".join(re.match(r"(?:#.*\n)*", path.read_text(encoding="utf-8")).group())
+
+
+def commands() -> list[tuple[str, ...]]:
+    """The --config files of each recipe's command; a recipe or overlay ends its own command."""
+    paths = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if "# Command:" in opening(path)]
+    found = []
+    for path in paths:
+        command = next(line for line in opening(path).splitlines() if line.startswith("# Command:"))
+        found.append(tuple(re.findall(r"--config (\S+)", command)))
+        assert found[-1][-1] == str(path.relative_to(ROOT)), f"{path.name}: say how to run it"
+    return found
 
 
 # adapt.yaml begins with a checkpoint: tests/training/test_adapt.py runs it
-@pytest.mark.parametrize("recipe", [r for r in RECIPES if r.name != "adapt.yaml"], ids=lambda path: path.name)
-def test_recipe_builds_its_model_on_the_meta_device(recipe, monkeypatch, tmp_path):
-    from vjepa.commands import fit
+COMMANDS = [files for files in commands() if files != ("configs/adapt.yaml",)]
 
-    if recipe.name == "adapt.yaml":
-        pytest.skip("its networks are those of a checkpoint: tests/training/test_adapt.py")
 
-    built = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fit.FitCLI, "_run_subcommand", lambda cli, verb: built.append(cli.model))
+def built(monkeypatch, *files: str | Path) -> fit.FitCLI:
+    """The command line of a fit with these recipe files, its model on the meta device and never run."""
+    made = []
+    monkeypatch.setattr(fit.FitCLI, "_run_subcommand", lambda cli, verb: made.append(cli))
+    flags = [word for file in files for word in ("--config", str(ROOT / file))]
     with torch.device("meta"):
-        fit.main("fit", ["--config", str(recipe), "--trainer.accelerator", "cpu", "--trainer.devices", "1"])
-    assert len(built) == 1
-    weights = list(built[0].parameters())
+        fit.main("fit", [*flags, "--trainer.accelerator", "cpu", "--trainer.devices", "1"])
+    return made[0]
+
+
+@pytest.mark.parametrize("files", COMMANDS + [(FOLDER, each) for each in OBJECTIVES], ids="+".join)
+def test_recipe_builds_its_model_on_the_meta_device(files, monkeypatch, tmp_path, caplog):
+    monkeypatch.chdir(tmp_path)
+    weights = list(built(monkeypatch, *files).model.parameters())
     assert weights and all(weight.is_meta for weight in weights)
+    assert not caplog.records  # no setting of a recipe is dropped
 
 
-def test_recipe_opens_with_its_command(recipe):
-    first = recipe.read_text(encoding="utf-8").splitlines()
-    comment = "\n".join(line for line in first[:12] if line.startswith("#"))
-    assert f"vjepa fit --config configs/{recipe.name}" in comment, f"{recipe.name}: say how to run it"
+def test_every_recipe_and_overlay_says_how_to_run_it():
+    parts = {"configs/masks", "configs/models"}
+    paths = [path for path in (ROOT / "configs").rglob("*.yaml")]
+    own = [path for path in paths if str(path.parent.relative_to(ROOT)) not in parts]
+    assert len(own) == len(commands())
+    for path in own:
+        is_overlay = path.parent != ROOT / "configs"
+        assert opening(path).startswith("# Overlay:") == is_overlay
+        assert all(f"# {word}:" in opening(path) for word in ("Command", "Hardware", "Expected"))
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert is_overlay == (
+            "weight_decay" not in settings.get("model", {})
+        )  # an overlay is no whole recipe
 
 
-COMPARED = ("quickstart", "dense", "ijepa", "sigreg", "vicreg", "pixels")
+def test_an_overlay_keeps_what_it_does_not_name(monkeypatch):
+    first = built(monkeypatch, QUICKSTART).config.fit.as_dict()
+    other = built(monkeypatch, QUICKSTART, "configs/objectives/pixels.yaml").config.fit.as_dict()
+    before, after = first["model"]["objective"], other["model"]["objective"]
+    assert after["class_path"] == "vjepa.objectives.PixelPrediction" and not after["init_args"]["normalize"]
+    assert {k: after["init_args"][k] for k in ("encoder", "predictor", "masks")} == {
+        k: before["init_args"][k] for k in ("encoder", "predictor", "masks")
+    }
+    assert other["model"]["momentum"] is None and other["model"]["lr"]["init_args"].pop("peak") == 0.004
+    first["model"]["lr"]["init_args"].pop("peak")
+    for kept in ("lr", "weight_decay", "lr_rule"):
+        assert other["model"][kept] == first["model"][kept]
+    assert other["data"] == first["data"] and other["report"] == first["report"]
+    roots = [each["trainer"].pop("default_root_dir") for each in (first, other)]
+    assert roots == ["runs/quickstart", "runs/pixels"] and other["trainer"] == first["trainer"]
 
 
-def test_recipes_of_the_objectives_differ_in_little_else():
-    texts = [(ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8") for name in COMPARED]
-    first, *others = (yaml.safe_load(text) for text in texts)
-    for name, other in zip(COMPARED[1:], others, strict=True):
-        networks = [
-            recipe["model"]["objective"]["init_args"]["encoder"]["init_args"] for recipe in (first, other)
-        ]
-        own = (
-            {"levels"}
-            if name == "dense"
-            else {"patch_size", "num_frames", "tubelet_size"}
-            if name == "ijepa"
-            else set()
-        )
-        assert {k for k in {**networks[0], **networks[1]} if networks[0].get(k) != networks[1].get(k)} == own
-        for recipe in (first, other):
-            recipe["data"]["sampler"]["num_frames"] = 16  # I-JEPA's are images
-        assert other["data"] == first["data"] and other["report"] == first["report"]
-        assert other["model"]["weight_decay"] == first["model"]["weight_decay"]
-        free = {"default_root_dir"} | (
-            {"max_steps", "val_check_interval"} if name in ("sigreg", "ijepa") else set()
-        )
-        trainers = [{k: v for k, v in r["trainer"].items() if k not in free} for r in (first, other)]
-        assert trainers[0] == trainers[1]
+def test_a_setting_that_the_new_class_does_not_take_is_dropped_with_a_warning(monkeypatch, tmp_path, caplog):
+    back = tmp_path / "back.yaml"
+    back.write_text(
+        "model:\n  objective: {class_path: vjepa.objectives.LatentPrediction}\n"
+        "  momentum: {class_path: vjepa.optim.Linear, init_args: {start: 0.99, end: 1.0}}\n"
+    )
+    pixels = "configs/objectives/pixels.yaml"
+    objective = built(monkeypatch, QUICKSTART, pixels, back).config.fit.model.objective
+    assert "normalize" not in objective.init_args
+    (told,) = [record.message for record in caplog.records]
+    assert (
+        told
+        == f"vjepa.objectives.LatentPrediction has no normalize: the value in {ROOT / pixels} is not used"
+    )
