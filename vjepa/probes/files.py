@@ -40,7 +40,7 @@ class NetworkReference:
     @classmethod
     def of(cls, network: VideoEncoder | Predictor, path: str) -> NetworkReference:
         """Return the reference of a network that lies at `path`."""
-        return cls(path=path, digest=digest(network), config=dict(network.config))  # type: ignore[arg-type]
+        return cls(path=path, digest=digest(network), config=dict(network.config))
 
     def check(self, network: nn.Module, path: str) -> None:
         """Check that a network is the one that the probe was trained on.

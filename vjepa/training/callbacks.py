@@ -80,7 +80,8 @@ class AtomicCheckpointIO(CheckpointIO):
             self._write(checkpoint, path)
         except (OSError, RuntimeError) as error:  # torch turns an error of the file into its own RuntimeError
             kept = "the last good file is kept" if path.is_file() else "there is no earlier one"
-            message = f"{path} cannot be saved ({str(error).splitlines()[0]}); {kept}. Free some space or repair the disk"
+            reason = str(error).splitlines()[0]
+            message = f"{path} cannot be saved ({reason}); {kept}. Free some space or repair the disk"
             if self.failed_save == "stop":
                 raise CheckpointError(
                     f"{message}, or let the run continue: failed_save 'continue' of vjepa.training.AtomicCheckpointIO."

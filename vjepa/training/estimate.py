@@ -89,7 +89,9 @@ def estimate_costs(
         lengths = drawn_lengths(objective.masks, grid, shape.batch_size, module.seed)
         for runs, masks in zip((means, longest), lengths, strict=True):
             runs.append(DryRun(objective, shape.batch(), masks, precision, device))
-    figures = {f"{name}_parameters": _count(part.parameters()) for name, part in parts_of(objective).items()}
+    figures: dict[str, float] = {
+        f"{name}_parameters": _count(part.parameters()) for name, part in parts_of(objective).items()
+    }
     figures["trainable_parameters"] = _count(p for p in objective.parameters() if p.requires_grad)
     figures["tokens_per_clip"] = len(grids[0])
     for i, each in enumerate(means[0].masks):
