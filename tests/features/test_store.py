@@ -16,8 +16,8 @@ from vjepa.data import read_manifest
 from vjepa.data.loading.dataset import VideoClips
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.errors import FeaturesError
-from vjepa.features.store import Ranks, RecordStore, cache_folder
-from vjepa.features.tokens import tokens_of
+from vjepa.features.store import Ranks, RecordStore
+from vjepa.features.tokens import cache_folder, tokens_of
 from vjepa.types import ClipFailure
 
 TOKENS = torch.arange(5 * 6.0).reshape(5, 2, 3).half()
@@ -102,7 +102,9 @@ def videos(tmp_path_factory):
 
 def tiny(seed=0):
     torch.manual_seed(seed)
-    return vjepa.VideoEncoder(img_size=16, patch_size=8, num_frames=4, embed_dim=24, depth=2, num_heads=2).eval()
+    return vjepa.VideoEncoder(
+        img_size=16, patch_size=8, num_frames=4, embed_dim=24, depth=2, num_heads=2
+    ).eval()
 
 
 def test_whatever_features_depend_on_is_in_their_key(videos, tmp_path):
@@ -110,7 +112,9 @@ def test_whatever_features_depend_on_is_in_their_key(videos, tmp_path):
     one = read_manifest(manifest.rows[0].path)
     specs = [ClipSpec(num_frames=2), ClipSpec(fps=4.0), ClipSpec(segments=2), ClipSpec(layers=(0,))]
     made = [cache_folder(tmp_path, tiny(), manifest, other.to_json()) for other in specs]
-    made += [cache_folder(tmp_path, *given) for given in [(tiny(), manifest, spec), (tiny(1), manifest, spec)]]
+    made += [
+        cache_folder(tmp_path, *given) for given in [(tiny(), manifest, spec), (tiny(1), manifest, spec)]
+    ]
     made += [cache_folder(tmp_path, tiny(), one, spec)]
     assert len(set(made)) == len(made)
     assert cache_folder(tmp_path, tiny(), manifest, spec) == made[4]
@@ -133,7 +137,7 @@ tokens_of(tiny(), clips, spec, batch_size=1, store=RecordStore(Path(sys.argv[2])
 
 
 def clips_of(videos):
-    """The clips of a manifest, and how they are cut."""
+    """Return the clips of a manifest, and how they are cut."""
     spec = ClipSpec.for_encoder(tiny())
     return VideoClips(read_manifest(videos), sampler=spec.sampler(), transform=spec.transform()), spec
 
