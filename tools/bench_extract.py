@@ -3,9 +3,9 @@
     python tools/bench_extract.py --num_windows 1000 --rounds 3 [--img_size 224] [--precision bf16]
     python tools/bench_extract.py --hour            # one video of an hour: memory against a video of a minute
 
-Prints windows per second of: the bare loop (one batch in memory, again and again), ours (real files to a folder), and
-transformers' VJEPA2 of the same size fed by a plain loader (PyAV, one clip after the other, and transformers' own
-processor), where that is installed.
+Prints windows per second of the bare loop (one batch in memory, again and again) and of ours (real files to a folder).
+Where transformers is installed, also of its VJEPA2 of the same size, fed by a plain loader: PyAV, one clip after the
+other, and transformers' own processor.
 The three take turns, so that a change of the machine's load meets all of them.
 """
 

@@ -16,8 +16,8 @@ from vjepa.data import read_manifest
 from vjepa.data.loading.dataset import VideoClips
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.errors import FeaturesError
-from vjepa.features.store import Ranks, RecordStore, cache_folder
-from vjepa.features.tokens import tokens_of
+from vjepa.features.store import Ranks, RecordStore
+from vjepa.features.tokens import cache_folder, tokens_of
 from vjepa.types import ClipFailure
 
 TOKENS = torch.arange(5 * 6.0).reshape(5, 2, 3).half()
@@ -137,7 +137,7 @@ tokens_of(tiny(), clips, spec, batch_size=1, store=RecordStore(Path(sys.argv[2])
 
 
 def clips_of(videos):
-    """The clips of a manifest, and how they are cut."""
+    """Return the clips of a manifest, and how they are cut."""
     spec = ClipSpec.for_encoder(tiny())
     return VideoClips(read_manifest(videos), sampler=spec.sampler(), transform=spec.transform()), spec
 

@@ -42,7 +42,7 @@ class TrainedPooler(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
-        """Tokens (B, N, D) to vectors (B, D)."""
+        """Pool tokens (B, N, D) to vectors (B, D)."""
         return self.pooler((tokens.float() - self.mean) / self.std)[:, 0]
 
 
@@ -138,7 +138,9 @@ class FeatureMaker:
         self.pooler = pooler.to(self.device) if pooler is not None else None
         self.dtype = DTYPES[dtype]
         ascending = sorted(range(len(layers)), key=lambda i: layers[i] % depth)
-        self._order = sorted(range(len(layers)), key=lambda i: ascending[i])  # of each, as it was asked for
+        self._order = sorted(
+            range(len(layers)), key=lambda i: ascending[i]
+        )  # of each, in the order asked for
 
     def __call__(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b *feature"]:
         """Return the features (B, ...) of clips (B, 3, T, H, W) on the encoder's device."""
