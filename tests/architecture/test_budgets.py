@@ -21,7 +21,6 @@ NOT_YET: dict[str, set[str]] = {
     "vjepa/data/decoders/packets.py": {"index_packets is long"},
     "vjepa/commands/data_shard.py": {"shard_command is long"},
     "vjepa/estimate.py": {"file is long"},
-    "vjepa/extraction/commands.py": {"extract is long", "extract is wide"},
     "vjepa/probes/anticipation.py": {"calls locals()"},
     "vjepa/probes/anticipation_command.py": {"AnticipationWork is wide"},
     "vjepa/probes/attentive.py": {"calls locals()"},

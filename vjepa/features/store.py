@@ -203,7 +203,7 @@ class RecordStore:
             return None
         last = 1 + max(place for entry in entries for place in entry.places)
         count, first = self.num_records or last, entries[0]
-        # "c": pages of one's own where they are written to; the file stays as it is
+        # "c" (copy on write): the tensor may be changed, the file stays as it is
         raw = np.memmap(self._file, np.uint8, mode="c", shape=(count * _bytes_of(first),))
         assert first.shape is not None
         return torch.from_numpy(raw).view(getattr(torch, first.dtype)).reshape(count, *first.shape)

@@ -11,9 +11,9 @@ from tests.training.runs import tiny_module
 from vjepa.commands.app import main
 from vjepa.data import ClipSampler, TrainTransform, VideoDataModule
 from vjepa.data.loading.mixture import MixturePart
-from vjepa.estimate import ClipShape, clip_shapes
+from vjepa.training.estimate import ClipShape, clip_shapes
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.")
 
 
@@ -44,7 +44,9 @@ def test_figures_are_those_of_the_networks(recipe, tmp_path, capsys):
     kept, recomputed = found["plans"]
     assert (kept["strategy"], kept["blocks"], recomputed["blocks"]) == ("single", "kept", "recomputed")
     assert recomputed["tflop_per_step"] >= kept["tflop_per_step"]
-    assert "batch_that_fits" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "estimate for 1 x 80 GB, 312 TFLOP/s (A100 in bf16)" in shown and "batch_that_fits" in shown
+    assert max(map(len, shown.splitlines())) <= 80
     assert not (tmp_path / "runs").exists()
 
 
@@ -71,13 +73,13 @@ def test_what_is_given_decides(recipe, tmp_path):
 def test_flags_are_numbers_above_zero_and_precisions_that_are_known(recipe, capsys):
     assert main(["estimate", "--config", str(recipe), "--gpus", "0"]) == 2
     assert "--gpus is 0. Give a number above 0" in capsys.readouterr().err
-    for flags, told in (
+    for flags, message in (
         (["--mfu", "35"], "Give a share of 1"),
         (["--clips_per_step", "0"], "Give a number above 0"),
         (["--trainer.accumulate_grad_batches", "0"], "Give 1 or more"),
     ):
         assert main(["estimate", "--config", str(recipe), *flags]) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert main(["estimate", "--config", str(recipe), "--trainer.precision", "64-true"]) == 2
     assert "Set it to 32-true, bf16-mixed or 16-mixed" in capsys.readouterr().err
 
