@@ -8,6 +8,8 @@ import torch
 import yaml
 
 from vjepa.commands import fit
+from vjepa.commands.demo import recipe_file
+from vjepa.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART, FOLDER = "configs/quickstart.yaml", "configs/folder.yaml"
@@ -100,3 +102,9 @@ def test_a_setting_that_the_new_class_does_not_take_is_dropped_with_a_warning(mo
         told
         == f"vjepa.objectives.LatentPrediction has no normalize: the value in {ROOT / pixels} is not used"
     )
+
+
+def test_the_recipes_of_a_clone_are_found():
+    assert recipe_file("quickstart.yaml").samefile(ROOT / QUICKSTART)
+    with pytest.raises(UsageError, match="no recipe is called absent.yaml"):
+        recipe_file("absent.yaml")

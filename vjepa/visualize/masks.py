@@ -18,20 +18,21 @@ TINT = 0.9  # opacity of the colour over the pixels
 
 
 def mask_picture(
-    video: UInt8[Tensor, "3 frames height width"], pair: MaskPair, grid: TokenGrid
+    video: UInt8[Tensor, "3 frames height width"], pair: MaskPair, grid: TokenGrid, *, row: int = 0
 ) -> Image.Image:
     """Draw a strip of the clip in which hidden tokens are dark, and tokens in neither context nor target pale.
 
     Args:
         video: The clip (3, T, H, W), uint8 RGB; incomplete tubelets and patches are not shown.
-        pair: Masks of a batch, of which the first row is shown.
+        pair: Masks of a batch.
         grid: Token grid that the ids of `pair` refer to.
+        row: Row of the batch to show.
     """
     height, width = video.shape[2] // grid.h * grid.h, video.shape[3] // grid.w * grid.w
     chosen = shown_tubelets(grid)
     tiles = enlarge(tubelet_frames(video[:, :, :height, :width], grid)[chosen], tile_size(height, width))
-    hidden = _cover(pair.target[0], grid, tiles)[chosen]
-    dropped = 1 - hidden - _cover(pair.context[0], grid, tiles)[chosen]
+    hidden = _cover(pair.target[row], grid, tiles)[chosen]
+    dropped = 1 - hidden - _cover(pair.context[row], grid, tiles)[chosen]
     for share, colour in ((hidden, HIDDEN), (dropped, DROPPED)):
         tiles = torch.lerp(tiles, torch.tensor(colour)[:, None, None].expand_as(tiles), TINT * share)
     return join(tiles)
