@@ -47,14 +47,13 @@ def demo(
 
 
 def recipe_file(name: str) -> Path:
-    """A recipe of `configs/`: of the installed package, or of the clone that this file is in.
+    """Return a recipe of `configs/`, of the installed package or of the clone that the package is in.
 
     Raises:
         UsageError: If there is none of that name.
     """
-    installed = Path(str(files("vjepa"))) / "configs" / name
-    clone = Path(__file__).resolve().parents[1] / "configs" / name
-    for path in (installed, clone):
+    package = Path(str(files("vjepa"))).resolve()
+    for path in (package / "configs" / name, package.parent / "configs" / name):
         if path.is_file():
             return path
-    raise UsageError(f"no recipe is called {name}. Give a file with `vjepa fit --config FILE`.")
+    raise UsageError(f"no recipe is called {name}. Give a file: `vjepa fit --config FILE`.")

@@ -122,16 +122,14 @@ def need_annotation(folder: Path, names: Sequence[str]) -> Path:
     return found
 
 
-def read_table(
-    file: Path, columns: Sequence[str], delimiter: str = ","
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and cells of each row of a CSV file with a header.
+def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line number and cells of each row of a CSV file with a header.
 
     Raises:
         ManifestError: If a column is missing, or a row is too short.
     """
     with file.open(newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened, delimiter=delimiter)
+        reader = csv.DictReader(opened)
         header = [name.strip() for name in reader.fieldnames or []]
         reader.fieldnames = header
         for column in columns:
