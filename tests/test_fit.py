@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_model_is_refused(clips, tmp_path, capsys):
     assert deeper != recipe.read_text()
     recipe.write_text(deeper)
     assert main(["fit", "--config", str(recipe), "--ckpt_path", str(last)]) == 2
-    assert "is of another model: missing: objective" in capsys.readouterr().err
+    assert "belongs to another model: missing: objective" in capsys.readouterr().err
     assert not log_dir(tmp_path / "runs", 1).exists()
 
 
