@@ -13,7 +13,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # What is still over a budget. The lists may only shrink: an entry that is not needed fails the test
 NOT_YET: dict[str, set[str]] = {}
-READ_THE_PROCESS_YET = {"vjepa/commands/app.py"}
+READ_THE_PROCESS_YET: set[str] = set()
 
 
 def name_of(path: Path) -> str:
