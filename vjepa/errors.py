@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from pathlib import Path
 
-# A sibling below this similarity is no likely misspelling: then the whole tree of names is searched.
+# A sibling below this similarity is not a likely misspelling: then the whole tree of names is searched.
 LIKELY = 0.6
 
 

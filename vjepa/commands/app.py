@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
             return fail("interrupted", code=130)
         if type(stop) is not SystemExit:  # Lightning's answer to SIGTERM
-            return fail("ended by SIGTERM; a fit goes on from its last.ckpt with --ckpt_path last", code=143)
+            return fail("ended by SIGTERM; a fit continues from its last.ckpt with --ckpt_path last", code=143)
         return int(stop.code or 0)  # a parser has printed its help or configuration
     except KeyboardInterrupt:
         return fail("interrupted", code=130)
@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if is_users(error):
             return fail(f"error: {one_line(error)}", code=2)
-        if (told := refused_values(error)) is not None:
-            return fail(f"error: {told}", code=2)
+        if (refused := refused_values(error)) is not None:
+            return fail(f"error: {refused}", code=2)
         hint = "" if debug else "; set VJEPA_DEBUG=1 for the traceback"
         return fail(f"crashed: {type(error).__name__}: {one_line(error)}{hint}", code=1)
 
@@ -70,7 +70,7 @@ def is_users(error: Exception) -> bool:
 
 
 def refused_values(error: Exception) -> str | None:
-    """Return what our classes said of their values, if the parser wrapped it in an error of its own; else None.
+    """Return what our classes said of their values, if the parser wrapped it in its own error; else None.
 
     The parser does so for an optional setting, and lists the message of each possible type.
     """
@@ -78,9 +78,9 @@ def refused_values(error: Exception) -> str | None:
     if not text.startswith("Does not validate against any of the Union subtypes"):
         return None
     listed = text.partition("Errors:")[2].partition("Given value type:")[0]
-    told = [line.strip() for line in listed.split("\n  - ") if line.strip()]
-    ours = [line for line in told if not line.startswith(("Expected a", "Subclasses are"))]
-    return " ".join(" ".join(ours or told).split())
+    listed_lines = [line.strip() for line in listed.split("\n  - ") if line.strip()]
+    ours = [line for line in listed_lines if not line.startswith(("Expected a", "Subclasses are"))]
+    return " ".join(" ".join(ours or listed_lines).split())
 
 
 def overview() -> str:

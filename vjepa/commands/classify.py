@@ -57,7 +57,7 @@ def classify(
 ) -> Report:
     """Print the label names and probabilities of videos.
 
-    A video that cannot be read gets a line with the reason, and the others go on; the exit code is then 2, also if
+    A video that cannot be read gets a line with the reason, and the others continue; the exit code is then 2, also if
     none can be read. If the end of a video is missing, the windows before the damage are classified.
 
     Args:

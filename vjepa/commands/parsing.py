@@ -104,7 +104,7 @@ def chosen_parser(parser: ArgumentParser, argv: Sequence[str]) -> tuple[Argument
 
 
 def _spelt(parser: ArgumentParser, key: str) -> str:
-    """Return `key` as it is typed: `--key`, or in capitals if it is positional."""
+    """Return `key` in the form that is typed: `--key`, or in capitals if it is positional."""
     action = next((action for action in parser._actions if action.dest == key), None)
     return f"--{key}" if action is None or action.option_strings else key.upper()
 

@@ -110,7 +110,7 @@ def _trained_here(probe: Path, encoder: str | None, labels: str | None) -> Class
     head, card = open_probe(probe)
     if isinstance(head, AnticipationProbe):
         raise _anticipates(probe)
-    path = encoder or str(probe / card.encoder.path)  # an absolute path stays as it is
+    path = encoder or str(probe / card.encoder.path)  # an absolute path does not change
     if encoder is None and not Path(path).exists():
         raise ProbeError(f"the encoder of this probe is no longer at {path}. Name its place with --encoder.")
     model = load_encoder(path)

@@ -45,7 +45,7 @@ def probe_class_of(kind: str) -> type[Probe]:
             f"probe {kind} cannot be imported: {error}. Run the command where Python finds {module}."
         ) from error
     if not (isinstance(found, type) and issubclass(found, Probe)):
-        raise ProbeError(f"{kind} is no subclass of vjepa.probes.Probe. Give the class path of one.")
+        raise ProbeError(f"{kind} is not a subclass of vjepa.probes.Probe. Give the class path of one.")
     return found
 
 

@@ -19,8 +19,8 @@ FIVE_RATES, FOUR_DECAYS = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4), (0.01, 0.1, 0.4, 0.8)
 # blocks whose tokens the probes of Diving48 and Jester read, by the depth of the encoder
 READ_BLOCKS = {24: (17, 19, 21, 23), 32: (25, 27, 29, 31), 40: (24, 29, 34, 39)}
 CHOICE = "a held-out fifth of the training clips chooses the head; published: the best on validation"
-STANDARDISED = "tokens are standardised in front of the probe; published: taken as they are"
-PLAIN = "training clips are plain unless --augment says how many random views; published: a new one an epoch"
+STANDARDISED = "tokens are standardised in front of the probe; published: not standardised"
+PLAIN = "training clips are plain unless --augment says how many random views; published: a new one per epoch"
 FP32 = "the probe trains in fp32; published: fp16 autocast"
 COMMON = (CHOICE, STANDARDISED, PLAIN, FP32)
 V1 = (

@@ -187,7 +187,7 @@ def read_split(annotation: Path, videos: dict[str, str]) -> EpicSplit:
 
     Raises:
         ProbeError: If the file has no action, or none of its videos exists.
-        ManifestError: If the file is no such annotation.
+        ManifestError: If the file is not such an annotation.
     """
     actions, files = [], []
     if not annotation.is_file():

@@ -115,7 +115,7 @@ def fit_anticipation(
 
     Args:
         networks: The frozen networks.
-        train: Training clips, drawn anew in each epoch.
+        train: Training clips, drawn again in each epoch.
         ids: Class ids.
         settings: The grid, with `num_steps`.
         seed: Seed of the first weights and the order.

@@ -157,7 +157,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial:
 
 
 def _fixed(kind: str, settings: ProbeSettings, data: ProbeData) -> dict[str, int]:
-    """Return the settings that do not vary in the grid, as they were used."""
+    """Return the settings that do not vary in the grid."""
     if kind == "linear":
         return {"max_iterations": settings.max_iterations}
     if kind == "knn":

@@ -116,7 +116,7 @@ def train_and_test_rows(
 ) -> tuple[list[int], list[int]]:
     """Return rows to train on and rows to test on: nearly the same share of every class, and no group on both sides.
 
-    Rows without a label are on neither side; a row without a group is a group of its own. Every class keeps a row to
+    Rows without a label are on neither side; a row without a group is its own group. Every class keeps a row to
     train on.
 
     >>> known, test = train_and_test_rows([0] * 4 + [1] * 4, [""] * 8, val_share=0.25, seed=0)
