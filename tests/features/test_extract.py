@@ -164,3 +164,20 @@ def test_short_videos_and_files_without_a_picture_are_one_line_each(encoder, tmp
     assert [Path(path).unlink() for path in broken] == [None, None]
     whole = [*arguments[:-1], str(tmp_path / "whole"), "--window", "1.5"]
     assert main(["extract", *whole]) == 0
+
+
+def test_the_windows_are_those_of_classify(encoder, tmp_path):
+    from vjepa.features.windows import Windows
+    from vjepa.probes.videos import window_rows
+
+    videos = [
+        str(write_video(tmp_path / "v" / f"{name}.mp4", num_frames=count))
+        for name, count in (("a", 27), ("b", 5))
+    ]
+    for tail, short in (("align", "repeat"), ("drop", "repeat")):
+        out = tmp_path / f"{tail}-{short}"
+        extract(encoder=encoder, data=str(tmp_path / "v"), out=out, window=1.5, tail=tail, short=short)
+        rows = window_rows(videos, Windows(1.5, tail=tail, short=short), decoder="auto").complete
+        made = [(row.path, row.start) for row in vjepa.features.open(out).rows]
+        assert made == [(row.path, pytest.approx(row.start, abs=0.07)) for row in rows]
+        assert len(made) == (4 if tail == "align" else 3)
