@@ -69,8 +69,8 @@ def text_table(source: Path, wanted: frozenset[str]) -> Table:
         )
     if HEADERLESS.fullmatch(first):
         names = ["path", "label"]
-        rows = partial(_headerless_rows, source)
-        return Table("path-label list", names, _blocks(source, names, rows, str.strip, kept=names))
+        blocks = _blocks(source, names, partial(_headerless_rows, source), str.strip, kept=names)
+        return Table("path-label list", names, blocks)
     if not first:
         raise ManifestError(source, 0, "the manifest is empty. Begin it with the header `path,label`")
     raise ManifestError(

@@ -184,7 +184,10 @@ class Rows(Sequence[ManifestRow]):
     def take(self, index: Int64[ndarray, "k"]) -> Rows:
         """Return the rows with the given indices, in that order."""
         columns = {name: getattr(self, name) for name in ManifestRow._fields}
-        taken = {name: c.take(index) if isinstance(c, Texts) else c[index] for name, c in columns.items()}
+        taken: dict[str, Any] = {
+            name: column.take(index) if isinstance(column, Texts) else column[index]
+            for name, column in columns.items()
+        }
         return Rows(base=self.base, **taken)
 
 

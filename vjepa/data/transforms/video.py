@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,8 +23,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CROP_TRIES = 10  # as published
 # the published evaluation resizes the short side to 256 for a crop of 224
 SHORT_SIDE_PER_CROP = 256 / 224
-
-Resized = TypeVar("Resized", bound=Tensor)
 
 
 @runtime_checkable
@@ -197,8 +195,8 @@ class TrainTransform(TrainingTransform):
         self,
         frames: UInt8[Tensor, "t 3 h w"],
         generator: np.random.Generator,
-        resize: Callable[[Tensor, Box, tuple[int, int]], Resized],
-    ) -> Resized:
+        resize: Callable[[Tensor, Box, tuple[int, int]], Tensor],
+    ) -> Tensor:
         box = random_resized_crop_box(frames.shape[2], frames.shape[3], self.scale, self.ratio, generator)
         resized = resize(frames, box, self.size)
         return resized.flip(-1) if generator.random() < self.flip else resized
