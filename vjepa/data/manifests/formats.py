@@ -95,9 +95,8 @@ def _blocks(
         columns = ((name, flat[i :: len(names)]) for i, name in enumerate(names) if name in kept)
         return TextBlock({name: list(map(text_of, column)) for name, column in columns}, lines)
 
-    flat: list[
-        Any
-    ] = []  # one list of all cells: a list per row would keep the garbage collector busy for seconds
+    # one list of all cells: a list per row would keep the garbage collector busy for seconds
+    flat: list[Any] = []
     lines: list[int] = []
     with _utf8(source), source.open(newline="", encoding="utf-8-sig") as file:
         for line, cells in rows(file):
