@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reference import reference_case
-from vjepa.data import ClipSampler, EvalTransform, SegmentSampler, ShortVideoError, ViewsTransform
+from vjepa.data import ClipSampler, SegmentSampler, ShortVideoError, ViewsTransform
 from vjepa.data.sampling import reference_indices
-from vjepa.data.transforms.views import view_transform
 
 RNG = np.random.default_rng
 
@@ -47,14 +46,6 @@ def test_views_reach_both_ends():
 def test_any_frame_has_its_views(height, width, views):
     frames = torch.zeros(1, 3, height, width, dtype=torch.uint8)
     assert ViewsTransform(size=8, num_views=views)(frames).shape == (3, views, 8, 8)
-
-
-def test_one_view_is_the_central_one_and_several_are_square():
-    one = view_transform((16, 24), 1)
-    assert isinstance(one, EvalTransform) and one.size == (16, 24) and one.short_side == 16
-    assert isinstance(view_transform(16, 3), ViewsTransform)
-    with pytest.raises(ValueError, match="Give 1 view"):
-        view_transform((16, 24), 3)
 
 
 def test_segments_by_the_published_rule():

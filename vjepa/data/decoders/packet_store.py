@@ -40,8 +40,8 @@ class IndexedFile(NamedTuple):
 def index_file(path: str) -> IndexedFile | None:
     """Read the packets of one file; return `None` if its packets must be read each time it is opened.
 
-    That is so if a packet's time may differ from its frame's, or if a newly opened file does not find its keyframes
-    (it has no index, as a truncated recording).
+    That is so if a packet's time may differ from its frame's, or if a newly opened file does not find its keyframes.
+    A truncated recording, for example, has no index of them.
 
     Raises:
         DecodeError: If the file is broken.

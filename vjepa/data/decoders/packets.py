@@ -206,8 +206,8 @@ def index_packets(path: str, video: OpenStream, *, is_truncated: bool = False) -
 class _Packets:
     """The times of a stream's packets in decoding order.
 
-    `beginnings` are the keyframes of an H.264 stream at which decoding may begin; `timed`: each packet has a time to
-    be shown; `first_decoded` and `last_decoded` are decoding times, if there are any.
+    `beginnings` are the keyframes of an H.264 stream at which decoding may begin. `timed`: each packet has a time to
+    be shown. `first_decoded` and `last_decoded` are decoding times, if there are any.
     """
 
     pts: list[int] = field(default_factory=list)

@@ -69,8 +69,8 @@ def text_table(source: Path, wanted: frozenset[str]) -> Table:
         )
     if HEADERLESS.fullmatch(first):
         names = ["path", "label"]
-        pairs = partial(_headerless_rows, source)
-        return Table("path-label list", names, _blocks(source, names, pairs, str.strip, kept=names))
+        blocks = _blocks(source, names, partial(_headerless_rows, source), str.strip, kept=names)
+        return Table("path-label list", names, blocks)
     if not first:
         raise ManifestError(source, 0, "the manifest is empty. Begin it with the header `path,label`")
     raise ManifestError(
@@ -95,9 +95,8 @@ def _blocks(
         columns = ((name, flat[i :: len(names)]) for i, name in enumerate(names) if name in kept)
         return TextBlock({name: list(map(text_of, column)) for name, column in columns}, lines)
 
-    flat: list[
-        Any
-    ] = []  # one list of all cells: a list per row would keep the garbage collector busy for seconds
+    # one list of all cells: a list per row would keep the garbage collector busy for seconds
+    flat: list[Any] = []
     lines: list[int] = []
     with _utf8(source), source.open(newline="", encoding="utf-8-sig") as file:
         for line, cells in rows(file):

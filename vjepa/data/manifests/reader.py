@@ -41,9 +41,9 @@ def read_manifest(
     A missing file that was not checked becomes a failed clip when it is read. URLs are not checked.
 
     Args:
-        source: One of: a CSV file with a header, a JSONL or Parquet file, a headerless `path label` file (Meta's); a
-            folder of class folders, of videos, of images or of frame folders; one video.
-            Or WebDataset shards: their `shards.json`, a folder or URL of them, or `name-{000000..000009}.tar`.
+        source: A CSV file with a header, a JSONL or Parquet file, or a headerless `path label` file (Meta's).
+            A folder of class folders, of videos, of images or of frame folders; or one video.
+            WebDataset shards: their `shards.json`, a folder or URL of them, or `name-{000000..000009}.tar`.
             A manifest file may also be behind a URL.
         root: Folder that relative paths in a manifest file start from (default: the manifest's own folder).
         label_column: Column that holds the labels, as names or integers.

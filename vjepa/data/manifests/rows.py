@@ -185,7 +185,8 @@ class Rows(Sequence[ManifestRow]):
         """Return the rows with the given indices, in that order."""
         columns = {name: getattr(self, name) for name in ManifestRow._fields}
         taken: dict[str, Any] = {
-            name: c.take(index) if isinstance(c, Texts) else c[index] for name, c in columns.items()
+            name: column.take(index) if isinstance(column, Texts) else column[index]
+            for name, column in columns.items()
         }
         return Rows(base=self.base, **taken)
 

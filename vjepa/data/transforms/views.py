@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vjepa.data.sampling import ClipSampler, usable_part
 from vjepa.data.transforms.fixed_point import resize_fixed_point
-from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, normalise
+from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD, normalise
 from vjepa.errors import SettingError
 
 
@@ -97,18 +97,3 @@ class ViewsTransform:
         step = (resized.shape[longer] - self.size) // (self.num_views - 1)
         video = normalise(resized.float(), self.mean, self.std)
         return torch.cat([video.narrow(longer, i * step, self.size) for i in range(self.num_views)], dim=1)
-
-
-def view_transform(size: int | tuple[int, int], num_views: int) -> EvalTransform | ViewsTransform:
-    """Return the transform of one central view of the whole frame, or of several along its longer side.
-
-    Args:
-        size: Height and width in pixels; several views are square.
-        num_views: 1, or 3 as published.
-    """
-    height, width = (size, size) if isinstance(size, int) else size
-    if num_views == 1:
-        return EvalTransform(size=size, short_side=min(height, width))
-    if height != width:
-        raise SettingError(f"{num_views} views of {height} x {width}: several views are square. Give 1 view.")
-    return ViewsTransform(size=height, num_views=num_views)

@@ -24,8 +24,8 @@ PLACE = re.compile(r"(\[\d\d:\d\d:\d\d\] \S+:\d+: )+")
 class DecordDecoder(Decoder):
     """A decoder with decord, as in the reference code; frames are numbered by the packets in the file.
 
-    It does not read AV1 and GIF. It refuses MPEG transport streams, MPEG-4 part 2, files with more than 8 bits per
-    channel and some narrower than 64 pixels, because decord's frames of these differ from the other backends'.
+    It does not read AV1 and GIF. It refuses files whose frames differ from the other backends': MPEG transport
+    streams, MPEG-4 part 2, more than 8 bits per channel, and some narrower than 64 pixels.
     Decoding always begins at the start of the file. After a seek, decord returns wrong frames without an error in
     MPEG streams and in videos with open groups of pictures or intra refresh.
     """

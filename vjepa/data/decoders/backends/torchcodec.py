@@ -77,9 +77,8 @@ def _video_decoder() -> Any:
         import torchcodec
         from torchcodec.decoders import VideoDecoder
 
-        if (
-            torchcodec.ffmpeg_major_version is None
-        ):  # imports without ffmpeg, and gives the reason when it is used
+        # it imports without ffmpeg, and gives the reason when it is used
+        if torchcodec.ffmpeg_major_version is None:
             VideoDecoder("")
     except ModuleNotFoundError as e:
         raise MissingPackageError(f"decoder 'torchcodec': {e}. {ADVICE}") from e
