@@ -121,6 +121,27 @@ def test_recipes_of_lightning_cli(part, tmp_path, recipe, told):
     assert told.format(file=file, width=NEAREST) in error_of("fit", "--config", str(file))
 
 
+def test_the_file_that_sets_a_wrong_key_is_named_among_several(part, tmp_path):
+    recipe, overlay = tmp_path / "recipe.yaml", tmp_path / "overlay.yaml"
+    right = "model:\n  part: {class_path: outside.Part, init_args: {width: 3}}\ndata: {num_clips: 4}\n"
+    wrong = f"# num_clips\n{right}trainer:\n  num_clips: 4\n"
+    for order in ((recipe, overlay), (overlay, recipe)):
+        flags = [flag for file in order for flag in ("--config", str(file))]
+        recipe.write_text(right)
+        overlay.write_text(wrong)
+        assert f"unknown key 'trainer.num_clips' ({overlay}:6)" in error_of("fit", *flags)
+        overlay.write_text("model:\n  part:\n    init_args: {widht: 3}\n")
+        if order[0] == recipe:
+            assert f"outside.Part ({overlay}:3){NEAREST}" in error_of("fit", *flags)
+
+
+def test_of_two_files_that_set_a_wrong_key_the_later_is_named(part, tmp_path):
+    recipe, overlay = tmp_path / "recipe.yaml", tmp_path / "overlay.yaml"
+    recipe.write_text("model: {part: outside.Part, learnng_rate: 1}\n")
+    overlay.write_text("model:\n  learnng_rate: 3\n")
+    assert f"({overlay}:2)" in error_of("fit", "--config", str(recipe), f"--config={overlay}")
+
+
 def test_advice_names_the_help_of_the_verb(part):
     assert error_of("validate", "--model.part", part, "--data.num_clip", "4").endswith("validate --help`.")
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from vjepa.errors import UsageError, did_you_mean, first_wrong
 
 if TYPE_CHECKING:
@@ -157,16 +159,32 @@ def _class_keys(class_path: str) -> list[str]:
 
 
 def _place(key: str, argv: Sequence[str]) -> str:
-    """Return ' (FILE:LINE)' of the configuration file in `argv` that sets `key`, or ''."""
-    for file in _config_files(argv):
-        lines = [line.split("#")[0] for line in Path(file).read_text(encoding="utf-8").splitlines()]
-        at = 0
-        for part in key.split("."):
-            written = re.compile(rf"(?<!\w){re.escape(part)}(?!\w)")
-            at = next((n for n in range(at, len(lines)) if written.search(lines[n])), len(lines))
-        if at < len(lines):
-            return f" ({file}:{at + 1})"
+    """Return ' (FILE:LINE)' of the last configuration file in `argv` that sets `key`, or ''."""
+    parts = [part for part in key.split(".") if part != "init_args"]
+    for file in reversed(_config_files(argv)):
+        line = _line_of(parts, yaml.compose(Path(file).read_text(encoding="utf-8"), yaml.SafeLoader))
+        if line is not None:
+            return f" ({file}:{line + 1})"
     return ""
+
+
+def _line_of(parts: Sequence[str], node: yaml.Node | None) -> int | None:
+    """Return the line, from 0, on which `node` sets the nested key or names the class `parts`, or None."""
+    if isinstance(node, yaml.ScalarNode) and len(parts) == 1 and node.value.endswith(f".{parts[0]}"):
+        return node.start_mark.line
+    inside: list[tuple[Sequence[str], yaml.Node]] = []
+    if isinstance(node, yaml.SequenceNode):
+        inside = [(parts, item) for item in node.value]
+    elif isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            if [name.value] == list(parts):
+                return name.start_mark.line
+            if name.value == parts[0]:
+                inside.append((parts[1:], value))
+            elif name.value in ("class_path", "init_args"):
+                inside.append((parts, value))
+    lines = (_line_of(rest, value) for rest, value in inside)
+    return next((line for line in lines if line is not None), None)
 
 
 def _config_files(argv: Sequence[str]) -> list[str]:
