@@ -213,7 +213,7 @@ def test_numbers_may_stand_apart():
     assert gather_numbers(words, numbers) == [
         "--grid.lr=[1e-3, 3e-4]", "--layers=[-4, -1]", "--grid.weight_decay=[0.1]", "--out", "x"
     ]  # fmt: skip
-    from vjepa.probes.commands import probe
+    from vjepa.commands.probe import probe
 
     given = ["--encoder=e", "--train=t", "--val=v", *words]
     parsed = verb_parser("probe", probe).parse_args(gather_numbers(given, numbers))

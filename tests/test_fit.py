@@ -92,7 +92,7 @@ def test_validate_measures_a_checkpoint(clips, tmp_path, capsys):
     [
         ("fit", ["--data.train", "absent.csv"], "no such manifest"),
         ("validate", ["--ckpt_path", "absent.ckpt"], "no such checkpoint"),
-        ("fit", ["--ckpt_path", __file__], "is no file of torch's"),
+        ("fit", ["--ckpt_path", __file__], "was not written by torch"),
         ("fit", ["--trainer.default_root_dir", __file__], "is a file. Give a folder"),
     ],
 )

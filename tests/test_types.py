@@ -22,10 +22,17 @@ def test_values_do_not_change():
 def test_a_batch_moves_whole():
     rows = torch.arange(2)
     failure = ClipFailure("a.mp4", "empty")
-    batch = ClipBatch(video=torch.zeros(2, 3, 1, 2, 2), label=rows, index=rows, failures=(failure,))
+    extras = {"actions": torch.zeros(2, 3, 7), "states": torch.ones(2, 4, 7)}
+    batch = ClipBatch(
+        video=torch.zeros(2, 3, 1, 2, 2), label=rows, index=rows, failures=(failure,), extras=extras
+    )
     moved = batch.to("meta")
-    assert {moved.video.device.type, moved.label.device.type, moved.index.device.type} == {"meta"}
+    tensors = [moved.video, moved.label, moved.index, *moved.extras.values()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"} and len(tensors) == 5
     assert len(moved) == 2 and moved.failures == (failure,)
+    both = batch.map(lambda *parts: torch.cat(parts), batch)
+    assert len(both) == 4 and torch.equal(both.extra("states"), torch.ones(4, 4, 7))
+    assert both.index.tolist() == [0, 1, 0, 1] and both.failures == (failure,)
 
 
 def test_printing_shows_shapes_not_numbers():
@@ -36,4 +43,5 @@ def test_printing_shows_shapes_not_numbers():
     )
     assert repr(clip) == "Clip(frames=(1, 3, 2, 2), seconds=[0.0], path='a')"
     rows = torch.zeros(4, 2)
+    assert repr(LossOutput(torch.ones(()))) == "LossOutput(loss=1.0000, tokens=None)"
     assert repr(LossOutput(torch.ones(()), rows, rows)) == "LossOutput(loss=1.0000, tokens=(4, 2))"

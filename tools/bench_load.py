@@ -1,7 +1,7 @@
 """Peak memory of loading a ViT-g encoder (1.0 B), by format: `python tools/bench_load.py --dtype bfloat16`.
 
-Every load runs in a process of its own. Two peaks are told, over the process before the load and in units of the
-weights' size: after loading, and after every weight was read once (files are mapped, so their pages come then).
+Every load runs in its own process. Two increases of memory are printed, in units of the size of the weights: after
+loading, and after every weight was read once (files are mapped, so their pages are read only then).
 """
 
 from __future__ import annotations
@@ -25,17 +25,15 @@ MODEL, NATIVE = "vit_giant_xformers_patch16_384", {"num_frames": 64}
 
 
 def peak_bytes() -> int:
-    """Largest resident size of this process so far, by Linux; getrusage would tell the parent's."""
+    """Return the largest resident size of this process so far; getrusage would include the parent's."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def measure(path: str, queue: multiprocessing.Queue) -> None:
-    """Load an encoder in this process and tell what it took."""
+    """Load an encoder in this process; put seconds and memory into the queue."""
     torch.set_num_threads(1)
-    vjepa.create_model(
-        "vit_tiny_patch16_224", depth=1
-    )  # what the libraries themselves take is no cost of the load
+    vjepa.create_model("vit_tiny_patch16_224", depth=1)  # so that memory of the libraries does not count
     before, start = peak_bytes(), time.perf_counter()
     encoder = vjepa.load_encoder(path)
     seconds, loaded = time.perf_counter() - start, peak_bytes()
@@ -47,7 +45,7 @@ def measure(path: str, queue: multiprocessing.Queue) -> None:
 
 
 def write_shards(folder: Path, source: Path, count: int) -> None:
-    """The weights of a folder of transformers' again, in `count` files with an index."""
+    """Write the weights of a transformers folder again, in `count` files with an index."""
     folder.mkdir()
     tensors = read_safetensors(source / WEIGHTS)
     (folder / "config.json").write_text((source / "config.json").read_text())

@@ -21,16 +21,18 @@ from typing import get_args
 
 import torch
 
-from vjepa.commands.data_world import world_command
+from vjepa.commands.flags import grouped
+from vjepa.commands.probe import probe
 from vjepa.data.manifests.reader import read_manifest
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.features.encode import Precision
+from vjepa.features.tokens import tokens_of
 from vjepa.models import VideoEncoder, create_model
 from vjepa.models.files import save_folder
-from vjepa.probes import ProbeSettings, eval_clips, extract_features
+from vjepa.probes import ProbeSettings, eval_clips
 from vjepa.probes.base import Standardize
-from vjepa.probes.commands import probe
-from vjepa.probes.features import Precision
-from vjepa.probes.fit_attentive import fit_attentive
-from vjepa.probes.trials import ProbeData
+from vjepa.probes.fitting.side_by_side import Plan, fit_attentive
+from vjepa.probes.fitting.trials import ProbeData
 
 ONE = ProbeSettings(lr=(1e-3,), weight_decay=(0.1,), num_steps=600)
 TWENTY = ProbeSettings(lr=(5e-3, 3e-3, 1e-3, 3e-4, 1e-4), weight_decay=(0.01, 0.1, 0.4, 0.8), num_steps=600)
@@ -58,7 +60,8 @@ def training(
 ) -> dict[str, list[float]]:
     """Seconds of 200 steps of the same tokens, in turn."""
     rows = read_manifest(manifest, label_column=label)
-    found = extract_features(encoder, eval_clips(rows, encoder), precision=precision)
+    spec = ClipSpec.for_encoder(encoder)
+    found = tokens_of(encoder, eval_clips(rows, spec), spec, precision=precision)
     standardize = Standardize(embed_dim=encoder.embed_dim)
     standardize.measure(found.tokens)
     count = len(found.index)
@@ -71,9 +74,7 @@ def training(
             fitted, held = torch.arange(count * 4 // 5), torch.arange(count * 4 // 5, count)
             times[name].append(
                 seconds(
-                    lambda g=grid, f=fitted, h=held: fit_attentive(
-                        data, f, h, settings=g, num_steps=200, seed=0
-                    )
+                    lambda g=grid, f=fitted, h=held: fit_attentive(data, Plan(f, h, g, num_steps=200, seed=0))
                 )
             )
     return times
@@ -120,8 +121,8 @@ def main() -> None:
                     "out": place / "out",
                     "grid": grid,
                 }
-                first[name].append(seconds(lambda o=options: probe(**o)))
-                again[name].append(seconds(lambda o=options: probe(**o)))
+                first[name].append(seconds(lambda o=options: probe(**grouped(probe, o))))
+                again[name].append(seconds(lambda o=options: probe(**grouped(probe, o))))
         compare("first pass", first)
         compare("cached", again)
         for head, times in first.items():

@@ -41,7 +41,7 @@ from vjepa.layers.mlp import GeluMlp
 from vjepa.masks import TubeBlocks
 from vjepa.models import Predictor, create_model
 from vjepa.objectives import LatentPrediction
-from vjepa.objectives.base import tokens_at
+from vjepa.objectives.masked import tokens_at
 from vjepa.optim import SplitAdamW, ema_update, halve, in_halves
 from vjepa.types import MaskPair
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from pixel_baselines import accuracy, frame_differences, one_frame, random_convolutions, read
 
+from vjepa.commands.flags import grouped
+from vjepa.commands.probe import probe
 from vjepa.commands.report import write_result
 from vjepa.probes import ProbeKind, ProbeSettings
-from vjepa.probes.commands import probe
 
 KINDS: tuple[ProbeKind, ...] = ("attentive", "linear", "knn")
 GRID = ProbeSettings(lr=(5e-3, 3e-3, 1e-3, 3e-4, 1e-4), weight_decay=(0.01, 0.1, 0.4, 0.8))
@@ -28,20 +29,21 @@ def probed(given: argparse.Namespace) -> dict[str, list[float]]:
     rows: dict[str, list[float]] = {}
     for seed in range(given.seeds):
         for kind in KINDS:
-            figures = probe(
-                encoder=given.encoder,
-                train=given.train,
-                val=given.val,
-                root=given.root,
-                label=given.label,
-                fps=given.fps,
-                out=given.out / f"{kind}_{seed}",
-                probe=kind,
-                grid=GRID,
-                seed=seed,
-                num_workers=given.num_workers,
-                cache=given.out / "cache",
-            ).figures
+            flags = {
+                "encoder": given.encoder,
+                "train": given.train,
+                "val": given.val,
+                "root": given.root,
+                "label": given.label,
+                "fps": given.fps,
+                "out": given.out / f"{kind}_{seed}",
+                "probe": kind,
+                "grid": GRID,
+                "seed": seed,
+                "num_workers": given.num_workers,
+                "cache": given.out / "cache",
+            }
+            figures = probe(**grouped(probe, flags)).figures
             rows.setdefault(f"pre-trained, {kind}", []).append(figures["top1"])
             rows.setdefault(f"random init, {kind}", []).append(figures["random_init_top1"])
             rows["chance (commonest class)"] = [figures["chance"]]

@@ -1,7 +1,7 @@
-"""Whether a prediction depends on what is to be predicted: transformers' V-JEPA 2 and ours, on the same weights.
+"""Test whether predictions depend on the hidden frames: transformers' V-JEPA 2 and ours, with the same weights.
 
-`python tools/hf_leak.py` (needs transformers). The frames that are hidden from the predictor are changed; a
-prediction that moves has seen them.
+`python tools/hf_leak.py` (needs transformers). The script changes the frames that are hidden from the predictor; a
+prediction that changes depends on them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONFIG = {
 
 @torch.no_grad()
 def main() -> None:
-    """Print by how much each prediction moves when the second half of the clip is changed."""
+    """Print by how much each prediction changes if the second half of the clip changes."""
     torch.manual_seed(0)
     model = VJEPA2Model(VJEPA2Config(**CONFIG)).eval()
     with tempfile.TemporaryDirectory() as folder:

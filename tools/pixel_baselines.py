@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vjepa.data import ClipSampler, VideoClips, read_manifest
-from vjepa.probes.splits import held_out_split
+from vjepa.probes.fitting.splits import held_out_split
 
 PENALTIES = tuple(10.0**power for power in range(0, 7))
 POOLED = 24  # pixels of the longer side

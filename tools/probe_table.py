@@ -31,12 +31,14 @@ from vjepa.checkpoints import load_encoder
 from vjepa.commands.fit import QUIET
 from vjepa.commands.report import write_result
 from vjepa.data import Manifest, MixturePart, VideoDataModule, read_manifest
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.features.encode import Precision
+from vjepa.features.tokens import tokens_of
 from vjepa.models import VideoEncoder
 from vjepa.optim import WarmupCosine, decay_groups
-from vjepa.probes import ProbeKind, extract_features, fit_probe, random_twin
-from vjepa.probes.features import Precision
+from vjepa.probes import LabelledTokens, ProbeKind, fit_probe, random_init_like
+from vjepa.probes.fitting.splits import held_out_split
 from vjepa.probes.linear import pool_tokens
-from vjepa.probes.splits import held_out_split
 from vjepa.types import ClipBatch
 
 log = logging.getLogger("probe_table")
@@ -144,20 +146,17 @@ def probe_run(run: Run, data: VideoDataModule, labels: list[str], few: int) -> d
     encoder = load_encoder(run.folder / "export")
     precision: Precision = "bf16" if "bf16" in str(run.config["trainer"]["precision"]) else "fp32"
     found: dict[str, Scores] = {label: {} for label in labels}
-    for name, network in (("JEPA", encoder), ("random init", random_twin(encoder, seed=run.seed))):
+    for name, network in (("JEPA", encoder), ("random init", random_init_like(encoder, seed=run.seed))):
         options: dict[str, Any] = {"num_workers": data.num_workers, "precision": precision}
-        train = extract_features(network, data.clips("train"), **options)
-        val = extract_features(network, data.clips("val"), **options)
+        train = tokens_of(network, data.clips("train"), ClipSpec(), **options)
+        val = tokens_of(network, data.clips("val"), ClipSpec(), **options)
         for label, kind, few_or_all in itertools.product(labels, KINDS, COUNTS):
             classes, tested = manifests(data, label)
             result = fit_probe(
                 kind,
-                train.tokens,
-                train.labels(classes),
-                val.tokens,
-                val.labels(tested),
+                LabelledTokens.of(train, classes),
+                LabelledTokens.of(val, tested),
                 num_classes=len(classes.label_names),
-                groups=train.groups(classes),
                 num_per_class=few if few_or_all == "few" else None,
                 seed=run.seed,
             )
@@ -174,7 +173,7 @@ def train_supervised(
     data = run.data()
     data.train_manifest, data.val_manifest, data.world = train, val, None
     data.parts = [MixturePart(source=train.source)]
-    encoder = random_twin(load_encoder(run.folder / "export"), seed=run.seed)
+    encoder = random_init_like(load_encoder(run.folder / "export"), seed=run.seed)
     torch.manual_seed(run.seed)
     module = Supervised(encoder=encoder, num_classes=len(train.label_names), lr=lr, num_steps=num_steps)
     trainer = run.trainer(num_steps)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vjepa.checkpoints import load_encoder, load_predictor
     from vjepa.data import read_clip
-    from vjepa.extraction import default_transform
+    from vjepa.features import default_transform
     from vjepa.models import Predictor, VideoEncoder, create_model, list_models
     from vjepa.probes import load_probe
     from vjepa.training import load_objective
@@ -37,7 +37,7 @@ _HOMES = {
     "TokenGrid": "vjepa.types",
     "VideoEncoder": "vjepa.models",
     "create_model": "vjepa.models",
-    "default_transform": "vjepa.extraction",
+    "default_transform": "vjepa.features",
     "list_models": "vjepa.models",
     "load_encoder": "vjepa.checkpoints",
     "load_objective": "vjepa.training",

@@ -22,12 +22,12 @@ from vjepa.objectives import Objective
 from vjepa.training import PretrainModule
 from vjepa.training.dry_run import (
     CHANNELS,
-    PARTS,
     MaskLengths,
     StepFlops,
     drawn_lengths,
     dry_flops,
     dry_memory,
+    parts_of,
 )
 from vjepa.training.precision import PrecisionName
 from vjepa.types import TokenGrid
@@ -277,13 +277,15 @@ def _lengths(model: PretrainModule, shape: ClipShape) -> tuple[list[MaskLengths]
 
 def _grid(objective: Objective, shape: ClipShape) -> TokenGrid:
     video = torch.zeros(1, CHANNELS, shape.num_frames, shape.height, shape.width, device="meta")
-    return objective.context_encoder.grid_of(video)
+    return objective.target_encoder.grid_of(video)
 
 
 def _sizes(objective: Objective) -> dict[str, int]:
-    networks = {name: getattr(objective, name) for name in PARTS}
+    networks = parts_of(objective)
     return {
-        **{f"{name}_parameters": network.num_parameters for name, network in networks.items()},
+        **{
+            f"{name}_parameters": sum(p.numel() for p in part.parameters()) for name, part in networks.items()
+        },
         "trainable_parameters": sum(p.numel() for p in objective.parameters() if p.requires_grad),
     }
 

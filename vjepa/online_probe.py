@@ -1,4 +1,4 @@
-"""Probes during a fit: what a few labelled clips say of the encoder, next to one with random weights."""
+"""Probes during a fit: top-1 on a few labelled clips, compared with an encoder with random weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import numpy as np
 from vjepa.data import Manifest, VideoDataModule, read_manifest
 from vjepa.data.loading.dataset import VideoClips
 from vjepa.data.manifests.rows import Rows
-from vjepa.errors import SettingError
+from vjepa.errors import SettingError, VjepaError
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.features.encode import Precision
+from vjepa.features.tokens import ClipTokens, tokens_of
 from vjepa.models import VideoEncoder
-from vjepa.probes import Features, ProbeError, ProbeKind, extract_features, fit_probe, random_twin
-from vjepa.probes.features import Precision
+from vjepa.probes import LabelledTokens, ProbeError, ProbeKind, fit_probe, random_init_like
 from vjepa.training import PretrainModule, complete
 
 log = logging.getLogger(__name__)
@@ -24,19 +26,19 @@ Scores = dict[str, float]
 
 
 class OnlineProbe(L.Callback):
-    """Every so many steps, probes of the target encoder on a small labelled set.
+    """Probes of the target encoder on a small labelled set, every `every_n_steps` steps.
 
-    Logs `probe/<kind>`, top-1 on the validation clips as a share of 1, and `probe/<kind>_gain`, that less top-1 of
-    the same probe on an encoder with random weights. A `ModelCheckpoint` may monitor either.
+    Logs `probe/<kind>`, the top-1 on the validation clips as a share of 1, and `probe/<kind>_gain`, its difference to
+    the top-1 of the same probe on an encoder with random weights. A `ModelCheckpoint` may monitor either.
 
     Args:
-        every_n_steps: Steps between two probings, a multiple of `trainer.log_every_n_steps`.
-        train: Manifest of the clips that the probe is fitted to; the run's own by default.
-        val: Manifest of the clips that it is measured on; the run's own by default.
-        root: Folder that relative paths in the two start from.
+        every_n_steps: Steps between two measurements, a multiple of `trainer.log_every_n_steps`.
+        train: Manifest of the clips to train the probe on (default: the run's own).
+        val: Manifest of the clips to measure it on (default: the run's own).
+        root: Folder that relative paths in both manifests start from.
         label: Column of the labels.
         kinds: Kinds of probes.
-        num_clips: Most labelled clips of each manifest, drawn by the run's seed.
+        num_clips: Largest number of labelled clips of each manifest, drawn by the run's seed.
     """
 
     def __init__(
@@ -57,23 +59,23 @@ class OnlineProbe(L.Callback):
             )
         if "finetune" in kinds:
             raise SettingError(
-                f"kinds {kinds}: fine-tuning takes longer than the run it would watch. Leave finetune out, and run "
+                f"kinds {kinds}: fine-tuning takes longer than the run that it would measure. Omit finetune, and run "
                 "vjepa probe --probe finetune on the exported encoder."
             )
         self.every_n_steps, self.label, self.kinds, self.num_clips = every_n_steps, label, kinds, num_clips
         self.sources, self.root = {"train": train, "val": val}, root
         self.last_step = 0
-        self.manifests: list[Manifest] = []  # to fit to, to measure on
+        self.manifests: list[Manifest] = []  # to train on, to measure on
         self.baseline: Scores = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """See that the scores will be logged and that there are labels.
+        """Check that the scores will be logged and that there are labels.
 
         Raises:
             ValueError: If not.
         """
         self.last_step = trainer.global_step
-        every = cast("Any", trainer).log_every_n_steps  # set by the trainer, not declared by it
+        every = cast("Any", trainer).log_every_n_steps  # the trainer sets it without a declaration
         if self.every_n_steps % every:
             raise SettingError(
                 f"OnlineProbe: every_n_steps {self.every_n_steps}, and figures are logged every {every} steps. "
@@ -84,7 +86,7 @@ class OnlineProbe(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Probe, and log the scores on all ranks.
+        """Train the probes and log their scores on all ranks.
 
         Raises:
             ProbeError: If the encoder's tokens are not finite, or the labels make no task.
@@ -99,7 +101,7 @@ class OnlineProbe(L.Callback):
         if trainer.is_global_zero:
             try:
                 found = self._scores(trainer, module, encoder)
-            except ProbeError as error:  # the other ranks wait for an answer
+            except VjepaError as error:  # the other ranks wait for an answer
                 found = str(error)
         found = trainer.strategy.broadcast(found)
         if not isinstance(found, dict):
@@ -111,24 +113,22 @@ class OnlineProbe(L.Callback):
         data, seed = _data(trainer), module.seed
         precision: Precision = "bf16" if "bf16" in str(trainer.precision) else "fp32"
         if not self.baseline:
-            twin = random_twin(encoder, seed=seed)
-            self.baseline = self._top1(_features(twin, self.manifests, data, precision), seed)
+            random = random_init_like(encoder, seed=seed)
+            self.baseline = self._top1(_features(random, self.manifests, data, precision), seed)
         now = self._top1(_features(encoder, self.manifests, data, precision), seed)
         for kind in self.kinds:
-            told = (trainer.global_step, self.label, kind, 100 * now[kind], 100 * self.baseline[kind])
-            log.info("step %d: %s by %s probe %.1f %%, random init %.1f %%", *told)
+            values = (trainer.global_step, self.label, kind, 100 * now[kind], 100 * self.baseline[kind])
+            log.info("step %d: %s by %s probe %.1f %%, random init %.1f %%", *values)
         return now | {f"{kind}_gain": now[kind] - self.baseline[kind] for kind in self.kinds}
 
-    def _top1(self, features: list[Features], seed: int) -> Scores:
+    def _top1(self, features: list[ClipTokens], seed: int) -> Scores:
         (seen, unseen), (train, val) = features, self.manifests
-        data = (seen.tokens, seen.labels(train), unseen.tokens, unseen.labels(val))
-        options: dict[str, Any] = {"num_classes": len(train.label_names), "seed": seed}
-        return {
-            kind: fit_probe(kind, *data, groups=seen.groups(train), **options).top1 for kind in self.kinds
-        }
+        data = LabelledTokens.of(seen, train), LabelledTokens.of(unseen, val)
+        classes = len(train.label_names)
+        return {kind: fit_probe(kind, *data, num_classes=classes, seed=seed).top1 for kind in self.kinds}
 
     def _labelled(self, data: VideoDataModule, seed: int) -> list[Manifest]:
-        """A few labelled clips to fit to and to measure on."""
+        """Return a few labelled clips to train on and a few to measure on."""
         found: list[Manifest] = []
         for split, own in self.sources.items():
             source = own or data.sources[split]
@@ -147,7 +147,7 @@ class OnlineProbe(L.Callback):
 
 
 def _few(manifest: Manifest, num_clips: int, seed: int) -> Manifest:
-    """At most `num_clips` of the labelled rows, in their order."""
+    """Return at most `num_clips` of the labelled rows, in their order."""
     rows = manifest.rows if isinstance(manifest.rows, Rows) else Rows.of(manifest.rows)
     labelled = np.flatnonzero(rows.label >= 0)
     chosen = np.random.default_rng(seed).permutation(labelled)[:num_clips]
@@ -156,7 +156,7 @@ def _few(manifest: Manifest, num_clips: int, seed: int) -> Manifest:
 
 def _features(
     encoder: VideoEncoder, manifests: list[Manifest], data: VideoDataModule, precision: Precision
-) -> list[Features]:
+) -> list[ClipTokens]:
     clips = (
         VideoClips(
             manifest,
@@ -167,7 +167,8 @@ def _features(
         )
         for manifest in manifests
     )
-    return [extract_features(encoder, c, num_workers=data.num_workers, precision=precision) for c in clips]
+    options: dict[str, Any] = {"num_workers": data.num_workers, "precision": precision}
+    return [tokens_of(encoder, c, ClipSpec(), **options) for c in clips]
 
 
 def _data(trainer: L.Trainer) -> VideoDataModule:

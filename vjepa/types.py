@@ -1,11 +1,12 @@
-"""Value objects that travel between the rooms of the house: frozen, with their shapes stated."""
+"""Values that travel between packages: frozen dataclasses with their shapes stated."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Float64, Int, Num, UInt8
+from jaxtyping import Float, Float64, Int, Num, Shaped, UInt8
 from torch import Tensor
 
 from vjepa.errors import SettingError
@@ -15,7 +16,7 @@ WHITE = 255.0
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """Extent of a clip in tokens: `t` tubelets of `h` x `w` patches, numbered with time slowest.
+    """The extent of a clip in tokens: `t` tubelets of `h` x `w` patches, numbered with time slowest.
 
     >>> len(TokenGrid(t=8, h=14, w=14))
     1568
@@ -38,7 +39,7 @@ class TokenGrid:
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames of one video, as decoded: `frames` uint8 RGB (T, C, H, W), `timestamps` (T,) in seconds."""
+    """Decoded frames of one video: `frames` (T, C, H, W) uint8 RGB, `timestamps` (T,) in seconds."""
 
     frames: UInt8[Tensor, "t c h w"]
     timestamps: Float64[Tensor, "t"]
@@ -52,7 +53,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipFailure:
-    """A clip that could not be read: its file, and the reason in one line."""
+    """The file of a clip that could not be read, and the reason in one line."""
 
     path: str
     reason: str
@@ -60,13 +61,13 @@ class ClipFailure:
 
 @dataclass(frozen=True)
 class PixelScale:
-    """How pixels become network input: (x - 255 mean) / (255 std) by channel, mean and std of 1."""
+    """The normalisation of pixels, (x - 255 mean) / (255 std), with `mean` and `std` per channel on a scale of 1."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def normalised(self, pixels: Num[Tensor, "*b 3 t h w"]) -> Float[Tensor, "*b 3 t h w"]:
-        """Pixels (..., 3, T, H, W) of 0 to 255 as network input, on their device."""
+        """Return pixels (..., 3, T, H, W) of 0 to 255 as network input, on their device."""
         mean, std = (
             torch.tensor(x, device=pixels.device)[:, None, None, None] for x in (self.mean, self.std)
         )
@@ -77,12 +78,14 @@ class PixelScale:
 class ClipBatch:
     """A batch of transformed clips.
 
-    `video` is (B, C, T, H, W) float, normalised; or, on its way to the device, uint8 with the `scale` that makes
-    it so. `label` (B,) class ids, -1 where a clip has none;
-    `index` (B,) rows of the manifest, which is that of data set number `part`. `failures` lists the clips
-    that could not be read: they are not in `video`, so B of a batch to evaluate on may be smaller than the batch
-    size asked for, and even 0; in training other clips take their place. `turn` says which training batch
-    it is: its data set's epoch and its number in it; with several data sets 0 and its number in the run.
+    `video` (B, C, T, H, W) is float and normalised, or uint8 with the `scale` that normalises it on the device.
+    `label` (B,) holds class ids, -1 where a clip has none. `index` (B,) holds rows of the manifest of data set
+    number `part`. `extras` holds what else belongs to the clips, by name, each (B, ...): by convention "actions"
+    (B, T - 1, A) and "states" (B, T, S).
+
+    `failures` lists the clips that could not be read. They are not in `video`: an evaluation batch may be smaller
+    than the batch size, and even empty; in training other clips take their place. `turn` identifies a training
+    batch: the epoch of its data set and its number in it; with several data sets, 0 and its number in the run.
     """
 
     video: Float[Tensor, "b c t h w"] | UInt8[Tensor, "b c t h w"]
@@ -92,30 +95,48 @@ class ClipBatch:
     part: int = 0
     turn: tuple[int, int] | None = None
     scale: PixelScale | None = None
+    extras: dict[str, Shaped[Tensor, "b ..."]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.video.shape[0]
 
+    def extra(self, name: str) -> Shaped[Tensor, "b ..."]:
+        """Return an entry of `extras`, or say how to provide it."""
+        if name not in self.extras:
+            held = ", ".join(self.extras) or "nothing"
+            raise SettingError(
+                f"the clips come without {name!r}; beside video and label they have {held}. Give "
+                f"--data.reading.extras a reader that returns {name!r} (docs/howto/objective.md)."
+            )
+        return self.extras[name]
+
+    def map(self, change: Callable[..., Tensor], *others: ClipBatch) -> ClipBatch:
+        """Return the batch with `change` applied to each of its tensors; to those of `others` too, as more arguments.
+
+        Everything else is that of this batch.
+        """
+        batches = (self, *others)
+        return replace(
+            self,
+            video=change(*(batch.video for batch in batches)),
+            label=change(*(batch.label for batch in batches)),
+            index=change(*(batch.index for batch in batches)),
+            extras={name: change(*(batch.extras[name] for batch in batches)) for name in self.extras},
+        )
+
     def normalised(self) -> ClipBatch:
-        """The same batch with normalised floats for pixels."""
+        """Return the batch with float, normalised pixels."""
         if self.scale is None:
             return self
         return replace(self, video=self.scale.normalised(self.video), scale=None)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipBatch:
-        """The same batch with its tensors on `device`."""
-        return replace(
-            self,
-            video=self.video.to(device, non_blocking=non_blocking),
-            label=self.label.to(device, non_blocking=non_blocking),
-            index=self.index.to(device, non_blocking=non_blocking),
-        )
+        """Return the batch with its tensors on `device`."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> ClipBatch:
-        """The same batch in page-locked memory (called by `torch.utils.data.DataLoader`)."""
-        return replace(
-            self, video=self.video.pin_memory(), label=self.label.pin_memory(), index=self.index.pin_memory()
-        )
+        """Return the batch in page-locked memory. Called by `torch.utils.data.DataLoader`."""
+        return self.map(Tensor.pin_memory)
 
     def __repr__(self) -> str:
         return f"ClipBatch(video={tuple(self.video.shape)}, failures={len(self.failures)})"
@@ -123,7 +144,7 @@ class ClipBatch:
 
 @dataclass(frozen=True)
 class MaskPair:
-    """Token ids of one mask strategy for a batch: `context` (B, Nc) is seen, `target` (B, Nt) is hidden.
+    """The token ids of one mask strategy for a batch: `context` (B, Nc) is visible, `target` (B, Nt) is hidden.
 
     Both hold int64 ids of a `TokenGrid`, ascending in each row, and share no id.
     """
@@ -132,7 +153,7 @@ class MaskPair:
     target: Int[Tensor, "b nt"]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskPair:
-        """The same pair with its ids on `device`."""
+        """Return the pair with its ids on `device`."""
         return MaskPair(
             context=self.context.to(device, non_blocking=non_blocking),
             target=self.target.to(device, non_blocking=non_blocking),
@@ -144,19 +165,20 @@ class MaskPair:
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What an objective returns.
+    """The result of an objective for one batch; only the loss is required.
 
-    `loss` is a scalar with gradient, `metrics` are detached scalars to log by name; `predictions` and
-    `targets` (N, D) are the detached tokens of the batch, row against row, by which a run's health is judged;
-    `masks` are the pairs of token ids on `grid` that were drawn, where there are any.
+    `loss` is a scalar with gradient, `metrics` are detached scalars to log by name. `predictions` and `targets`
+    (N, D) are detached tokens, row against row, from which the health of the run is measured. `masks` are the
+    pairs of token ids that were drawn on `grid`.
     """
 
     loss: Float[Tensor, ""]
-    predictions: Float[Tensor, "n d"]
-    targets: Float[Tensor, "n d"]
+    predictions: Float[Tensor, "n d"] | None = None
+    targets: Float[Tensor, "n d"] | None = None
     metrics: dict[str, Tensor] = field(default_factory=dict)
     masks: tuple[MaskPair, ...] = ()
     grid: TokenGrid | None = None
 
     def __repr__(self) -> str:
-        return f"LossOutput(loss={self.loss.item():.4f}, tokens={tuple(self.targets.shape)})"
+        tokens = None if self.targets is None else tuple(self.targets.shape)
+        return f"LossOutput(loss={self.loss.item():.4f}, tokens={tokens})"

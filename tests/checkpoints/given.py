@@ -7,6 +7,9 @@ from safetensors.torch import save_file
 
 import vjepa
 from tests.reference import reference_case
+from vjepa.commands import convert as verb
+from vjepa.commands.flags import grouped
+from vjepa.commands.report import Report
 from vjepa.probes import AttentiveProbe
 
 WIDTH = 24
@@ -85,6 +88,11 @@ def hf_folder(folder, tensors, *, shards: int = 1, **config):
 def hf_case(folder, name: str, **options):
     case = reference_case(name)
     return case, hf_folder(folder, case_weights(name), **(case.about["ctor"]["VJEPA2Config"] | options))
+
+
+def convert(**flags) -> Report:
+    """Run `vjepa convert` with its flags as keywords."""
+    return verb.convert(**grouped(verb.convert, flags))
 
 
 def assert_same_bytes(a, b) -> None:

@@ -100,9 +100,11 @@ def test_folders_that_are_not_whole(tmp_path, capsys, kind):
 
 def test_entries_that_hold_no_tensors(tmp_path, capsys):
     torch.save({"encoder": {"a": 1}}, tmp_path / "a.pt")
-    assert "entry `encoder`: no tensors by name" in refused(["inspect", str(tmp_path / "a.pt")], capsys)
+    assert "entry `encoder`: does not hold only tensors by name" in refused(
+        ["inspect", str(tmp_path / "a.pt")], capsys
+    )
     torch.save({"encoder": {"module.a": torch.zeros(1), "a": torch.zeros(1)}}, tmp_path / "b.pt")
-    assert "differ by their prefix alone" in refused(["inspect", str(tmp_path / "b.pt")], capsys)
+    assert "differ only by their prefix" in refused(["inspect", str(tmp_path / "b.pt")], capsys)
     torch.save({"encoder": {"norm.bias": torch.zeros(1)}}, tmp_path / "c.pt")
     assert "missing: patch_embed.proj.weight" in refused(["inspect", str(tmp_path / "c.pt")], capsys)
     folder = tmp_path / "d"

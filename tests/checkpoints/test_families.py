@@ -4,11 +4,17 @@ import pytest
 import torch
 
 import vjepa
-from tests.checkpoints.given import assert_same_bytes, case_weights, prefixed, tiny_encoder, tiny_predictor
+from tests.checkpoints.given import (
+    assert_same_bytes,
+    case_weights,
+    convert,
+    prefixed,
+    tiny_encoder,
+    tiny_predictor,
+)
 from tests.reference import reference_case
 from vjepa.checkpoints import CheckpointError, save_huggingface, save_meta
-from vjepa.checkpoints.commands import inspect
-from vjepa.convert import convert
+from vjepa.commands.inspect import inspect
 from vjepa.layers import cross_masks
 from vjepa.models import ActionPredictor
 
@@ -163,7 +169,7 @@ def test_what_transformers_has_not_is_named(tmp_path):
     ):
         with pytest.raises(CheckpointError, match=f"{reason}.*Convert to native or meta"):
             save_huggingface(tmp_path, tiny_encoder(), predictor=tiny_predictor(**arguments))
-    with pytest.raises(CheckpointError, match="no predictor that is told actions; .* action_dim=7"):
+    with pytest.raises(CheckpointError, match="no predictor that takes actions; .* action_dim=7"):
         save_huggingface(tmp_path, predictor=ActionPredictor(24, embed_dim=24, depth=1, num_heads=2))
     assert not list(tmp_path.iterdir())
 

@@ -12,11 +12,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import vjepa
-from tests.checkpoints.given import WIDTH, prefixed, tiny_encoder, tiny_predictor, tiny_probe, training_file
+from tests.checkpoints.given import (
+    WIDTH,
+    convert,
+    prefixed,
+    tiny_encoder,
+    tiny_predictor,
+    tiny_probe,
+    training_file,
+)
 from vjepa.checkpoints import CheckpointError, save_folder, save_huggingface, save_meta
-from vjepa.checkpoints.commands import inspect
 from vjepa.commands.app import main
-from vjepa.convert import convert
+from vjepa.commands.inspect import inspect
 
 HEADS = ["--num_heads", "2", "--predictor_num_heads", "2"]
 
@@ -44,9 +51,9 @@ def meta_file(path, **changes):
     [
         ({"norm__weight": torch.tensor(1.0)}, "cannot be read"),
         ({"blocks__0__mlp__fc1__weight": torch.zeros(8)}, "cannot be read"),
-        ({"patch_embed__proj__weight": torch.zeros(3)}, "cannot be read|none of sincos"),
+        ({"patch_embed__proj__weight": torch.zeros(3)}, "cannot be read|does not match sincos"),
         ({"pos_embed": torch.zeros(4)}, "not expected: pos_embed|cannot be read"),
-        ({"blocks__99999999__norm1__weight": torch.ones(WIDTH)}, "100000000 blocks are told, and it has"),
+        ({"blocks__99999999__norm1__weight": torch.ones(WIDTH)}, "should have 100000000 blocks, and has"),
         ({"blocks__0__norm1__weight": torch.ones(WIDTH, dtype=torch.int32)}, "other type: .* is int32"),
         ({"blocks__0__norm1__weight": torch.ones(WIDTH, dtype=torch.bfloat16)}, "is bfloat16, most are float32"),
     ],
@@ -62,7 +69,7 @@ def test_tensors_that_no_network_has(tmp_path, capsys, changes, told):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"depth": 10**8}, "blocks are told, and it has"),
+        ({"depth": 10**8}, "should have 100000000 blocks, and has"),
         ({"embed_dim": 0}, "embed_dim is 0. Give a whole number of at least 1"),
         ({"num_heads": True}, "num_heads is True"),
         ({"num_heads": 7}, "must be divisible by num_heads 7. Give"),
@@ -84,7 +91,7 @@ def test_descriptions_of_no_network(tmp_path, capsys, arguments, told):
         ({"vjepa": None, "state_dict": {}}, "damaged checkpoint of a run"),
         ({"vjepa": {"encoder": {}}, "state_dict": {}}, "holds no network"),
         ({"classifiers": []}, "holds no probe"),
-        ({"encoder": {3: torch.zeros(1)}}, "no tensors by name"),
+        ({"encoder": {3: torch.zeros(1)}}, "does not hold only tensors by name"),
     ],
 )
 def test_files_of_nothing(tmp_path, capsys, content, told):
@@ -98,9 +105,7 @@ def test_a_pipe_and_a_place_that_is_taken(tmp_path, capsys):
     source = str(tiny_encoder().save_pretrained(tmp_path / "net"))
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for taken in ("pipe", "dangling"):
-        assert "is there already" in refused(
-            ["convert", source, str(tmp_path / taken), "--to", "meta"], capsys
-        )
+        assert "exists already" in refused(["convert", source, str(tmp_path / taken), "--to", "meta"], capsys)
     assert "cannot be written" in refused(
         ["convert", source, str(tmp_path / ("n" * 300)), "--to", "meta"], capsys
     )
@@ -161,10 +166,10 @@ def test_an_altered_weight_is_not_let_through(tmp_path, monkeypatch):
         contents.tensors["encoder"]["norm.bias"] = contents.tensors["encoder"]["norm.bias"] + 1e-7
         save_native(contents, place)
 
-    module = importlib.import_module("vjepa.convert")
+    module = importlib.import_module("vjepa.checkpoints.conversion")
     save_native = module.write_native
     monkeypatch.setattr(module, "write_native", write)
-    with pytest.raises(CheckpointError, match="encoder does not come out as it went in: norm.bias changed"):
+    with pytest.raises(CheckpointError, match="encoder is not the same after conversion: norm.bias changed"):
         convert(src=str(folder), dst=tmp_path / "new" / "there", to="native")
     assert not (tmp_path / "new").exists()
 

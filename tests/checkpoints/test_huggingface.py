@@ -126,7 +126,7 @@ def test_keys_that_do_not_fit(tmp_path):
     config, weights = case.about["ctor"]["VJEPA2Config"], case_weights("hf_vjepa2_model")
     key = "encoder.layer.1.attention.key.weight"
     cut = {k: v for k, v in weights.items() if k != key}
-    with pytest.raises(CheckpointError, match=f"not whole: missing: {key}"):
+    with pytest.raises(CheckpointError, match=f"incomplete: missing: {key}"):
         vjepa.load_encoder(hf_folder(tmp_path / "cut", cut, **config))
     assert vjepa.load_predictor(tmp_path / "cut").embed_dim == 36  # the predictor is whole
     renamed = {k.replace("layer.1.norm1", "layer.1.normX"): v for k, v in weights.items()}
@@ -136,7 +136,7 @@ def test_keys_that_do_not_fit(tmp_path):
     with pytest.raises(CheckpointError, match="not expected: head.weight"):
         vjepa.load_encoder(hf_folder(tmp_path / "stray", stray, **config))
     short = weights | {key: torch.zeros(20, 40)}
-    with pytest.raises(CheckpointError, match=r"key.weight is \(20, 40\).*must be alike"):
+    with pytest.raises(CheckpointError, match=r"key.weight is \(20, 40\).*must be equal"):
         vjepa.load_encoder(hf_folder(tmp_path / "short", short, **config))
     with pytest.raises(CheckpointError, match="Give depth=2"):
         vjepa.load_encoder(folder, depth=3)
@@ -173,7 +173,7 @@ def broken_shards(folder, kind):
     ("kind", "reason"),
     [
         ("a shard missing", "has no model-0000.-of-00003.safetensors, a shard"),
-        ("a shard cut off", "is not a whole safetensors file"),
+        ("a shard cut off", "is not a complete safetensors file"),
         ("no JSON", "is not JSON"),
         ("no map", "has no weight_map"),
         ("a key in another shard", "disagree about"),

@@ -129,7 +129,7 @@ def test_a_table_that_is_not_of_sines_is_refused(tmp_path):
     assert vjepa.load_encoder(file, num_heads=2).position == "sincos_plain"
     state["pos_embed"] = state["pos_embed"] + 0.01
     file = saved(tmp_path / "vit.pt", encoder=state)
-    with pytest.raises(CheckpointError, match="none of sincos, sincos_plain.* give position='rope'"):
+    with pytest.raises(CheckpointError, match="does not match sincos, sincos_plain.* give position='rope'"):
         vjepa.load_encoder(file, num_heads=2)
     assert vjepa.load_encoder(file, num_heads=2, position="rope").position == "rope"
 
@@ -137,7 +137,7 @@ def test_a_table_that_is_not_of_sines_is_refused(tmp_path):
 def test_which_encoder(tmp_path, caplog):
     file = saved(tmp_path / "hub.pt", encoder=tiny_encoder().state_dict())
     assert vjepa.load_encoder(file, num_heads=2).embed_dim == WIDTH
-    assert "the encoder that was trained and no moving average" in caplog.text
+    assert "the encoder that was trained, but no moving average" in caplog.text
     with pytest.raises(CheckpointError, match="no `target_encoder` or `ema_encoder`; .*Give which='context'"):
         vjepa.load_encoder(file, which="target", num_heads=2)
     assert vjepa.load_encoder(file, which="context", num_heads=2).embed_dim == WIDTH

@@ -104,7 +104,7 @@ def test_many_keys_are_counted():
 def test_broken_files_are_named(folder, tmp_path):
     file = folder / "encoder.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="encoder.safetensors is not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="encoder.safetensors is not a complete safetensors file"):
         load_encoder(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="config.json is not JSON"):
@@ -148,7 +148,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
 
 def test_the_folder_of_a_run_is_told_from_its_networks(tmp_path):
-    with pytest.raises(CheckpointError, match="no folder of networks.$"):
+    with pytest.raises(CheckpointError, match="not a folder of networks.$"):
         load_encoder(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()

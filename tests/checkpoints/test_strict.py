@@ -66,7 +66,7 @@ def test_exceptions_are_named_one_by_one():
     assert not filled.mask_tokens[3].any() and torch.equal(filled.mask_tokens[2], predictor.mask_tokens[2])
     with pytest.raises(CheckpointError, match="missing: mask_tokens.3"):
         fill(vjepa.Predictor, predictor.config, tensors, source="file")
-    for wrong, reason in (("mask_tokens.1", "is there"), ("mask_tokens.9", "is no key")):
+    for wrong, reason in (("mask_tokens.1", "is not missing"), ("mask_tokens.9", "is not a key")):
         with pytest.raises(CheckpointError, match=f"allow_missing names {wrong}, which {reason}"):
             fill(
                 vjepa.Predictor, predictor.config, tensors, source="f", allow_missing=[wrong, "mask_tokens.3"]

@@ -104,7 +104,7 @@ def test_wrong_numbers_of_tokens_or_actions_are_refused_and_the_advice_holds():
     frames, actions, states, _ = episode()
     with pytest.raises(ValueError, match="Give 36 tokens and 4 actions"):
         predictor(frames[:, :35], actions, states, grid=GRID)
-    with pytest.raises(ValueError, match="one for each frame, the last one too"):
+    with pytest.raises(ValueError, match="one per frame, including the last"):
         predictor(frames, actions[:, :3], states[:, :3], grid=GRID)
     assert predictor(frames, actions, states, grid=GRID).shape == frames.shape
 

@@ -182,3 +182,19 @@ def test_every_weight_gets_a_gradient(position):
     encoder = tiny(position=position)
     encoder(random_clip(2, 3, 8, 32, 32)).square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("position", ["rope", "sincos"])
+def test_blocks_run_from_any_to_any(position):
+    """To the bit what the whole forward gives."""
+    torch.manual_seed(0)
+    network = VideoEncoder(
+        img_size=16, patch_size=8, num_frames=4, embed_dim=24, depth=3, num_heads=2, position=position
+    ).eval()
+    video, keep = torch.randn(2, 3, 4, 16, 16), torch.tensor([[0, 3], [5, 6]])
+    grid = network.grid_of(video)
+    for chosen in (None, keep):
+        half = network.forward_blocks(network.embed(video, chosen), 0, 2, grid=grid, keep=chosen)
+        tokens = network.forward_blocks(half, 2, 3, grid=grid, keep=chosen)
+        assert torch.equal(network.norm(tokens), network(video, chosen))
+    assert torch.equal(network.norm(half), network.forward_intermediates(video, [1], keep)[0])

@@ -64,14 +64,14 @@ def test_derived_predictions_and_targets():
     pair = MaskPair(context=CASE.tensors["in.mask_ctx"], target=CASE.tensors["in.mask_tgt"])
     objective, video = derived(pair), CASE.tensors["in.video"]
     grid = objective.context_encoder.grid_of(video)
-    hidden, seen = objective.predict(video, pair, grid, 1)
+    hidden, seen = objective.predict_levels(video, pair, grid, 1)
     CASE.assert_close(hidden, "out.pred")
     CASE.assert_close(seen, "out.pred_context")
     levels = [torch.nn.functional.layer_norm(x, (24,)) for x in CASE.tensors["out.video_hier"].split(24, -1)]
     targets = objective.targets(video)
     torch.testing.assert_close(targets, torch.cat(levels, -1), **CASE.about["tolerance"])
 
-    hidden, seen = objective.predict(video, pair, grid, 0)  # the token of the first mask strategy
+    hidden, seen = objective.predict_levels(video, pair, grid, 0)  # the token of the first mask strategy
     output = objective(batch_of(video), torch.Generator())
     expected = (hidden - targets[:, pair.target[0]]).abs().mean()
     torch.testing.assert_close(output.metrics["loss_hidden"], expected)
@@ -101,9 +101,9 @@ def test_the_loss_is_its_parts_by_the_weight_of_the_step_and_the_kind_of_clip():
         return ((output.loss - output.metrics["loss_hidden"]) / output.metrics["loss_context"]).item()
 
     assert weight(4) == pytest.approx(1.0)  # of a run that is only validated: its end
-    objective.at_step(1, 4)
+    objective.set_step(1, 4)
     assert weight(4) == pytest.approx(0.25) and weight(1) == pytest.approx(0.25)
-    objective.at_step(3, 4)
+    objective.set_step(3, 4)
     assert weight(4) == pytest.approx(0.75) and weight(1) == pytest.approx(0.25)
     assert tiny().weights == {"video": 0.5, "image": 0.5}
 

@@ -278,7 +278,7 @@ def test_a_mask_token_for_each_length_trains_that_token_alone():
 
 
 def test_a_length_without_a_mask_token_is_refused_and_the_advice_holds():
-    with pytest.raises(ValueError, match="Add their count to frame_counts, or leave it out"):
+    with pytest.raises(ValueError, match="Add their count to frame_counts, or omit it"):
         tiny(frame_counts=(4, 16))(clips(), torch.Generator())
     tiny(frame_counts=(4, 16, 8))(clips(), torch.Generator())
     tiny()(clips(), torch.Generator())

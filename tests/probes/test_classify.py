@@ -7,20 +7,19 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.checkpoints.given import HEADS, WIDTH, random_, tiny_encoder, tiny_probe
+from tests.checkpoints.given import HEADS, WIDTH, convert, random_, tiny_encoder, tiny_probe
 from tests.probes.test_commands import write_clip
+from tests.probes.verbs import classify
 from tests.videos import moving_frames, write_broken, write_video
 from vjepa.checkpoints import save_meta
 from vjepa.commands.app import main
-from vjepa.convert import convert
 from vjepa.data.manifests.rows import Manifest, ManifestRow
+from vjepa.features import FeaturesError
 from vjepa.models.files import save_folder
 from vjepa.probes import AttentiveProbe, ProbeError, mean_probabilities, view_tokens
-from vjepa.probes.classify import classify
+from vjepa.probes.classifier import open_classifier
 from vjepa.probes.labels import read_labels
-from vjepa.probes.namer import open_namer
-from vjepa.probes.protocols import PROTOCOLS, protocol_told_by
-from vjepa.probes.windows import window_bounds
+from vjepa.probes.protocols import PROTOCOLS, protocol_named_by
 
 NAMES = ["a", "b", "c", "d", "e"]
 
@@ -46,12 +45,14 @@ def place(tmp_path_factory):
     return folder
 
 
-def expected(place, namer, video, layout):
+def expected(place, classifier, video, spec):
     """Probabilities spelt out: clips one by one, tokens side by side, the mean of the softmax over views."""
-    sample = namer.clips(Manifest((ManifestRow(str(video)),), (), "videos", "test"))[0].video
-    clips = sample.reshape(3, layout.views, layout.segments, -1, 32, 32).permute(2, 1, 0, 3, 4, 5)[None]
+    sample = classifier.clips(Manifest((ManifestRow(str(video)),), (), "videos", "test"))[0].video
+    clips = sample.reshape(3, spec.views, spec.segments, -1, 32, 32).permute(2, 1, 0, 3, 4, 5)[None]
     with torch.no_grad():
-        return mean_probabilities(namer.head, view_tokens(namer.encoder, clips, levels=layout.levels))[0]
+        return mean_probabilities(
+            classifier.head, view_tokens(classifier.encoder, clips, layers=spec.layers)
+        )[0]
 
 
 @pytest.mark.parametrize("name", ["ssv2-vitl-4x2x3.pt", "ssv2-probe.pth.tar", "hf", "native"])
@@ -60,8 +61,8 @@ def test_released_probes_of_every_make(place, name):
     labels = {} if name == "hf" else {"labels": str(place / "names.csv")}
     report = classify(probe=place / name, videos=[str(place / "0.mp4")], device="cpu", **given, **labels)
     (found,) = report.figures["predictions"].values()
-    namer = open_namer(place / name, **given, **labels)
-    shares = expected(place, namer, place / "0.mp4", namer.layout)
+    classifier = open_classifier(place / name, **given, **labels)
+    shares = expected(place, classifier, place / "0.mp4", classifier.spec)
     assert {x["label"]: pytest.approx(x["probability"], abs=1e-5) for x in found} == {
         n: float(s) for n, s in zip(NAMES, shares, strict=True)
     }
@@ -69,31 +70,31 @@ def test_released_probes_of_every_make(place, name):
 
 
 def test_the_name_of_a_released_file_tells_how_clips_are_cut(place):
-    namer = open_namer(place / "ssv2-vitl-4x2x3.pt", encoder=str(place / "encoder"))
-    assert (namer.num_frames, namer.frame_step) == (4, 4)
-    assert (namer.layout.segments, namer.layout.views) == (2, 3)
-    assert namer.label_names == tuple(f"class {i}" for i in range(5))
-    told = open_namer(place / "native", protocol_name="ssv2-g384")
-    assert (told.num_frames, told.frame_step, told.layout.segments) == (64, 2, 2)
-    assert protocol_told_by("k400-probe.pth.tar", depth=1) == ("k400-v1", PROTOCOLS["k400-v1"])
-    assert protocol_told_by("vjepa2-vitg-fpc32-384-diving48", depth=4) == ("diving48", PROTOCOLS["diving48"])
-    assert protocol_told_by("probe.pt", depth=4) is None
+    classifier = open_classifier(place / "ssv2-vitl-4x2x3.pt", encoder=str(place / "encoder"))
+    assert (classifier.spec.num_frames, classifier.spec.frame_step) == (4, 4)
+    assert (classifier.spec.segments, classifier.spec.views) == (2, 3)
+    assert classifier.label_names == tuple(f"class {i}" for i in range(5))
+    named = open_classifier(place / "native", protocol_name="ssv2-g384")
+    assert (named.spec.num_frames, named.spec.frame_step, named.spec.segments) == (64, 2, 2)
+    assert protocol_named_by("k400-probe.pth.tar", depth=1) == ("k400-v1", PROTOCOLS["k400-v1"])
+    assert protocol_named_by("vjepa2-vitg-fpc32-384-diving48", depth=4) == ("diving48", PROTOCOLS["diving48"])
+    assert protocol_named_by("probe.pt", depth=4) is None
     with pytest.raises(ProbeError, match="nearest is 'ssv2'"):
-        open_namer(place / "native", protocol_name="ssv3")
+        open_classifier(place / "native", protocol_name="ssv3")
 
 
 def test_probes_of_several_levels(place, tmp_path):
     file = save_meta(tmp_path / "diving48-vitl-4x1x1.pt", probe=tiny_probe(num_heads=2))
     encoder = str(place / "encoder")
     with pytest.raises(ProbeError, match=r"Say which with --layers, for example --layers \[1,1\]"):
-        open_namer(file, encoder=encoder)
-    namer = open_namer(file, encoder=encoder, levels=[0, 1])
-    assert namer.layout.levels == (0, 1)
+        open_classifier(file, encoder=encoder)
+    classifier = open_classifier(file, encoder=encoder, layers=[0, 1])
+    assert classifier.spec.layers == (0, 1)
     video = torch.randn(1, 3, 4, 32, 32)
     with torch.no_grad():
-        levels = torch.cat(namer.encoder.forward_intermediates(video, [0, 1]), dim=1)
-        torch.testing.assert_close(namer.probabilities(video), namer.head(levels).softmax(-1))
-    assert PROTOCOLS["diving48"].levels(24) == (17, 19, 21, 23) and PROTOCOLS["ssv2"].levels(2) is None
+        levels = torch.cat(classifier.encoder.forward_intermediates(video, [0, 1]), dim=1)
+        torch.testing.assert_close(classifier.probabilities(video), classifier.head(levels).softmax(-1))
+    assert PROTOCOLS["diving48"].layers(24) == (17, 19, 21, 23) and PROTOCOLS["ssv2"].layers(2) is None
 
 
 def test_what_does_not_fit(place, tmp_path):
@@ -129,15 +130,6 @@ def test_label_files(tmp_path):
         read_labels(str(tmp_path / "bare.csv"))
     with pytest.raises(ProbeError, match="labels.json"):
         read_labels("ssv2")
-
-
-@pytest.mark.parametrize("duration", [0.3, 1.0, 2.0, 7.77, 60.0])
-@pytest.mark.parametrize("stride", [0.5, 1.0, 2.0])
-def test_windows_cover_the_video(duration, stride):
-    bounds = window_bounds(duration, window=2.0, stride=stride)
-    assert bounds[0][0] == 0.0 and bounds[-1][1] == pytest.approx(duration)
-    assert all(b[0] <= a[1] + 1e-9 and a[0] < b[0] for a, b in zip(bounds, bounds[1:], strict=False))
-    assert all(high - low == pytest.approx(min(2.0, duration)) for low, high in bounds)
 
 
 def test_windows_are_named_one_by_one(place, tmp_path, capsys):
@@ -198,7 +190,7 @@ def test_of_a_video_without_its_end_the_windows_before_the_damage_are_named(plac
 
 
 def test_windows_that_cannot_be(place):
-    with pytest.raises(ProbeError, match="give lengths above 0"):
+    with pytest.raises(FeaturesError, match="both are seconds above 0"):
         classify(probe=place / "hf", videos=[str(place / "0.mp4")], window=0.0)
     with pytest.raises(ProbeError, match="Give its length with --window"):
         classify(probe=place / "hf", videos=[str(place / "0.mp4")], stride=1.0)

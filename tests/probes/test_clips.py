@@ -1,30 +1,29 @@
 """Segments, views and augmented clips of real videos, from the command line's function to a probe that classifies."""
 
-import json
-
 import av
 import numpy as np
 import pytest
 import torch
 
+from tests.probes.verbs import classify, probe
 from vjepa.commands.app import main
 from vjepa.data.manifests.reader import read_manifest
+from vjepa.features import ClipSpec
+from vjepa.features.tokens import tokens_of
 from vjepa.models import VideoEncoder
 from vjepa.models.files import save_folder
 from vjepa.probes import (
-    ClipLayout,
-    ClipPlan,
+    LabelledTokens,
     ProbeError,
     ProbeSettings,
-    extract_features,
+    eval_clips,
     fit_probe,
-    random_twin,
+    random_init_like,
+    training_clips,
     view_tokens,
 )
-from vjepa.probes.classify import classify
-from vjepa.probes.commands import probe
-from vjepa.probes.files import load_probe
-from vjepa.probes.splits import clips_of, first_views, held_out_videos, labelled_clips
+from vjepa.probes.files import open_probe
+from vjepa.probes.fitting.splits import clips_of, first_views, held_out_videos, labelled_clips
 
 QUICK = ProbeSettings(lr=(3e-3,), num_steps=60)
 
@@ -59,32 +58,25 @@ def place(tmp_path_factory):
 
 def encoder_of() -> VideoEncoder:
     model = VideoEncoder(img_size=32, patch_size=16, num_frames=4, embed_dim=24, depth=1, num_heads=2)
-    return random_twin(model, seed=0)
+    return random_init_like(model, seed=0)
 
 
 def run(place, out, **options):
     files = {name: str(place / f"{name}.csv") for name in ("train", "val")}
     given = {"grid": QUICK, "device": "cpu", "random_init": False, **options}
-    return probe(encoder=str(place / "encoder"), out=out, **files, **given).figures
+    flags = {"encoder": str(place / "encoder"), "out": out, **files, **given}
+    return probe(**flags).figures
 
 
 def test_a_label_at_the_beginning_needs_segments(place, tmp_path):
     assert run(place, tmp_path / "middle")["top1"] < 0.9
     assert run(place, tmp_path / "three", segments=3, views=3)["top1"] == 1.0
-    _, card = load_probe(tmp_path / "three")
-    assert (card.segments, card.views) == (3, 3)
+    _, card = open_probe(tmp_path / "three")
+    assert (card.clip.segments, card.clip.views) == (3, 3)
     videos = [str(place / "val" / f"{i}.mp4") for i in range(4)]
     found = classify(probe=tmp_path / "three", videos=videos, device="cpu").figures["predictions"]
     assert [found[video][0]["label"] for video in videos] == ["bright", "dark"] * 2
     assert sum(x["probability"] for x in found[videos[0]]) == pytest.approx(1)
-
-
-def test_a_probe_of_before_is_a_probe_of_one_clip(place, tmp_path):
-    run(place, tmp_path)
-    card = json.loads((tmp_path / "probe.json").read_text())
-    assert card.pop("segments") == card.pop("views") == 1
-    (tmp_path / "probe.json").write_text(json.dumps(card))
-    assert load_probe(tmp_path)[1].segments == 1
 
 
 def test_augmented_clips_train_and_plain_ones_choose(place, tmp_path):
@@ -97,30 +89,31 @@ def test_augmented_clips_train_and_plain_ones_choose(place, tmp_path):
 @torch.no_grad()
 def test_features_of_views_and_segments_are_those_of_their_clips(place):
     manifest, model = read_manifest(place / "val.csv"), encoder_of()
-    layout = ClipLayout(segments=2, views=3)
-    clips = ClipPlan(layout=layout).test(manifest, model)
-    features = extract_features(model, clips, layout=layout, batch_size=13)
+    spec = ClipSpec.for_encoder(model, segments=2, views=3)
+    clips = eval_clips(manifest, spec)
+    features = tokens_of(model, clips, spec, batch_size=13)
     video = clips[1].video  # (3, 3 views * 2 segments * 4 frames, 32, 32)
     assert video.shape == (3, 24, 32, 32) and features.tokens.shape == (8, 3 * 2 * 8, 24)
     alone = view_tokens(model, video[None, None, None, :, 12:16])[0, 0, 0]  # view 1, segment 1
     torch.testing.assert_close(features.tokens[1, 24:32].float(), alone, atol=2e-3, rtol=2e-3)
-    whole = ClipPlan().test(manifest, model)[1].video
+    whole = eval_clips(manifest, ClipSpec.for_encoder(model))[1].video
     assert not torch.equal(whole, video[:, :4])
 
 
 def test_random_views_follow_the_plain_ones(place):
     manifest, model = read_manifest(place / "train.csv"), encoder_of()
-    plan = ClipPlan(augment=2, seed=4)
-    clips, plain = plan.train(manifest, model), ClipPlan().train(manifest, model)
+    spec = ClipSpec.for_encoder(model)
+    drawn, other = (training_clips(manifest, spec, augment=2, seed=seed) for seed in (4, 5))
+    clips, plain = training_clips(manifest, spec, augment=2, seed=4), training_clips(manifest, spec)
     assert len(clips) == 48 and torch.equal(clips[5].video, plain[5].video)
     first, second = clips[16 + 5], clips[32 + 5]
     assert first.index == second.index == 5 and not torch.equal(first.video, second.video)
-    assert torch.equal(first.video, plan.train(manifest, model)[16 + 5].video)
-    assert not torch.equal(first.video, ClipPlan(augment=2, seed=5).train(manifest, model)[21].video)
-    features = extract_features(model, clips, batch_size=8)
+    assert torch.equal(first.video, drawn[16 + 5].video)
+    assert not torch.equal(first.video, other[21].video)
+    features = tokens_of(model, clips, spec, batch_size=8)
     assert features.index.tolist() == list(range(16)) * 3
     with pytest.raises(ProbeError, match="0 or more"):
-        ClipPlan(augment=-1)
+        training_clips(manifest, spec, augment=-1)
 
 
 def test_clips_of_a_video_are_never_on_both_sides():
@@ -143,13 +136,13 @@ def test_copies_do_not_inflate_the_held_out_accuracy():
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(40, 4, 16, generator=generator).repeat(4, 1, 1)
     labels, videos = (torch.arange(40) % 2).repeat(4), torch.arange(40).repeat(4)
-    options = {"num_classes": 2, "settings": QUICK}
-    told, untold = (
-        fit_probe("attentive", tokens, labels, tokens[:40], labels[:40], train_videos=given, **options)
-        for given in (videos, None)
+    val = LabelledTokens(tokens[:40], labels[:40])
+    by_video, by_clip = (
+        fit_probe("attentive", LabelledTokens(tokens, labels, videos=v), val, num_classes=2, settings=QUICK)
+        for v in (videos, None)
     )
-    assert told.num_train == 40 and untold.num_train == 160
-    assert told.history[-1].held_out_accuracy < 0.8 < untold.history[-1].held_out_accuracy
+    assert by_video.num_train == 40 and by_clip.num_train == 160
+    assert by_video.history[-1].held_out_accuracy < 0.8 < by_clip.history[-1].held_out_accuracy
 
 
 def test_options_out_of_range_end_the_command_with_advice(place, tmp_path, capsys):

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from tests.probes.verbs import classify, probe
 from tests.videos import write_broken
 from vjepa.commands.app import main
 from vjepa.data.manifests.reader import read_manifest
 from vjepa.data.manifests.rows import ManifestError
+from vjepa.features import ClipSpec, FeaturesError, RecordStore
+from vjepa.features.tokens import tokens_of
 from vjepa.models import VideoEncoder
 from vjepa.models.files import save_folder
-from vjepa.probes import ProbeError, ProbeSettings, eval_clips, extract_features, random_twin
-from vjepa.probes.classify import classify
-from vjepa.probes.commands import probe
-from vjepa.probes.files import load_probe
+from vjepa.probes import ProbeError, ProbeSettings, eval_clips, random_init_like
+from vjepa.probes.files import open_probe
 
 QUICK = ProbeSettings(lr=(3e-3,), num_steps=40)
 
@@ -59,7 +60,7 @@ def place(tmp_path_factory):
 
 def tiny_encoder(seed: int) -> VideoEncoder:
     model = VideoEncoder(img_size=32, patch_size=8, num_frames=4, embed_dim=24, depth=1, num_heads=2)
-    return random_twin(model, seed=seed)
+    return random_init_like(model, seed=seed)
 
 
 def run(place: Path, **options):
@@ -76,7 +77,7 @@ def test_probe_then_classify(place):
     assert figures["top1"] > 0.9 and figures["random_init_top1"] > 0.9 and figures["chance"] == 0.5
     assert figures["per_class"] == {"bright": 1.0, "dark": 1.0}
     assert figures["confusion"] == ((5, 0), (0, 5)) and figures["labels"] == ("bright", "dark")
-    assert sorted(p.name for p in (place / "probe").iterdir()) == ["probe.json", "probe.safetensors"]
+    assert sorted(p.name for p in (place / "probe").iterdir()) == ["config.json", "probe.safetensors"]
 
     videos = [str(place / "val" / f"{i}.mp4") for i in range(4)]
     predictions = classify(probe=place / "probe", videos=videos, device="cpu").figures["predictions"]
@@ -91,7 +92,7 @@ def test_probe_then_classify(place):
 def test_linear_probe_of_another_column(place, tmp_path):
     figures = run(place, out=tmp_path / "p", probe="linear", label="side", random_init=False).figures
     assert figures["labels"] == ("l", "r") and figures["random_init_top1"] is None
-    head, card = load_probe(tmp_path / "p")
+    head, card = open_probe(tmp_path / "p")
     assert card.kind == "linear" and card.label_names == ("l", "r")
     found = classify(probe=tmp_path / "p", videos=[str(place / "val/0.mp4")]).figures["predictions"]
     assert found[str(place / "val/0.mp4")][0]["label"] == "l"
@@ -100,8 +101,8 @@ def test_linear_probe_of_another_column(place, tmp_path):
 def test_settings_reach_the_probe(place, tmp_path):
     options = {"num_frames": 2, "fps": 8.0, "num_per_class": 4, "batch_size": 3, "random_init": False}
     figures = run(place, out=tmp_path, root=str(place), decoder="pyav", seed=3, **options).figures
-    card = json.loads((tmp_path / "probe.json").read_text())
-    assert (card["num_frames"], card["fps"]) == (2, 8.0)
+    clip = json.loads((tmp_path / "config.json").read_text())["clip"]
+    assert (clip["num_frames"], clip["fps"]) == (2, 8.0)
     assert figures["num_train"] == 8
     assert figures["chosen"]["num_steps"] == 40
 
@@ -123,9 +124,9 @@ def test_broken_clips_are_counted_and_the_rest_goes_on(place, tmp_path):
 
 
 def test_an_encoder_that_moved_or_is_another(place, tmp_path):
-    head, card = load_probe(place / "probe")
-    text = (place / "probe" / "probe.json").read_text()
-    (tmp_path / "probe.json").write_text(text.replace("/encoder", "/gone"))
+    head, card = open_probe(place / "probe")
+    text = (place / "probe" / "config.json").read_text()
+    (tmp_path / "config.json").write_text(text.replace("/encoder", "/gone"))
     (tmp_path / "probe.safetensors").write_bytes((place / "probe" / "probe.safetensors").read_bytes())
     videos = [str(place / "val/0.mp4")]
     with pytest.raises(ProbeError, match="Name its place with --encoder"):
@@ -138,17 +139,17 @@ def test_an_encoder_that_moved_or_is_another(place, tmp_path):
 
 def test_folders_without_a_whole_probe(place, tmp_path):
     with pytest.raises(ProbeError, match="vjepa probe --out"):
-        load_probe(tmp_path)
-    card = (place / "probe" / "probe.json").read_text()
+        open_probe(tmp_path)
+    card = (place / "probe" / "config.json").read_text()
     weights = (place / "probe" / "probe.safetensors").read_bytes()
-    (tmp_path / "probe.json").write_text(card)
+    (tmp_path / "config.json").write_text(card)
     (tmp_path / "probe.safetensors").write_bytes(weights[:100])
     with pytest.raises(ProbeError, match="damaged"):
-        load_probe(tmp_path)
+        open_probe(tmp_path)
     (tmp_path / "probe.safetensors").write_bytes(weights)
-    (tmp_path / "probe.json").write_text(card.replace('"bright",', '"bright", "third",'))
+    (tmp_path / "config.json").write_text(card.replace('"bright",', '"bright", "third",'))
     with pytest.raises(ProbeError, match="does not fit"):
-        load_probe(tmp_path)
+        open_probe(tmp_path)
 
 
 def test_labels_that_make_no_task(place, tmp_path):
@@ -191,14 +192,15 @@ def test_command_line(place, tmp_path, capsys):
 def test_features_serve_several_columns_and_skip_nothing(place):
     manifest = read_manifest(place / "val.csv")
     model = tiny_encoder(0)
-    features = extract_features(model.train(), eval_clips(manifest, model), batch_size=4)
+    spec = ClipSpec.for_encoder(model)
+    features = tokens_of(model.train(), eval_clips(manifest, spec), spec, batch_size=4)
     assert model.training
     assert features.tokens.shape == (10, 2 * 4 * 4, 24) and features.index.tolist() == list(range(10))
     assert features.labels(manifest).tolist() == [0, 1] * 5
     one = read_manifest(place / "val.csv", label_column="one")
     assert features.labels(one).tolist() == [0] * 10
     assert features.groups(manifest) == [""] * 10
-    sample = eval_clips(manifest, model)[3].video
+    sample = eval_clips(manifest, spec)[3].video
     with torch.no_grad():
         expected = model.eval()(sample[None])
     torch.testing.assert_close(features.tokens[3:4].float(), expected, atol=2e-3, rtol=2e-3)
@@ -207,8 +209,9 @@ def test_features_serve_several_columns_and_skip_nothing(place):
 
 def test_bf16_features_are_near_fp32(place):
     manifest, model = read_manifest(place / "val.csv"), tiny_encoder(0)
+    spec = ClipSpec.for_encoder(model)
     exact, rough = (
-        extract_features(model, eval_clips(manifest, model), precision=p).tokens.float()
+        tokens_of(model, eval_clips(manifest, spec), spec, precision=p).tokens.float()
         for p in ("fp32", "bf16")
     )
     assert 0 < (exact - rough).abs().max() < 0.2
@@ -216,26 +219,29 @@ def test_bf16_features_are_near_fp32(place):
 
 def test_large_features_go_to_a_file(place, tmp_path):
     manifest, model = read_manifest(place / "val.csv"), tiny_encoder(0)
-    clips = eval_clips(manifest, model)
-    with pytest.raises(ProbeError, match="give a scratch folder"):
-        extract_features(model, clips, max_ram_gb=1e-6)
-    filed = extract_features(model, clips, max_ram_gb=1e-6, scratch=tmp_path)
+    spec = ClipSpec.for_encoder(model)
+    clips = eval_clips(manifest, spec)
+    with pytest.raises(FeaturesError, match="give a scratch folder"):
+        tokens_of(model, clips, spec, store=RecordStore(num_records=10, max_ram_gb=1e-6))
+    store = RecordStore(num_records=10, max_ram_gb=1e-6, scratch=tmp_path)
+    filed = tokens_of(model, clips, spec, store=store)
     assert [p.stat().st_size for p in tmp_path.iterdir()] == [filed.tokens.numel() * 2]
-    assert torch.equal(filed.tokens, extract_features(model, clips).tokens)
+    assert torch.equal(filed.tokens, tokens_of(model, clips, spec).tokens)
 
 
 def test_a_diverged_encoder_is_refused(place):
     manifest, model = read_manifest(place / "val.csv"), tiny_encoder(0)
     with torch.no_grad():
         model.norm.weight.fill_(float("nan"))
-    with pytest.raises(ProbeError, match="it has diverged"):
-        extract_features(model, eval_clips(manifest, model))
+    spec = ClipSpec.for_encoder(model)
+    with pytest.raises(FeaturesError, match="it has diverged"):
+        tokens_of(model, eval_clips(manifest, spec), spec)
 
 
-def test_random_twin_differs_by_its_seed_only():
+def test_random_init_differs_by_its_seed_only():
     model = tiny_encoder(0)
     before = torch.random.get_rng_state()
-    same, other = random_twin(model, seed=0), random_twin(model, seed=1)
+    same, other = random_init_like(model, seed=0), random_init_like(model, seed=1)
     assert torch.equal(torch.random.get_rng_state(), before)
     weight = model.blocks[0].mlp.fc1.weight
     assert torch.equal(weight, same.blocks[0].mlp.fc1.weight)

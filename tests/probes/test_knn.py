@@ -1,12 +1,12 @@
 import pytest
 import torch
 
+from tests.probes.fitting.test_selection import fitted, labelled_tokens
 from tests.probes.test_commands import run, tiny_encoder, write_split
-from tests.probes.test_protocol import fitted, labelled_tokens
+from tests.probes.verbs import classify
 from vjepa.models.files import save_folder
 from vjepa.probes import ProbeSettings
-from vjepa.probes.classify import classify
-from vjepa.probes.files import load_probe
+from vjepa.probes.files import open_probe
 from vjepa.probes.knn import KnnProbe
 
 
@@ -46,7 +46,7 @@ def test_a_knn_probe_travels(tmp_path):
     figures = run(tmp_path, out=tmp_path / "p", probe="knn", random_init=False).figures
     assert figures["top1"] == 1.0 and figures["chosen"]["num_clips"] == 12
     assert figures["interval"] == (1.0, 1.0)
-    assert load_probe(tmp_path / "p")[1].kind == "knn"
+    assert open_probe(tmp_path / "p")[1].kind == "knn"
     found = classify(probe=tmp_path / "p", videos=[str(tmp_path / "val/1.mp4")]).figures["predictions"]
     assert next(iter(found.values()))[0]["label"] == "dark"
 
@@ -56,7 +56,7 @@ def test_several_layers_are_read_together(tmp_path):
     write_split(tmp_path, "val", 6, 100)
     save_folder(tmp_path / "encoder", tiny_encoder(0))
     run(tmp_path, out=tmp_path / "p", probe="linear", layers=(0,), random_init=False)
-    assert load_probe(tmp_path / "p")[1].levels == (0,)
+    assert open_probe(tmp_path / "p")[1].clip.layers == (0,)
     with pytest.raises(ValueError, match="name blocks 0..0 once each"):
         run(tmp_path, out=tmp_path / "p", layers=(0, 1))
     classify(probe=tmp_path / "p", videos=[str(tmp_path / "val/1.mp4")])

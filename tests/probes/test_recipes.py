@@ -8,8 +8,10 @@ import torch
 
 from tests.checkpoints.given import WIDTH, tiny_encoder, tiny_probe
 from tests.probes.test_commands import write_clip
+from tests.probes.verbs import probe
 from vjepa.commands.app import main
 from vjepa.data.manifests.rows import Manifest, ManifestRow
+from vjepa.features import ClipSpec
 from vjepa.models.files import save_folder
 from vjepa.probes import (
     AttentiveProbe,
@@ -20,13 +22,12 @@ from vjepa.probes import (
     StandardizedProbe,
 )
 from vjepa.probes.attention import attention_of, overlay
-from vjepa.probes.commands import probe
-from vjepa.probes.folder import labelled_manifests, split_rows
-from vjepa.probes.namer import Namer, open_namer
+from vjepa.probes.classifier import Classifier, open_classifier
+from vjepa.probes.fitting.splits import train_and_test_rows
+from vjepa.probes.manifests import LabelledVideos
 from vjepa.probes.page import clip_strips, write_page
 from vjepa.probes.protocols import PROTOCOLS
 from vjepa.probes.recipe import ClipChoice, resolve_recipe
-from vjepa.probes.views import ClipLayout
 from vjepa.types import TokenGrid
 
 EVIL = "<script>alert(1)</script>"
@@ -58,37 +59,36 @@ def test_a_folder_of_ones_own_in_one_command(place, tmp_path):
 
 
 def test_what_is_missing_or_too_much_is_said(place):
-    given = {"val_share": 0.25, "root": None, "label": "label", "seed": 0}
     with pytest.raises(ProbeError, match="give --train and --val, or --folder"):
-        labelled_manifests(train="a.csv", val=None, folder=None, **given)
+        LabelledVideos(train="a.csv").manifests(seed=0)
     with pytest.raises(ProbeError, match="give the folder alone"):
-        labelled_manifests(train="a.csv", val=None, folder="b", **given)
+        LabelledVideos(train="a.csv", folder="b").manifests(seed=0)
     with pytest.raises(ProbeError, match="share between 0 and 1"):
-        labelled_manifests(train=None, val=None, folder=str(place / "clips"), **(given | {"val_share": 1.0}))
+        LabelledVideos(folder=str(place / "clips"), val_share=1.0).manifests(seed=0)
 
 
 def test_the_split_is_stratified_seeded_and_keeps_groups_whole():
     labels = [0] * 40 + [1] * 20 + [2] * 4 + [-1]
-    known, tested = split_rows(labels, [""] * 65, val_share=0.25, seed=0)
+    known, tested = train_and_test_rows(labels, [""] * 65, val_share=0.25, seed=0)
     assert Counter(labels[i] for i in tested) == {0: 10, 1: 5, 2: 1}
     assert sorted(known + tested) == list(range(64))
-    assert split_rows(labels, [""] * 65, val_share=0.25, seed=0) == (known, tested)
-    assert split_rows(labels, [""] * 65, val_share=0.25, seed=1) != (known, tested)
+    assert train_and_test_rows(labels, [""] * 65, val_share=0.25, seed=0) == (known, tested)
+    assert train_and_test_rows(labels, [""] * 65, val_share=0.25, seed=1) != (known, tested)
     groups = [f"g{i // 4}" for i in range(64)] + [""]
-    known, tested = split_rows(labels, groups, val_share=0.25, seed=0)
+    known, tested = train_and_test_rows(labels, groups, val_share=0.25, seed=0)
     assert tested and not {groups[i] for i in known} & {groups[i] for i in tested}
     assert {labels[i] for i in known} == {0, 1, 2}  # the last class is one group: it stays to train on
     with pytest.raises(ProbeError, match="Give more videos"):
-        split_rows([0, 1], ["", ""], val_share=0.5, seed=0)
+        train_and_test_rows([0, 1], ["", ""], val_share=0.5, seed=0)
 
 
 def test_protocols_are_the_published_ones():
     ssv2, v1, diving = PROTOCOLS["ssv2"], PROTOCOLS["k400-v1"], PROTOCOLS["diving48"]
     assert (ssv2.num_frames, ssv2.segments, ssv2.views, ssv2.frame_step) == (16, 2, 3, 4)
-    assert len(ssv2.lr) * len(ssv2.weight_decay) == 20 and ssv2.depth == 4 and ssv2.num_heads == 16
+    assert len(ssv2.lr) * len(ssv2.weight_decay) == 20 and ssv2.depth == 4
     assert (v1.depth, v1.lr, v1.weight_decay, v1.batch_size) == (1, (1e-3,), (0.01,), 256)
     assert (diving.epochs, diving.num_frames, diving.segments, diving.batch_size) == (100, 32, 4, 128)
-    assert diving.levels(40) == (24, 29, 34, 39)
+    assert diving.layers(40) == (24, 29, 34, 39)
     settings = ssv2.settings(ProbeSettings(), num_videos=1000)
     assert settings.num_steps == 79 and settings.lr == ssv2.lr  # 20 epochs of 1000 in batches of 256
     own = ssv2.settings(ProbeSettings(lr=(1.0,), num_steps=5), num_videos=1000)
@@ -99,23 +99,30 @@ def test_a_recipe_takes_what_is_given_over_the_protocol():
     encoder = tiny_encoder()
     sizes = {"num_classes": 174, "num_videos": 300}
     recipe = resolve_recipe("ssv2", encoder, ClipChoice(), ProbeSettings(), **sizes)
-    assert (recipe.layout, recipe.num_frames, recipe.frame_step) == (ClipLayout(2, 3), 16, 4)
+    cut = ("num_frames", "fps", "frame_step", "segments", "views")
+    assert [getattr(recipe.spec, name) for name in cut] == [16, None, 4, 2, 3]
     assert recipe.stored["protocol"] == "ssv2" and recipe.stored["departures"]
     own = resolve_recipe("ssv2", encoder, ClipChoice(8, 4.0, 1, 1), ProbeSettings(), **sizes)
-    assert (own.layout, own.num_frames, own.fps, own.frame_step) == (ClipLayout(1, 1), 8, 4.0, None)
+    assert [getattr(own.spec, name) for name in cut] == [8, 4.0, None, 1, 1]
     with pytest.raises(ProbeError, match="174 classes, the training manifest 2. Give a manifest"):
         resolve_recipe("ssv2", encoder, ClipChoice(), ProbeSettings(), num_classes=2, num_videos=3)
 
 
 def test_a_protocol_reaches_probe_and_card(place, tmp_path, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "two", PROTOCOLS["ssv2"].__class__(2, 2, 3, num_frames=2, frame_step=2, lr=(1e-3,),
-        weight_decay=(0.1,), depth=1, num_heads=2))  # fmt: skip
-    figures = probe(encoder=str(place / "encoder"), folder=str(place / "clips"), out=tmp_path, protocol="two",
-                    random_init=False, device="cpu").figures  # fmt: skip
-    card = json.loads((tmp_path / "probe.json").read_text())
-    assert (card["num_frames"], card["frame_step"], card["segments"], card["views"]) == (2, 2, 2, 3)
+        weight_decay=(0.1,), depth=1))  # fmt: skip
+    flags = {
+        "encoder": str(place / "encoder"),
+        "folder": str(place / "clips"),
+        "out": tmp_path,
+        "protocol": "two",
+    }
+    flags |= {"random_init": False, "device": "cpu", "grid": ProbeSettings(num_heads=2)}
+    figures = probe(**flags).figures
+    clip = json.loads((tmp_path / "config.json").read_text())["clip"]
+    assert (clip["num_frames"], clip["frame_step"], clip["segments"], clip["views"]) == (2, 2, 2, 3)
     assert figures["chosen"]["num_heads"] == 2 and figures["recipe"]["frame_step"] == 2
-    assert open_namer(tmp_path).frame_step == 2
+    assert open_classifier(tmp_path).spec.frame_step == 2
 
 
 @pytest.mark.parametrize("depth", [1, 4])
@@ -141,16 +148,17 @@ def test_the_haze_lies_where_the_probe_looks():
     assert hazy[0].max() == 0 and hazy[1, 0, 0, 7] == round(0.75 * 255) and hazy[1, 0, 7, 0] == 0
 
 
-def namer_of(layout: ClipLayout, names: tuple[str, ...]) -> Namer:
-    return Namer(encoder=tiny_encoder(), head=tiny_probe(), label_names=names, kind="test", num_frames=4, fps=None,
-                 frame_step=None, layout=layout)  # fmt: skip
+def classifier_of(names: tuple[str, ...], **clips) -> Classifier:
+    encoder = tiny_encoder()
+    spec = ClipSpec.for_encoder(encoder, num_frames=4, **clips)
+    return Classifier(encoder=encoder, head=tiny_probe(), label_names=names, kind="test", spec=spec)
 
 
 def test_strips_of_segments_views_and_levels(place):
-    namer = namer_of(ClipLayout(2, 3, (0, 1)), tuple("abcde"))
+    classifier = classifier_of(tuple("abcde"), segments=2, views=3, layers=(0, 1))
     clip = next((place / "clips" / "bright").iterdir())
-    sample = namer.clips(Manifest((ManifestRow(str(clip)),), (), "videos", "test"))[0]
-    strips = clip_strips(namer, sample.video)
+    sample = classifier.clips(Manifest((ManifestRow(str(clip)),), (), "videos", "test"))[0]
+    strips = clip_strips(classifier, sample.video)
     assert [tuple(s.shape) for s in strips] == [(3, 32, 4 * 32)] * 2  # 2 segments of 2 tubelets
     assert not torch.equal(*strips)
 
@@ -159,8 +167,8 @@ def test_names_and_paths_are_escaped_and_many_classes_become_pairs(place, tmp_pa
     rows = tuple(ManifestRow(str(p), label=3) for p in sorted((place / "clips" / "bright").iterdir()))
     rows = (*rows, ManifestRow(f"{EVIL}.mp4", label=1))
     manifest = Manifest(rows, (), "videos", "test")
-    namer = namer_of(ClipLayout(), (EVIL, EVIL, EVIL, "x & y", EVIL))
-    page = write_page(tmp_path / "page.html", namer, manifest, title=EVIL).read_text()
+    classifier = classifier_of((EVIL, EVIL, EVIL, "x & y", EVIL))
+    page = write_page(tmp_path / "page.html", classifier, manifest, title=EVIL).read_text()
     assert EVIL not in page and "&lt;script&gt;" in page and "x &amp; y" in page
     assert len(page) < 5_000_000 and "of 8 clips" in page
 
@@ -180,12 +188,12 @@ def test_unlabelled_test_videos_are_named_before_any_work(tmp_path):
         (tmp_path / video).touch()
     train.write_text("path,kind\na.mp4,x\n")
     bare.write_text("path,kind\nb.mp4,\n")
-    given = {"folder": None, "val_share": 0.25, "root": None, "label": "kind", "seed": 0}
     with pytest.raises(ProbeError, match="no validation clip has a label"):
-        labelled_manifests(train=str(train), val=str(bare), **given)
-    assert labelled_manifests(train=str(train), val=str(train), **given)[1].rows[0].label == 0
+        LabelledVideos(train=str(train), val=str(bare), label="kind").manifests(seed=0)
+    both = LabelledVideos(train=str(train), val=str(train), label="kind").manifests(seed=0)
+    assert both[1].rows[0].label == 0
 
 
 def test_a_probe_that_is_not_there(tmp_path):
     with pytest.raises(ProbeError, match="no such probe. Give a folder of"):
-        open_namer(tmp_path / "nope")
+        open_classifier(tmp_path / "nope")

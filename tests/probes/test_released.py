@@ -1,15 +1,16 @@
-"""`vjepa.load_probe` also opens what `vjepa probe` wrote, which says all itself."""
+"""`vjepa.load_probe` also opens what `vjepa probe` wrote, which describes itself."""
 
 import pytest
 import torch
+from vjepa.convert import convert
 
 import vjepa
-from tests.checkpoints.given import WIDTH, assert_same_bytes, tiny_encoder, tiny_probe
+from tests.checkpoints.given import WIDTH, assert_same_bytes, convert, tiny_encoder, tiny_probe
 from tests.reference import reference_case
 from vjepa.checkpoints import CheckpointError, save_meta
-from vjepa.convert import convert
+from vjepa.features import ClipSpec
 from vjepa.probes.base import Standardize, StandardizedProbe
-from vjepa.probes.files import ProbeCard, digest, save_probe
+from vjepa.probes.files import NetworkReference, ProbeCard, save_probe
 
 
 @pytest.fixture
@@ -19,14 +20,8 @@ def trained(tmp_path):
     card = ProbeCard(
         kind="attentive",
         label_names=tuple("abcde"),
-        embed_dim=WIDTH,
-        num_heads=4,
-        depth=4,
-        encoder="encoder",
-        encoder_digest=digest(encoder),
-        encoder_config=encoder.config,
-        num_frames=4,
-        fps=None,
+        clip=ClipSpec.for_encoder(encoder),
+        encoder=NetworkReference.of(encoder, "encoder"),
     )
     save_probe(tmp_path / "probe", probe, card)
     return tmp_path / "probe", probe.eval()
@@ -41,7 +36,7 @@ def test_a_probe_trained_here(trained):
 
 @pytest.mark.parametrize("given", [{"num_heads": 2}, {"index": 0}, {"allow_missing": ["linear.bias"]}])
 def test_a_probe_trained_here_takes_no_settings(trained, given):
-    with pytest.raises(CheckpointError, match=f"says all itself: drop {next(iter(given))}"):
+    with pytest.raises(CheckpointError, match=f"describes itself: drop {next(iter(given))}"):
         vjepa.load_probe(trained[0], **given)
 
 

@@ -5,17 +5,17 @@ import torch
 from einops import rearrange
 
 from tests.reference import encoder_arguments, load_strictly, reference_case
+from vjepa.features import ClipSpec
+from vjepa.features.encode import clip_tokens
 from vjepa.models import VideoEncoder
 from vjepa.probes import (
     AttentiveProbe,
-    ClipLayout,
     LinearProbe,
-    ProbeError,
     join_segments,
     mean_probabilities,
     view_tokens,
 )
-from vjepa.probes.base import clips_at_once
+from vjepa.probes.base import clips_per_chunk
 from vjepa.probes.results import logits_of
 
 
@@ -55,7 +55,7 @@ def test_published_order_of_levels():
     case = reference_case("multilevel_aggregation")
     encoder = VideoEncoder(**encoder_arguments(case.about["ctor"]["encoder"]))
     load_strictly(encoder, case.weights())
-    joined = join_segments(view_tokens(encoder, clips_of(case), levels=case.about["ctor"]["out_layers"]))
+    joined = join_segments(view_tokens(encoder, clips_of(case), layers=case.about["ctor"]["out_layers"]))
     for view in (0, 1):
         case.assert_close(joined[:, view], f"out.view{view}")
 
@@ -65,7 +65,7 @@ def test_each_clip_is_encoded_by_itself():
     encoder, clips = tiny(), random_clips()
     tokens = view_tokens(encoder, clips)
     torch.testing.assert_close(tokens[1, 2, 0], encoder(clips[1:, 2, 0])[0])
-    torch.testing.assert_close(view_tokens(encoder, clips, levels=[1]), tokens)
+    torch.testing.assert_close(view_tokens(encoder, clips, layers=[1]), tokens)
 
 
 @pytest.mark.parametrize("attend", [True, False])
@@ -89,12 +89,10 @@ def test_probabilities_are_averaged_and_not_scores(attend):
 def test_clips_in_a_row_are_taken_apart():
     encoder, clips = tiny(), random_clips()
     in_a_row = rearrange(clips, "b s v c t h w -> b c (v s t) h w")
-    tokens = ClipLayout(segments=3, views=2).tokens(encoder, in_a_row)
+    tokens = clip_tokens(encoder, in_a_row, ClipSpec(segments=3, views=2))
     want = join_segments(view_tokens(encoder, clips))
     torch.testing.assert_close(tokens, rearrange(want, "b v m d -> b (v m) d"))
-    assert torch.equal(ClipLayout().tokens(encoder, clips[:, 0, 0]), encoder(clips[:, 0, 0]))
-    with pytest.raises(ProbeError, match="at least 1 of each"):
-        ClipLayout(segments=0)
+    assert torch.equal(clip_tokens(encoder, clips[:, 0, 0], ClipSpec()), encoder(clips[:, 0, 0]))
 
 
 @torch.no_grad()
@@ -108,4 +106,4 @@ def test_scores_of_several_views_are_their_mean_probabilities():
     torch.testing.assert_close(got, want)
     assert torch.equal(logits_of(probe, tokens, rows, torch.device("cpu")), probe(tokens[rows]))
     long = torch.zeros(9, 2048 * 64, 1, dtype=torch.float16)
-    assert clips_at_once(long) == 4 and clips_at_once(long[:, :16]) == 256
+    assert clips_per_chunk(long) == 4 and clips_per_chunk(long[:, :16]) == 256

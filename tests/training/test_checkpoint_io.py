@@ -41,7 +41,7 @@ def test_a_damaged_file_is_refused_and_a_good_one_named(tmp_path, harm):
         files.save_checkpoint(CONTENT, tmp_path / name)
     assert newest_whole(tmp_path) in (tmp_path / "older.ckpt", tmp_path / "last.ckpt")
     harm(tmp_path / "last.ckpt")
-    with pytest.raises(CheckpointError, match=r"last.ckpt is damaged: .*Go on from .*older.ckpt"):
+    with pytest.raises(CheckpointError, match=r"last.ckpt is damaged: .*Resume from .*older.ckpt"):
         files.load_checkpoint(tmp_path / "last.ckpt")
     assert files.load_checkpoint(newest_whole(tmp_path))["global_step"] == 3
     harm(tmp_path / "older.ckpt")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.training.runs import clip_loader, tiny_module
-from vjepa.training.health import MAX_TOKENS, feature_health, network_health
+from tests.training.runs import FIRST_HALF, clip_loader, tiny_module
+from vjepa.training.health import MAX_TOKENS, feature_health, mask_geometry, network_health, not_measured
 from vjepa.types import LossOutput
 
 
@@ -25,6 +25,19 @@ def test_perfect_predictions(targets):
     assert health["target_std"] == health["prediction_std"] > 0.9
     assert health["target_rank"] > 14
     assert health["target_cosine"].abs() < 0.1
+
+
+def test_what_is_not_returned_is_not_measured(targets):
+    assert feature_health(LossOutput(loss=torch.zeros(()))) == {} == mask_geometry((), None)
+    alone = feature_health(LossOutput(loss=torch.zeros(()), targets=targets))
+    assert alone == {
+        k: v for k, v in feature_health(output(targets, targets)).items() if k.startswith("target_")
+    }
+    assert not_measured(LossOutput(torch.zeros(()), targets=targets)).startswith(
+        "no predictions, masks to measure"
+    )
+    everything = LossOutput(torch.zeros(()), targets, targets, masks=(FIRST_HALF,))
+    assert not_measured(everything) == ""
 
 
 def test_predicting_the_mean_token_is_nothing_learned(targets):

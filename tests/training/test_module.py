@@ -252,7 +252,7 @@ def test_clips_of_several_lengths_train_one_objective(frame_counts, tmp_path):
 
 def test_the_objective_is_told_the_step(tmp_path):
     module, told = tiny_module(), []
-    module.objective.at_step = lambda step, total: told.append((step, total))
+    module.objective.set_step = lambda step, total: told.append((step, total))
     quiet_trainer(tmp_path, accumulate_grad_batches=2).fit(module, clip_loader(8, 2))
     assert told == [(0, 2), (0, 2), (1, 2), (1, 2)]  # optimiser steps, not batches
 

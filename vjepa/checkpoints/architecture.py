@@ -1,7 +1,7 @@
-"""How a network must be built, read off its tensors and a table of published widths.
+"""Constructor arguments of a network, read from its tensors and tables of published sizes.
 
-Tensors tell widths, depths, patches and, where positions are added, the native clip. They do not tell the number
-of heads, nor whether a table of positions that is there is used.
+Tensors determine widths, depths, patches and, with additive positions, the native clip. They do not determine the
+number of heads, nor whether a table of positions is used.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ LEVELS = {
 }  # of V-JEPA 2.1, by depth
 DEPTHS = {size["embed_dim"]: size["depth"] for size in SIZES.values()}
 MLP_RATIOS = (4.0, 48 / 11, 64 / 13)  # published
-ANTICIPATED = ("verb", "noun", "action")  # what a probe of EPIC-KITCHENS-100 names
+ANTICIPATED = ("verb", "noun", "action")  # classifiers of a probe of EPIC-KITCHENS-100
 FREQUENCIES = "attn.d_rotary_emb.freqs"
 NATIVE = {"img_size": 256, "num_frames": 64}  # V-JEPA 2's, for files without a table of positions
 
 
-class UntoldPositionsError(CheckpointError):
-    """Weights that may be of V-JEPA 1 or of V-JEPA 2."""
+class AmbiguousPositionsError(CheckpointError):
+    """Weights of which positions fit both V-JEPA 1 and V-JEPA 2."""
 
 
 def encoder_arguments(
     tensors: Mapping[str, Tensor], *, predictor: Mapping[str, Tensor], overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Arguments of `VideoEncoder`.
+    """Read the arguments of `VideoEncoder`.
 
     Args:
         tensors: Its weights.
-        predictor: Weights of the predictor in the same file, empty if there is none: it tells V-JEPA 1,
-            which adds positions, from V-JEPA 2, whose files have a `pos_embed` too and do not use it.
-        overrides: Arguments that are given.
+        predictor: Weights of the predictor in the same file, empty if there is none. They distinguish V-JEPA 1, which
+            adds positions, from V-JEPA 2, whose files have a `pos_embed` too but do not use it.
+        overrides: Arguments that are known.
     """
     patch = needed(tensors, "patch_embed.proj.weight")
     video, patch_size = patch.ndim == 5, patch.shape[-1]
@@ -83,9 +83,9 @@ def encoder_arguments(
 
 
 def lost_blocks(arguments: Mapping[str, Any]) -> str:
-    """What to say of an encoder that is shallower than the published ones of its width; empty if it is not.
+    """Return a warning if an encoder is shallower than the published ones of its width, else an empty string.
 
-    The depth is read off the blocks that are there, so a file that lost its last ones reads as a network.
+    The depth is read from the blocks in the file, so a file that lost its last blocks looks complete.
     """
     width, depth = arguments["embed_dim"], arguments["depth"]
     published = DEPTHS.get(width, depth)
@@ -95,7 +95,7 @@ def lost_blocks(arguments: Mapping[str, Any]) -> str:
 
 
 def predictor_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `Predictor`, or of `ActionPredictor` where it is told actions."""
+    """Read the arguments of `Predictor`, or of `ActionPredictor` if the predictor takes actions."""
     width = _width(tensors, "predictor_norm.weight", "predictor_blocks")
     entrance = _entrance(tensors)
     found = {
@@ -125,9 +125,9 @@ def predictor_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str
 
 
 def probe_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `AttentiveProbe`, or of `AnticipationProbe` where there are classifiers of verbs and nouns.
+    """Read the arguments of `AttentiveProbe`, or of `AnticipationProbe` if there are classifiers of verbs and nouns.
 
-    Depth 1 is V-JEPA 1's, which has the heads of its encoder.
+    A probe of depth 1 is V-JEPA 1's, which has the heads of its encoder.
     """
     width = needed(tensors, "pooler.query_tokens").shape[-1]
     depth = 1 + count_modules(tensors, "pooler.blocks")
@@ -143,7 +143,7 @@ def probe_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str, An
 
 
 def needed(tensors: Mapping[str, Tensor], key: str) -> Tensor:
-    """A tensor without which the architecture cannot be read."""
+    """Return a tensor without which the architecture cannot be read."""
     if key not in tensors:
         raise CheckpointError(f"missing: {key}, from which the architecture is read.")
     return tensors[key]
@@ -154,7 +154,7 @@ def _heads(table: Mapping[int, int], width: int) -> dict[str, int]:
 
 
 def _width(tensors: Mapping[str, Tensor], norm: str, stem: str) -> int:
-    """What most layer norms say, so that one wrong shape is blamed on the tensor that has it."""
+    """Return the width of most layer norms, so that an error names the one tensor with a wrong shape."""
     keys = [
         norm,
         *(k for k in tensors if k.startswith(f"{stem}.") and k.endswith(("norm1.weight", "norm2.weight"))),
@@ -164,7 +164,7 @@ def _width(tensors: Mapping[str, Tensor], norm: str, stem: str) -> int:
 
 
 def _mlp(tensors: Mapping[str, Tensor], stem: str, given: str | None) -> dict[str, Any]:
-    """Kind and ratio of the MLPs. A gated width that is either kind's is of the one with a published ratio."""
+    """Return kind and ratio of the MLPs; a gated width that fits both kinds has the published ratio."""
     keys = [k for k in tensors if k.startswith(f"{stem}.") and k.endswith("mlp.fc1.weight")]
     if not keys:
         raise CheckpointError(f"missing: {stem}.0.mlp.fc1.weight, from which the architecture is read.")
@@ -187,21 +187,21 @@ def _ratio(hidden: int, width: int) -> float:
 
 
 def _levels(tensors: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Blocks with a norm of their own, of V-JEPA 2.1: by the depth, as published."""
+    """Return the blocks of V-JEPA 2.1 that have their own norm, by the published depths."""
     count, depth = count_modules(tensors, "norms_block"), count_modules(tensors, "blocks")
     if not count or "levels" in overrides:
         return {}
     levels = (depth - 1,) if count == 1 else LEVELS.get(depth, ())
     if len(levels) != count:
         raise CheckpointError(
-            f"{count} norms in norms_block, and depth {depth} is no published one that would tell of which blocks. "
+            f"{count} norms in norms_block, and depth {depth} is not published, so their blocks are unknown. "
             f"Give levels=..., {count} ascending blocks that end with {depth - 1}."
         )
     return {"levels": levels}
 
 
 def _entrance(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What goes into a predictor and comes out; V-JEPA 2.1's alone projects the context too."""
+    """Read the widths of input and output of a predictor; only V-JEPA 2.1's projects the context too."""
     if "predictor_proj_context.weight" not in tensors:
         return {"encoder_dim": needed(tensors, "predictor_embed.weight").shape[1]}
     if "predictor_embed.0.weight" in tensors:
@@ -215,7 +215,7 @@ def _entrance(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _stored_heads(tensors: Mapping[str, Tensor], stem: str, width: int) -> dict[str, int]:
-    """Heads that stored frequencies tell: half a third of a head's channels, rounded down twice."""
+    """Read the heads from stored frequencies: half a third of a head's channels, rounded down twice."""
     key = f"{stem}.0.{FREQUENCIES}"
     if key not in tensors:
         return {}
@@ -227,27 +227,27 @@ def _stored_heads(tensors: Mapping[str, Tensor], stem: str, width: int) -> dict[
 def _positions(
     tensors: Mapping[str, Tensor], video: bool, predictor: Mapping[str, Tensor], given: str | None
 ) -> tuple[str, TokenGrid | None]:
-    """The positions of an encoder, and its native grid where a table tells it."""
-    told = given or _turned(tensors)
+    """Return the position style of an encoder, and its native grid if a table determines it."""
+    known = given or _rotary_style(tensors)
     if "pos_embed" not in tensors:
-        return told or "rope", None
+        return known or "rope", None
     table = tensors["pos_embed"]
-    if told is not None and not told.startswith("sincos"):
-        return told, unused_grid(table)
+    if known is not None and not known.startswith("sincos"):
+        return known, unused_grid(table)
     if given is None and video:
         if predictor and "predictor_pos_embed" not in predictor:
             return "rope", unused_grid(table)
         grid = unused_grid(table)
         if not predictor and grid is not None and (grid.h, grid.w) in UNUSED_PLANES:
-            raise UntoldPositionsError(
-                "pos_embed is added to the tokens in V-JEPA 1, and goes unused in V-JEPA 2's files; the file "
-                "holds no predictor that would tell. Give position='sincos' or position='rope'."
+            raise AmbiguousPositionsError(
+                "pos_embed is added to the tokens in V-JEPA 1, and unused in V-JEPA 2's files; the file holds no "
+                "predictor that would decide. Give position='sincos' or position='rope'."
             )
     return recognise(table, VIDEO_LAYOUTS if video else IMAGE_LAYOUTS, given)
 
 
-def _turned(tensors: Mapping[str, Tensor]) -> str | None:
-    """Rotary positions that other tensors give away, whatever table lies beside them."""
+def _rotary_style(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the rotary style that other tensors imply, whether or not there is a table."""
     if f"blocks.0.{FREQUENCIES}" in tensors:
         return "rope_stored"
     return "rope_interpolated" if "norms_block.0.weight" in tensors else None

@@ -1,4 +1,4 @@
-"""What transformers calls the tensors of a V-JEPA 2, and what we call them."""
+"""Names of a V-JEPA 2's tensors in transformers, and our names for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STACKED = "predictor.embeddings.mask_tokens"  # all mask tokens in one tensor (n
 
 
 def _block(ours: str, theirs: str) -> list[tuple[str, list[str]]]:
-    """Names of one transformer block of encoder or predictor."""
+    """Return the names of one transformer block of an encoder or predictor."""
     return [
         (f"{ours}.norm1.@", [f"{theirs}.norm1.@"]),
         (f"{ours}.norm2.@", [f"{theirs}.norm2.@"]),
@@ -27,7 +27,7 @@ def _block(ours: str, theirs: str) -> list[tuple[str, list[str]]]:
 
 CROSS, HF_CROSS = "pooler.cross_attention_block", "pooler.cross_attention_layer"
 POOL, HF_POOL = "pooler.blocks.#", "pooler.self_attention_layers.#"
-# our name -> theirs, whose rows follow each other in ours; `#` is a number, `@` weight or bias
+# our name -> theirs, which are concatenated in ours; `#` is a number, `@` is weight or bias
 NAMES: dict[str, list[tuple[str, list[str]]]] = {
     "encoder": [
         ("patch_embed.proj.@", ["encoder.embeddings.patch_embeddings.proj.@"]),
@@ -57,16 +57,16 @@ NAMES: dict[str, list[tuple[str, list[str]]]] = {
         ("linear.@", ["classifier.@"]),
     ],
 }
-PART_PREFIXES = {"encoder": ("encoder.",), "predictor": ("predictor.",), "probe": ("pooler.", "classifier.")}
+KIND_PREFIXES = {"encoder": ("encoder.",), "predictor": ("predictor.",), "probe": ("pooler.", "classifier.")}
 
 
 def is_of(kind: str, key: str) -> bool:
-    """Whether one of their keys belongs to a network of that kind."""
-    return key.removeprefix(BACKBONE).startswith(PART_PREFIXES[kind])
+    """Return whether one of their keys belongs to a network of that kind."""
+    return key.removeprefix(BACKBONE).startswith(KIND_PREFIXES[kind])
 
 
 def our_name(kind: str, key: str) -> tuple[str, list[str]] | None:
-    """Our name for one of their keys, and all of theirs that it stands for."""
+    """Return our name for one of their keys, and all of their keys that it joins."""
     for ours, theirs in NAMES[kind]:
         for pattern in theirs:
             if (found := _match(pattern, key)) is not None:
@@ -75,7 +75,7 @@ def our_name(kind: str, key: str) -> tuple[str, list[str]] | None:
 
 
 def their_rows(kind: str, key: str, value: Tensor) -> list[tuple[str, Tensor]]:
-    """Their names for one of our keys, with the rows that go to each; none for a mask token."""
+    """Return their names for one of our keys, with the rows of each; empty for a mask token."""
     if key.startswith("mask_tokens."):
         return []
     for ours, theirs in NAMES[kind]:

@@ -13,7 +13,7 @@ FILES = ["config.json", "*.safetensors", "model.safetensors.index.json", "vjepa.
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether `name` reads `owner/model` and its owner is no folder here.
+    """Return whether `name` has the form `owner/model` and there is no local folder `owner`.
 
     >>> is_hub_name("facebook/vjepa2-vitl-fpc64-256"), is_hub_name("runs/last.ckpt")
     (True, False)
@@ -23,10 +23,10 @@ def is_hub_name(name: str) -> bool:
 
 
 def download(name: str) -> Path:
-    """The folder of a model of the Hub, from its cache or the network.
+    """Return the folder of a model on the Hub, from the cache or the network.
 
     Raises:
-        CheckpointError: If it cannot be got; the message says what to download and where to put it.
+        CheckpointError: If it cannot be downloaded; the message says what to download by hand.
     """
     by_hand = (
         f"Download config.json and every .safetensors file of https://huggingface.co/{name} into one folder and "
@@ -36,7 +36,7 @@ def download(name: str) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise CheckpointError(
-            f"{name} is no file or folder here. {by_hand}, or let it be fetched: "
+            f"{name} is not a file or folder here. {by_hand}, or install the downloader: "
             'pip install "vjepa-toolkit[hf]".'
         ) from error
     try:
@@ -47,5 +47,5 @@ def download(name: str) -> Path:
     ) as error:  # offline, no such model, no access: their errors are of these kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{name} is no file or folder here and cannot be fetched ({reason}). {by_hand}."
+            f"{name} is not a file or folder here and cannot be downloaded ({reason}). {by_hand}."
         ) from error

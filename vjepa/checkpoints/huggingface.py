@@ -1,7 +1,7 @@
-"""Folders of `transformers`: VJEPA2Model and VJEPA2ForVideoClassification, read and written.
+"""transformers folders: read and write VJEPA2Model and VJEPA2ForVideoClassification.
 
-Their configuration cannot say all we know. What it cannot say is in `vjepa.json` beside it, what it has no name for
-in `rest.safetensors`; transformers looks at neither.
+Their config cannot express all of ours. The remainder is in `vjepa.json` beside it, and tensors without a name there
+are in `rest.safetensors`; transformers reads neither.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import torch
 from torch import Tensor
 
 from vjepa.checkpoints.architecture import DEEP_PROBE_HEADS
-from vjepa.checkpoints.hf_names import BACKBONE, NAMES, PART_PREFIXES, STACKED, is_of, our_name, their_rows
+from vjepa.checkpoints.hf_names import BACKBONE, KIND_PREFIXES, NAMES, STACKED, is_of, our_name, their_rows
 from vjepa.checkpoints.native import read_rest
 from vjepa.checkpoints.opening import read_json, read_safetensors
 from vjepa.checkpoints.shards import WEIGHTS, files_by_key
-from vjepa.checkpoints.source import REST, Contents, Part, Source, kind_of, parts_in
+from vjepa.checkpoints.source import REST, Contents, NetworkName, Source, in_order, kind_of
 from vjepa.checkpoints.strict import CheckpointError, count_modules, few, grouped
 from vjepa.files import write_tensors, write_text
+from vjepa.models.config import height_and_width
 from vjepa.models.files import CONFIG
 
 UNNAMED = "LABEL_"  # transformers' own name of a class that has none, before its id
 MODEL_TYPE, CARD, ASIDE = "vjepa2", "vjepa.json", "context_encoder.safetensors"
-# argument of ours -> key of config.json. VJEPA2Config's own value where the key is absent
+# our argument -> key of config.json, and the value of VJEPA2Config if the key is missing
 ENCODER_KEYS = {
     "img_size": ("crop_size", 256),
     "patch_size": ("patch_size", 16),
@@ -46,16 +47,16 @@ PREDICTOR_KEYS = {
     "mlp_ratio": ("pred_mlp_ratio", 4.0),
     "num_mask_tokens": ("pred_num_mask_tokens", 10),
 }
-# what our networks always are; a folder that says otherwise is another network
+# values that our networks always have; a folder with others holds another network
 FIXED = {"hidden_act": "gelu", "qkv_bias": True, "layer_norm_eps": 1e-6, "in_chans": 3}
 
-# argument -> values that their model knows, and what it has
+# argument -> values that their model can express, and what it has
 EXPRESSIBLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "mlp": (("gelu",), "has MLPs without a gate"),
     "levels": (((), []), "has one norm for all levels and one patch embedding"),
     "num_levels": ((0,), "predicts one level of the encoder"),
     "out_dim": ((None,), "predicts the width of its own encoder"),
-    "action_dim": ((), "has no predictor that is told actions"),
+    "action_dim": ((), "has no predictor that takes actions"),
 }
 
 
@@ -67,39 +68,39 @@ class HuggingFaceFolder(Source):
         self._files = files_by_key(path)
         card = path / CARD
         self._card = read_json(card) if card.is_file() else {}
-        main: Part = self._card.get("main_encoder", "encoder")
+        main: NetworkName = self._card.get("main_encoder", "encoder")
         if main not in ("encoder", "context_encoder"):
             raise CheckpointError(f"{card}: main_encoder is {main!r}, not encoder or context_encoder.")
-        kinds = {kind for kind in PART_PREFIXES if any(is_of(kind, key) for key in self._files)}
+        kinds = {kind for kind in KIND_PREFIXES if any(is_of(kind, key) for key in self._files)}
         held = [main if kind == "encoder" else kind for kind in kinds]
         self._aside = path / ASIDE if main == "encoder" and (path / ASIDE).is_file() else None
-        self.parts = parts_in([*held, "context_encoder"] if self._aside else held)
-        if not self.parts:
+        self.networks = in_order([*held, "context_encoder"] if self._aside else held)
+        if not self.networks:
             raise CheckpointError(
                 f"{path} holds no network that we know, but {few(grouped(self._files)) or 'no tensor'}."
             )
         self.format = "Hugging Face folder, " + ", ".join(config.get("architectures") or ["VJEPA2Model"])
         self.facts = {}
         self.origin = dict(self._card.get("origin", {}))
-        self.label_names = _label_names(config) if "probe" in self.parts else ()
+        self.label_names = _label_names(config) if "probe" in self.networks else ()
 
-    def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
         self._check_config()
-        if kind_of(part) in self._card:
-            return {**self._card[kind_of(part)], **overrides}
-        if part == "probe":
+        if kind_of(name) in self._card:
+            return {**self._card[kind_of(name)], **overrides}
+        if name == "probe":
             return {**self._probe_arguments(), **overrides}
-        keys = PREDICTOR_KEYS if part == "predictor" else ENCODER_KEYS
+        keys = PREDICTOR_KEYS if name == "predictor" else ENCODER_KEYS
         found = {ours: self._config.get(key, default) for ours, (key, default) in keys.items()}
         if isinstance(found.get("patch_size"), list) and len(set(found["patch_size"])) == 1:
-            found["patch_size"] = found["patch_size"][0]  # they may say it as (16, 16)
+            found["patch_size"] = found["patch_size"][0]  # theirs may be (16, 16)
         return {**found, "mlp_ratio": float(found["mlp_ratio"]), "position": "rope", **overrides}
 
-    def tensors(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Weights; what stands in three tensors there and one here is read and joined name by name."""
-        if part == "context_encoder" and self._aside is not None:
+    def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the weights; tensors that are split there and joined here are joined one by one."""
+        if name == "context_encoder" and self._aside is not None:
             return read_safetensors(self._aside)
-        places = self._places(kind_of(part))
+        places = self._places(kind_of(name))
         found: dict[str, Tensor] = {}
         plain: dict[Path, dict[str, str]] = defaultdict(dict)  # file -> their key -> ours
         for ours, theirs in places.items():
@@ -114,12 +115,12 @@ class HuggingFaceFolder(Source):
             found |= {f"mask_tokens.{i}": token.clone() for i, token in enumerate(stacked)}
         return found
 
-    def rest(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        return read_rest(self.path / REST, part)
+    def rest(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        return read_rest(self.path / REST, name)
 
-    def absent(self, part: Part) -> str:
-        held = f"it holds {few([p.replace('_', ' ') for p in self.parts])}"
-        return f"{self.path} has no {part.replace('_', ' ')}; {held}."
+    def absent(self, name: NetworkName) -> str:
+        held = f"it holds {few([p.replace('_', ' ') for p in self.networks])}"
+        return f"{self.path} has no {name.replace('_', ' ')}; {held}."
 
     def _check_config(self) -> None:
         for key, value in FIXED.items():
@@ -129,7 +130,7 @@ class HuggingFaceFolder(Source):
                 )
 
     def _probe_arguments(self) -> dict[str, Any]:
-        """V-JEPA 2's probes were trained with 16 heads at every width; theirs have the encoder's."""
+        """Read a probe's arguments; V-JEPA 2's have 16 heads at every width, where theirs have the encoder's."""
         width = self._config.get("hidden_size", 1024)
         key = "classifier.weight"
         if key not in self._files:
@@ -142,7 +143,7 @@ class HuggingFaceFolder(Source):
         }
 
     def _places(self, kind: str) -> dict[str, list[str]]:
-        """Our keys and theirs, which are all there; a key that names nothing of ours stands for itself."""
+        """Map our keys to theirs and check that all exist; an unknown key is mapped to itself."""
         places: dict[str, list[str]] = {}
         stray = [key for key in self._files if not any(is_of(k, key) for k in NAMES)]
         for key in [key for key in self._files if is_of(kind, key)] + (stray if kind == "encoder" else []):
@@ -151,47 +152,45 @@ class HuggingFaceFolder(Source):
             start = key[: len(key) - len(short)]
             places[ours] = [start + name for name in theirs]
         if missing := sorted({k for keys in places.values() for k in keys} - self._files.keys()):
-            raise CheckpointError(f"{self.path} is not whole: missing: {few(grouped(missing))}.")
+            raise CheckpointError(f"{self.path} is incomplete: missing: {few(grouped(missing))}.")
         return places
 
     def _joined(self, keys: list[str]) -> Tensor:
-        """Rows of several tensors under each other. The file is mapped for these alone and let go again."""
+        """Concatenate the rows of several tensors; only these are mapped at a time."""
         found = [read_safetensors(self._files[key], [key])[key] for key in keys]
-        if len({tensor.dtype for tensor in found}) > 1:
-            types = ", ".join(f"{k} is {t.dtype}" for k, t in zip(keys, found, strict=True))
-            raise CheckpointError(f"{self.path}: other type: {types}; they must be alike.")
-        if len({tensor.shape for tensor in found}) > 1:
-            shapes = ", ".join(f"{k} is {tuple(t.shape)}" for k, t in zip(keys, found, strict=True))
-            raise CheckpointError(f"{self.path}: other shape: {shapes}; they must be alike.")
+        for kind, values in (("type", [t.dtype for t in found]), ("shape", [tuple(t.shape) for t in found])):
+            if len(set(values)) > 1:
+                listed = ", ".join(f"{k} is {v}" for k, v in zip(keys, values, strict=True))
+                raise CheckpointError(f"{self.path}: other {kind}: {listed}; they must be equal.")
         return torch.cat(found)
 
 
 def _label_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the classes in the order of their ids; none where transformers made them up."""
+    """Return the names of the classes in the order of their ids; empty if transformers made them up."""
     names = config.get("id2label") or {}
-    told = tuple(str(names[i]) for i in sorted(names, key=int))
-    return () if all(name == f"{UNNAMED}{i}" for i, name in enumerate(told)) else told
+    ordered = tuple(str(names[i]) for i in sorted(names, key=int))
+    return () if all(name == f"{UNNAMED}{i}" for i, name in enumerate(ordered)) else ordered
 
 
 def is_huggingface(config: Mapping[str, Any]) -> bool:
-    """Whether a `config.json` is of a V-JEPA 2 of transformers."""
+    """Return whether a `config.json` describes a V-JEPA 2 of transformers."""
     return config.get("model_type") == MODEL_TYPE
 
 
 def write_huggingface(contents: Contents, folder: Path) -> list[str]:
-    """Write a folder that `transformers.AutoModel.from_pretrained` opens; returns what it cannot express.
+    """Write a folder that `transformers.AutoModel.from_pretrained` opens; return what it cannot express.
 
     Raises:
-        CheckpointError: If it cannot hold the networks at all; nothing is written.
+        CheckpointError: If it cannot express the networks at all; nothing is written.
     """
     _refuse(contents)
-    main: Part = "encoder" if "encoder" in contents.tensors else "context_encoder"
+    main: NetworkName = "encoder" if "encoder" in contents.tensors else "context_encoder"
     prefix = BACKBONE if "probe" in contents.tensors else ""
     tensors: dict[str, Tensor] = {}
-    for part in (main, "predictor", "probe"):
-        for key, value in contents.tensors.get(part, {}).items():
-            start = "" if part == "probe" else prefix
-            tensors |= {start + name: rows for name, rows in their_rows(kind_of(part), key, value)}
+    for name in (main, "predictor", "probe"):
+        for key, value in contents.tensors.get(name, {}).items():
+            start = "" if name == "probe" else prefix
+            tensors |= {start + theirs: rows for theirs, rows in their_rows(kind_of(name), key, value)}
     if "predictor" in contents.tensors:
         predictor = contents.tensors["predictor"]
         count = count_modules(predictor, "mask_tokens")
@@ -203,12 +202,12 @@ def write_huggingface(contents: Contents, folder: Path) -> list[str]:
     if rest := contents.rest_flat():
         write_tensors(rest, folder / REST)
     write_text(json.dumps(_config_of(contents, tensors), indent=2), folder / CONFIG)
-    write_text(json.dumps(contents.describe() | {"main_encoder": main}, indent=2), folder / CARD)
+    write_text(json.dumps(contents.config() | {"main_encoder": main}, indent=2), folder / CARD)
     return _warnings(contents)
 
 
 def _refuse(contents: Contents) -> None:
-    """What their model cannot be."""
+    """Raise an error for networks that their model cannot express."""
     for kind in ("encoder", "predictor"):
         arguments = contents.arguments.get(kind, {})
         position = arguments.get("position", "rope")
@@ -224,10 +223,10 @@ def _refuse(contents: Contents) -> None:
                     "Convert to native or meta."
                 )
     encoder = contents.arguments.get("encoder", {})
-    size = encoder.get("img_size", 0)
-    if not isinstance(size, int) and size[0] != size[1]:
+    height, width = height_and_width(encoder.get("img_size", 1))
+    if height != width:
         raise CheckpointError(
-            f"transformers' V-JEPA 2 counts tokens in a square grid; img_size is {tuple(size)}. Convert to native "
+            f"transformers' V-JEPA 2 counts tokens in a square grid; img_size is {(height, width)}. Convert to native "
             "or meta."
         )
     probe = contents.arguments.get("probe", {})
@@ -244,7 +243,7 @@ def _refuse(contents: Contents) -> None:
 
 
 def _warnings(contents: Contents) -> list[str]:
-    """What the folder means to transformers, where that is not what it means here (spec 9.4)."""
+    """Return the differences of the model in transformers from ours (spec 9.4)."""
     encoder, probe = contents.arguments.get("encoder"), contents.arguments.get("probe")
     found = []
     if encoder is None:
@@ -253,8 +252,8 @@ def _warnings(contents: Contents) -> list[str]:
         found.append("there is no predictor: transformers would make a random one.")
     if encoder is not None:
         found.append(
-            f"transformers counts tokens in the grid of crop_size={_side(encoder['img_size'])} whatever the clip: "
-            "at other sizes its outputs differ."
+            f"transformers counts tokens in the grid of crop_size={height_and_width(encoder['img_size'])[0]} for "
+            "every clip: at other sizes its outputs differ."
         )
     if probe is not None:
         found.append("transformers' pooler has a layer norm epsilon of 1e-6; probes were trained with 1e-5.")
@@ -279,21 +278,17 @@ def _config_of(contents: Contents, tensors: Mapping[str, Tensor]) -> dict[str, A
     config = {key: default for key, default in (*ENCODER_KEYS.values(), *PREDICTOR_KEYS.values())} | FIXED
     if probe:
         config |= {"hidden_size": probe["embed_dim"], "num_attention_heads": probe["num_heads"]}
-        told = contents.label_names or [f"{UNNAMED}{i}" for i in range(probe["num_classes"])]
-        names = {str(i): name for i, name in enumerate(told)}
+        labels = contents.label_names or [f"{UNNAMED}{i}" for i in range(probe["num_classes"])]
+        names = {str(i): name for i, name in enumerate(labels)}
         config |= {"id2label": names, "label2id": {v: int(k) for k, v in names.items()}}
         config |= {"num_pooler_layers": probe["depth"] - 1}
     for arguments, keys in ((predictor, PREDICTOR_KEYS), (encoder, ENCODER_KEYS)):
         config |= {key: arguments[ours] for ours, (key, _) in keys.items() if ours in arguments}
     if encoder:
-        config["crop_size"] = _side(encoder["img_size"])
+        config["crop_size"] = height_and_width(encoder["img_size"])[0]
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values()})
     return config | {
         "architectures": ["VJEPA2ForVideoClassification" if probe else "VJEPA2Model"],
         "model_type": MODEL_TYPE,
         "dtype": dtypes[0] if len(dtypes) == 1 else None,
     }
-
-
-def _side(size: int | list[int] | tuple[int, int]) -> int:
-    return size if isinstance(size, int) else size[0]

@@ -1,7 +1,7 @@
-"""Files of Meta's code: training checkpoints and released files of I-JEPA, all V-JEPAs, and their probes.
+"""Meta files: training checkpoints and released files of I-JEPA, all V-JEPAs, and their probes.
 
-Their keys are ours behind a prefix that data parallelism and a wrapper put there (`module.backbone.`; `module.`
-in I-JEPA's files and before the predictor of V-JEPA 2-AC). I-JEPA's one mask token is `mask_token`.
+Their keys are ours after a prefix of data parallelism and a wrapper: `module.backbone.`, or `module.` in files of
+I-JEPA and for the predictor of V-JEPA 2-AC. I-JEPA's only mask token is `mask_token`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from vjepa.checkpoints.architecture import encoder_arguments, predictor_arguments, probe_arguments
-from vjepa.checkpoints.source import Contents, Part, Source, kind_of, parts_in
+from vjepa.checkpoints.source import Contents, NetworkName, Source, in_order, kind_of
 from vjepa.checkpoints.strict import CheckpointError, few
 from vjepa.files import replacing
+from vjepa.models.config import height_and_width
 from vjepa.models.positions import additive_table
 from vjepa.types import TokenGrid
 
-# entry of a file -> what it holds. The moving average goes by two names; `encoder` is the network trained.
-ENTRIES: dict[str, Part] = {
+# entry of a file -> network. The moving average has two names; `encoder` is the network trained
+ENTRIES: dict[str, NetworkName] = {
     "target_encoder": "encoder",
     "ema_encoder": "encoder",
     "encoder": "context_encoder",
@@ -30,14 +31,14 @@ ENTRIES: dict[str, Part] = {
     "classifier": "probe",
     "classifiers": "probe",
 }
-# key of a file that is one network and nothing else -> which
-BARE: dict[str, Part] = {
+# key of a file that is only one network -> which network
+BARE: dict[str, NetworkName] = {
     "patch_embed.proj.weight": "encoder",
     "predictor_embed.weight": "predictor",
     "predictor_embed.0.weight": "predictor",  # V-JEPA 2.1's
     "pooler.query_tokens": "probe",
 }
-WRITTEN: dict[Part, list[str]] = {
+WRITTEN: dict[NetworkName, list[str]] = {
     "encoder": ["target_encoder", "module.backbone."],
     "context_encoder": ["encoder", "module.backbone."],
     "predictor": ["predictor", "module.backbone."],
@@ -52,33 +53,33 @@ UNUSED_PROJECTION = "pooler.cross_attention_block.xattn.proj."  # of V-JEPA 1's 
 
 
 class MetaFile(Source):
-    """A file of Meta's.
+    """A file in the format of Meta's code.
 
     Args:
         path: The file.
-        content: What it holds.
-        index: Which probe to take of a file with several.
+        content: Its content.
+        index: Which probe to use of a file with several.
     """
 
     def __init__(self, path: Path, content: Mapping[str, Any], *, index: int | None = None) -> None:
         self.path = path
-        self._states: dict[Part, dict[str, Tensor]] = {}
+        self._states: dict[NetworkName, dict[str, Tensor]] = {}
         self.origin = {}
         for entry, value in _entries(content).items():
-            part = ENTRIES.get(entry, BARE.get(entry))
-            assert part is not None
-            if part in self._states:
+            name = ENTRIES.get(entry, BARE.get(entry))
+            assert name is not None
+            if name in self._states:
                 raise CheckpointError(
-                    f"{path} has both `{self.origin[part][0]}` and `{entry}`: keep one of them."
+                    f"{path} has both `{self.origin[name][0]}` and `{entry}`: keep one of them."
                 )
             state = _probe_of(value, index, path) if entry == "classifiers" else value
-            self._states[part], prefix = _stripped(state, f"{path}, entry `{entry}`")
-            if part == "predictor":
-                self._states[part] = _renamed(self._states[part], ONE_MASK_TOKEN, FIRST_MASK_TOKEN)
-            self.origin[part] = [entry if entry in ENTRIES else "", prefix]
-        self.parts = parts_in(list(self._states))
+            self._states[name], prefix = _stripped(state, f"{path}, entry `{entry}`")
+            if name == "predictor":
+                self._states[name] = _renamed(self._states[name], ONE_MASK_TOKEN, FIRST_MASK_TOKEN)
+            self.origin[name] = [entry if entry in ENTRIES else "", prefix]
+        self.networks = in_order(list(self._states))
         self.format = "Meta checkpoint: " + ", ".join(
-            f"`{self.origin[part][0] or part}`" for part in self.parts
+            f"`{self.origin[name][0] or name}`" for name in self.networks
         )
         plain = {k: content[k] for k in ("epoch",) if isinstance(content.get(k), int)}
         left_out = [str(k) for k in content if k not in ENTRIES and not isinstance(content[k], Tensor)]
@@ -86,69 +87,68 @@ class MetaFile(Source):
         several = {"num_probes": len(probes)} if isinstance(probes, list) and len(probes) > 1 else {}
         self.facts = {**plain, **several, "left_out": left_out}
 
-    def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return self._read(part, overrides)
+            return self._read(name, overrides)
         except CheckpointError as error:
-            raise type(error)(f"{self.path}, {part}: {error}") from error
+            raise type(error)(f"{self.path}, {name}: {error}") from error
 
-    def tensors(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Weights of a network; those of an image encoder as tubelets of one frame."""
-        unused = self.rest(part, arguments)
-        found = {k: v for k, v in self._states[part].items() if k not in unused}
-        if part in ("encoder", "context_encoder") and PATCH in found and found[PATCH].ndim == 4:
+    def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the weights of a network; an image encoder gets tubelets of one frame."""
+        unused = self.rest(name, arguments)
+        found = {k: v for k, v in self._states[name].items() if k not in unused}
+        if name in ("encoder", "context_encoder") and PATCH in found and found[PATCH].ndim == 4:
             found[PATCH] = found[PATCH].unsqueeze(2)
         return found
 
-    def rest(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Tables of positions that rotary networks carry, and V-JEPA 1's idle projection."""
-        state = self._states[part]
-        if part == "probe":
+    def rest(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the tables of positions in rotary networks, and V-JEPA 1's unused projection."""
+        state = self._states[name]
+        if name == "probe":
             return {k: v for k, v in state.items() if k.startswith(UNUSED_PROJECTION)}
-        if part == "predictor":
+        if name == "predictor":
             return {k: v for k, v in state.items() if k == PREDICTOR_TABLE}
         idle = TABLE in state and not arguments["position"].startswith("sincos")
         return {TABLE: state[TABLE]} if idle else {}
 
-    def absent(self, part: Part) -> str:
-        """Why a part cannot be loaded."""
-        entry = " or ".join(f"`{name}`" for name, held in ENTRIES.items() if held == part)
-        held = few([self.origin[p][0] or p for p in self.parts])
+    def absent(self, name: NetworkName) -> str:
+        entry = " or ".join(f"`{entry}`" for entry, held in ENTRIES.items() if held == name)
+        held = few([self.origin[p][0] or p for p in self.networks])
         advice = ""
-        if kind_of(part) == "encoder" and {"encoder", "context_encoder"} & set(self.parts):
-            other = "context" if part == "encoder" else "target"
+        if kind_of(name) == "encoder" and {"encoder", "context_encoder"} & set(self.networks):
+            other = "context" if name == "encoder" else "target"
             advice = f" Give which={other!r}."
         return f"{self.path} has no {entry}; it holds {held}.{advice}"
 
-    def _read(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        state = self._states[part]
-        if part == "predictor":
+    def _read(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        state = self._states[name]
+        if name == "predictor":
             return predictor_arguments(state, overrides=overrides)
-        if part == "probe":
+        if name == "probe":
             return probe_arguments(state, overrides=overrides)
         return encoder_arguments(state, predictor=self._states.get("predictor", {}), overrides=overrides)
 
 
 def is_meta(content: object) -> bool:
-    """Whether the content of a file is of Meta's making."""
+    """Return whether the content of a file has the format of Meta's code."""
     return isinstance(content, Mapping) and bool(_entries(content))
 
 
 def write_meta(contents: Contents, path: Path) -> None:
     """Write a file that Meta's code opens, whole or not at all."""
     file: dict[str, Any] = {}
-    for part, tensors in contents.tensors.items():
-        arguments = contents.arguments[kind_of(part)]
-        entry, prefix = contents.origin.get(part) or _place_of(part, arguments)
-        state = {**tensors, **contents.rest.get(part, {})}
+    for name, tensors in contents.tensors.items():
+        arguments = contents.arguments[kind_of(name)]
+        entry, prefix = contents.origin.get(name) or _place_of(name, arguments)
+        state = {**tensors, **contents.rest.get(name, {})}
         if PATCH in state and arguments["num_frames"] == 1:
             state[PATCH] = state[PATCH].squeeze(2)
         position = arguments.get("position", "")
-        if part == "predictor" and position.startswith("sincos"):
+        if name == "predictor" and position.startswith("sincos"):
             state.setdefault(PREDICTOR_TABLE, _predictor_table(contents))
-        if part == "predictor" and position == "sincos_wh":
+        if name == "predictor" and position == "sincos_wh":
             state = _renamed(state, FIRST_MASK_TOKEN, ONE_MASK_TOKEN)
-        prefixed = {prefix + key: _alone(value) for key, value in state.items()}
+        prefixed = {prefix + key: _compact(value) for key, value in state.items()}
         if not entry:
             file |= prefixed
         else:
@@ -158,11 +158,11 @@ def write_meta(contents: Contents, path: Path) -> None:
         torch.save(file, temporary)
 
 
-def _place_of(part: Part, arguments: Mapping[str, Any]) -> list[str]:
-    """Entry and prefix of a network that comes from no file of theirs."""
-    if part == "probe" and arguments["depth"] == 1:
+def _place_of(name: NetworkName, arguments: Mapping[str, Any]) -> list[str]:
+    """Return the entry and prefix of a network that was not read from a Meta file."""
+    if name == "probe" and arguments["depth"] == 1:
         return SHALLOW_PROBE
-    entry, prefix = WRITTEN[part]
+    entry, prefix = WRITTEN[name]
     bare = arguments.get("position") == "sincos_wh" or "action_dim" in arguments
     return [entry, UNWRAPPED if bare else prefix]
 
@@ -172,7 +172,7 @@ def _renamed(state: Mapping[str, Tensor], old: str, new: str) -> dict[str, Tenso
 
 
 def _entries(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The networks in a file, by entry; a file that is one network has it under the key that gives it away."""
+    """Return the networks in a file by entry; a file of one network gets an entry by its telltale key."""
     found = {k: content[k] for k in ENTRIES if isinstance(content.get(k), Mapping | list)}
     if found or not all(isinstance(value, Tensor) for value in content.values()):
         return found
@@ -196,31 +196,29 @@ def _probe_of(probes: Any, index: int | None, path: Path) -> Any:
 
 
 def _stripped(state: object, where: str) -> tuple[dict[str, Tensor], str]:
-    """Tensors without the prefix of their keys, and the prefix."""
-    if not isinstance(state, Mapping) or not state:
-        raise CheckpointError(f"{where}: no tensors by name.")
-    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise CheckpointError(f"{where}: no tensors by name, or more than those.")
+    """Remove the prefix of the keys; return the tensors and the prefix."""
+    named = isinstance(state, Mapping) and state
+    if not named or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise CheckpointError(f"{where}: does not hold only tensors by name.")
     stripped = {PREFIX.sub("", key): value for key, value in state.items()}
     if len(stripped) != len(state):
-        raise CheckpointError(f"{where}: keys that differ by their prefix alone.")
+        raise CheckpointError(f"{where}: keys differ only by their prefix.")
     first = PREFIX.match(next(iter(state)))
     return stripped, first[0] if first else ""
 
 
-def _alone(tensor: Tensor) -> Tensor:
-    """A tensor with a storage of its own size: torch would write all of a larger one."""
+def _compact(tensor: Tensor) -> Tensor:
+    """Return a tensor whose storage has its size: torch would write all of a larger storage."""
     tensor = tensor.detach().cpu().contiguous()
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _predictor_table(contents: Contents) -> Tensor:
-    """Positions of an additive predictor, which ours makes anew for every clip."""
+    """Return the positions of an additive predictor, which our predictor computes for every clip."""
     if "encoder" not in contents.arguments:
         raise CheckpointError("a predictor with additive positions is written with its encoder: give both.")
     encoder, predictor = contents.arguments["encoder"], contents.arguments["predictor"]
-    size = encoder["img_size"]
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = height_and_width(encoder["img_size"])
     patch = encoder["patch_size"]
     tubelet = min(encoder["tubelet_size"], encoder["num_frames"])
     grid = TokenGrid(t=encoder["num_frames"] // tubelet, h=height // patch, w=width // patch)

@@ -1,8 +1,8 @@
-"""Our own files: a folder to use (safetensors and a config), and the checkpoint a run resumes from.
+"""Native formats: the folder of networks, and the checkpoint from which a run resumes.
 
-A folder holds `encoder.safetensors` (the target encoder, the one to use), `context_encoder.safetensors` (the
-one that was trained), `predictor.safetensors`, `probe.safetensors`, whichever there are, and `config.json`.
-`rest.safetensors` keeps what a converted checkpoint had and our networks have no use for.
+A folder holds `config.json` and any of `encoder.safetensors` (the target encoder, the one to use),
+`context_encoder.safetensors` (the one trained), `predictor.safetensors` and `probe.safetensors`. After a conversion,
+`rest.safetensors` holds the tensors that our networks do not use.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 from torch import Tensor
 
 from vjepa.checkpoints.opening import names_in, read_json, read_safetensors, safetensors_keys
-from vjepa.checkpoints.source import PARTS, REST, Contents, Part, Source, kind_of, rest_of
+from vjepa.checkpoints.source import NETWORK_NAMES, REST, Contents, NetworkName, Source, kind_of, rest_of
 from vjepa.checkpoints.strict import CheckpointError, key_diff
 from vjepa.files import write_tensors, write_text
 from vjepa.models.files import CONFIG, FORMAT
 
 __all__ = ["NativeFolder", "RunFile", "key_diff", "write_native"]
 
-PREFIXES: dict[Part, str] = {
+PREFIXES: dict[NetworkName, str] = {
     "encoder": "objective.target_encoder.",
     "context_encoder": "objective.context_encoder.",
     "predictor": "objective.predictor.",
@@ -35,47 +35,47 @@ class NativeFolder(Source):
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self._config = path, config
         self.format = f"native folder, format {config.get('format')}"
-        self.parts = tuple(part for part in PARTS if self._file(part).is_file())
-        if not self.parts:
+        self.networks = tuple(name for name in NETWORK_NAMES if self._file(name).is_file())
+        if not self.networks:
             raise CheckpointError(f"{path} has no encoder.safetensors; it holds {names_in(path)}.")
         self.facts: dict[str, Any] = {}
         self.origin: dict[str, list[str]] = dict(config.get("origin", {}))
         self.label_names = tuple(config.get("label_names", ()))
 
-    def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        if kind_of(part) not in self._config:
-            raise CheckpointError(f"{self.path / CONFIG} does not describe the {part}.")
-        return {**self._config[kind_of(part)], **overrides}
+    def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        if kind_of(name) not in self._config:
+            raise CheckpointError(f"{self.path / CONFIG} does not describe the {name}.")
+        return {**self._config[kind_of(name)], **overrides}
 
-    def tensors(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        return read_safetensors(self._file(part))
+    def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        return read_safetensors(self._file(name))
 
-    def rest(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        return read_rest(self.path / REST, part)
+    def rest(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        return read_rest(self.path / REST, name)
 
-    def absent(self, part: Part) -> str:
-        return f"{self.path} has no {self._file(part).name}; it holds {names_in(self.path)}."
+    def absent(self, name: NetworkName) -> str:
+        return f"{self.path} has no {self._file(name).name}; it holds {names_in(self.path)}."
 
-    def _file(self, part: Part) -> Path:
-        return self.path / f"{part}.safetensors"
+    def _file(self, name: NetworkName) -> Path:
+        return self.path / f"{name}.safetensors"
 
 
 class RunFile(Source):
-    """A `.ckpt` of a run: our objective's state, with the optimiser's beside it."""
+    """A `.ckpt` of a run, with the state of the objective and of the optimiser."""
 
     def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
         self.path, self._config = path, content["vjepa"]
         self._state: Mapping[str, Tensor] = content["state_dict"]
         if not isinstance(self._config, Mapping) or not isinstance(self._state, Mapping):
             raise CheckpointError(
-                f"{path} is a damaged checkpoint of a run: no networks are described in it."
+                f"{path} is a damaged checkpoint of a run: it does not describe its networks."
             )
         self.format = "checkpoint of a vjepa run"
-        self.parts = tuple(
-            part for part, prefix in PREFIXES.items() if any(k.startswith(prefix) for k in self._state)
+        self.networks = tuple(
+            name for name, prefix in PREFIXES.items() if any(k.startswith(prefix) for k in self._state)
         )
-        if not self.parts:
-            raise CheckpointError(f"{path} is of a run, and holds no network.")
+        if not self.networks:
+            raise CheckpointError(f"{path} is a checkpoint of a run and holds no network.")
         self.facts = {
             "step": content.get("global_step"),
             "epoch": content.get("epoch"),
@@ -83,34 +83,31 @@ class RunFile(Source):
         }
         self.origin: dict[str, list[str]] = {}
 
-    def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self._config[kind_of(part)], **overrides}
+    def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self._config[kind_of(name)], **overrides}
 
-    def tensors(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        prefix = PREFIXES[part]
+    def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        prefix = PREFIXES[name]
         return {k.removeprefix(prefix): v for k, v in self._state.items() if k.startswith(prefix)}
 
-    def rest(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        return {}
-
-    def absent(self, part: Part) -> str:
-        return f"{self.path} is of a run that has no {part}; it holds {', '.join(self.parts)}."
+    def absent(self, name: NetworkName) -> str:
+        return f"{self.path} is of a run that has no {name}; it holds {', '.join(self.networks)}."
 
 
-def read_rest(file: Path, part: Part) -> dict[str, Tensor]:
-    """What a converted checkpoint has of a part beside our networks; nothing where there is no such file."""
+def read_rest(file: Path, name: NetworkName) -> dict[str, Tensor]:
+    """Return a network's tensors in `rest.safetensors`, or nothing if the file is missing."""
     if not file.is_file():
         return {}
-    keys = [key for key in safetensors_keys(file) if key.startswith(f"{part}.")]
-    return rest_of(part, read_safetensors(file, keys))
+    keys = [key for key in safetensors_keys(file) if key.startswith(f"{name}.")]
+    return rest_of(name, read_safetensors(file, keys))
 
 
 def native_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a folder of ours."""
+    """Read the `config.json` of a native folder."""
     file = folder / CONFIG
     if not file.is_file():
         advice = f" It looks like the folder of a run: give {inner}." if (inner := _inside(folder)) else ""
-        raise CheckpointError(f"{folder} has no {CONFIG}: no folder of networks.{advice}")
+        raise CheckpointError(f"{folder} has no {CONFIG}, so it is not a folder of networks.{advice}")
     config = read_json(file)
     if not {"encoder", "predictor", "probe"} & config.keys():
         raise CheckpointError(f"{file} does not describe an encoder.")
@@ -125,16 +122,16 @@ def native_config(folder: Path) -> dict[str, Any]:
 
 
 def _inside(run: Path) -> Path | None:
-    """What to use of a run's folder: its export, or the state of a run that has not ended."""
+    """Return what to load from a run's folder: its export, or the state of a run that has not ended."""
     places = (run / "export", run / "checkpoints" / "last.ckpt")
     return next((place for place in places if place.exists()), None)
 
 
 def write_native(contents: Contents, folder: Path) -> None:
-    """Write a folder that `vjepa.load_encoder` opens."""
+    """Write a native folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for part, tensors in contents.tensors.items():
-        write_tensors(tensors, folder / f"{part}.safetensors")
+    for name, tensors in contents.tensors.items():
+        write_tensors(tensors, folder / f"{name}.safetensors")
     if rest := contents.rest_flat():
         write_tensors(rest, folder / REST)
-    write_text(json.dumps(contents.describe(), indent=2), folder / CONFIG)
+    write_text(json.dumps(contents.config(), indent=2), folder / CONFIG)

@@ -1,4 +1,4 @@
-"""Opening files of tensors without running anything that is in them."""
+"""Open files of tensors without running code in them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PICKLE = b"\x80"  # first byte of a pickle of protocol 2 or later
 
 
 def open_safely(path: Path) -> Any:
-    """Content of a file written by torch, opened without running anything that is in it.
+    """Return the content of a file written by torch, without running code in it.
 
     Raises:
-        CheckpointError: If it is cut off, is no such file, or holds more than tensors and plain values.
+        CheckpointError: If it is truncated, was not written by torch, or holds more than tensors and plain values.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is neither a file nor a folder. Give one of the two.")
@@ -32,15 +32,16 @@ def open_safely(path: Path) -> Any:
         start = file.read(len(PICKLE))
     if path.suffix == ".safetensors":
         raise CheckpointError(
-            f"{path} is tensors alone, without what they mean. Give the folder it lies in, with its config.json."
+            f"{path} holds tensors only, without their config. Give the folder it lies in, with its config.json."
         )
     if start != PICKLE and not zipfile.is_zipfile(path):
         raise CheckpointError(
-            f"{path} is no file of torch's, or is cut off: it begins with {start!r}. Give a .ckpt file or a folder."
+            f"{path} was not written by torch, or is truncated: it begins with {start!r}. Give a .ckpt file or "
+            "a folder."
         )
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # what fails is said by the error
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error says it too
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (
         *(RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, AttributeError, TypeError),
@@ -50,39 +51,39 @@ def open_safely(path: Path) -> Any:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a file that torch wrote, by the checksums (CRC-32) of its parts; None if it is whole.
+    """Return how a file that torch wrote is damaged, by the checksums (CRC-32) of its parts; None if it is not.
 
-    torch writes the checksums and does not look at them when it reads.
+    torch writes the checksums but does not check them when it reads.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
     except (zipfile.BadZipFile, EOFError, OSError) as error:
-        return f"it is cut off or no file of torch's ({error})"
+        return f"it is truncated or was not written by torch ({error})"
     return f"the checksum of {part} is wrong" if part else None
 
 
 def newest_whole(folder: Path, *, but: Path | None = None) -> Path | None:
-    """The newest undamaged .ckpt file directly in `folder`, other than `but`; None where there is none."""
+    """Return the newest undamaged .ckpt file directly in `folder`, other than `but`; None if there is none."""
     found = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
     return next((path for path in found if path != but and damage(path) is None), None)
 
 
 def check_whole(path: Path) -> None:
-    """See that a checkpoint's checksums are right.
+    """Check the checksums of a checkpoint.
 
     Raises:
-        CheckpointError: If not; the newest good file beside it is named.
+        CheckpointError: If one is wrong; the message names the newest undamaged file beside it.
     """
     if (wrong := damage(path)) is None:
         return
     other = newest_whole(path.parent, but=path)
-    advice = f"Go on from {other}" if other else "There is no other beside it: go on from another run's"
+    advice = f"Resume from {other}" if other else "There is no other beside it: resume from another run's"
     raise CheckpointError(f"{path} is damaged: {wrong}. {advice}.")
 
 
 def _why_refused(error: Exception) -> str:
-    """The reason without torch's advice to open the file unsafely."""
+    """Return the reason without torch's advice to open the file unsafely."""
     if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return (
             f"it holds {found[1]}, which is neither a tensor nor a plain value, and could run anything. "
@@ -93,30 +94,30 @@ def _why_refused(error: Exception) -> str:
         return (
             "it holds more than tensors and plain values, and could run anything. Save the state_dict alone"
         )
-    return f"it is cut off or damaged ({reason}). Get it again"
+    return f"it is truncated or damaged ({reason}). Download or copy it again"
 
 
 def read_safetensors(path: Path, keys: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, mapped from it and not copied; all of them, or those named by `keys`."""
+    """Return the tensors of a safetensors file, or those named by `keys`; they are mapped, not copied."""
     try:
         with safe_open(path, "pt") as file:
             wanted = list(file.keys()) if keys is None else list(keys)
             return {key: file.get_tensor(key) for key in wanted}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+        raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
 
 
 def safetensors_keys(path: Path) -> list[str]:
-    """Names in a safetensors file; no tensor is read."""
+    """Return the names in a safetensors file without reading a tensor."""
     try:
         with safe_open(path, "pt") as file:
             return list(file.keys())
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+        raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON file with an object in it."""
+    """Read a JSON file that holds an object."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -127,5 +128,5 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def names_in(folder: Path) -> str:
-    """The first files of a folder, for messages."""
+    """Return the names of a folder's first files, for messages."""
     return few(sorted(p.name for p in folder.iterdir())) or "nothing"

@@ -1,4 +1,4 @@
-"""Which table of additive positions a checkpoint holds, to the number, and the grid it was made for."""
+"""Tables of additive positions: which table a checkpoint holds, compared number by number, and its grid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vjepa.types import TokenGrid
 
 @dataclass(frozen=True)
 class Layout:
-    """A table of additive positions: `h_column(width)` is the channel that holds the sine of the row."""
+    """A kind of table; `h_column(width)` is the channel that holds the sine of the row at the lowest frequency."""
 
     position: str
     video: bool
@@ -34,7 +34,7 @@ LAYOUTS = (
     ),
     Layout(
         "sincos_first", True, lambda width: 2 * -(-width // 6), sincos_3d
-    ),  # as "sincos": only if asked for
+    ),  # the same table as "sincos", so only on request
     Layout("sincos", False, lambda width: 0, sincos_2d),
     Layout(
         "sincos_wh", False, lambda width: width // 2, lambda grid, width: sincos_2d(grid, width, order="wh")
@@ -42,21 +42,21 @@ LAYOUTS = (
 )
 VIDEO_LAYOUTS = tuple(layout for layout in LAYOUTS if layout.video)
 IMAGE_LAYOUTS = tuple(layout for layout in LAYOUTS if not layout.video)
-PREDICTOR_LAYOUTS = (*VIDEO_LAYOUTS, IMAGE_LAYOUTS[-1])  # of images, I-JEPA's alone
+PREDICTOR_LAYOUTS = (*VIDEO_LAYOUTS, IMAGE_LAYOUTS[-1])  # the only predictor of images is I-JEPA's
 
 
 def recognise(
     table: Float[Tensor, "1 n d"], layouts: Sequence[Layout], given: str | None
 ) -> tuple[str, TokenGrid]:
-    """The position of a table of sines and cosines, and its grid.
+    """Return the position style of a table of sines and cosines, and its grid.
 
     Args:
         table: The table.
-        layouts: Those it may be.
-        given: The position it must be, if that is known.
+        layouts: The possible layouts.
+        given: The position style, if it is known.
 
     Raises:
-        CheckpointError: If it is none of them.
+        CheckpointError: If the table has none of the layouts.
     """
     width = table.shape[-1]
     for layout in layouts:
@@ -68,8 +68,8 @@ def recognise(
             return layout.position, grid
     known = ", ".join(layout.position for layout in layouts)
     raise CheckpointError(
-        f"the table of positions {tuple(table.shape)} is none of {known if given is None else given}. Where the "
-        "network turns queries and keys and does not use it, give position='rope'."
+        f"the table of positions {tuple(table.shape)} does not match {known if given is None else given}. If the "
+        "network has rotary positions and does not use the table, give position='rope'."
     )
 
 
@@ -78,12 +78,12 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 
 def unused_grid(table: Float[Tensor, "1 n d"]) -> TokenGrid | None:
-    """The native grid by a table that is not added; none where it is no table of sines."""
+    """Return the native grid from a table that is not added to tokens; None if it is not a table of sines."""
     return _grid_of(table[0], LAYOUTS[0])
 
 
 def _grid_of(table: Float[Tensor, "n d"], layout: Layout) -> TokenGrid | None:
-    """The grid of a table: the sine of a coordinate is 0 where the coordinate is, and not at 1."""
+    """Return the grid of a table: the sine of a coordinate is 0 at coordinate 0, and not at 1."""
     count, width = table.shape
     plane = _zeros(table[:, 0]) if layout.video else count
     row = _zeros(table[:plane, layout.h_column(width) % width])
@@ -93,6 +93,6 @@ def _grid_of(table: Float[Tensor, "n d"], layout: Layout) -> TokenGrid | None:
 
 
 def _zeros(column: Float[Tensor, "n"]) -> int:
-    """How many zeros it begins with."""
+    """Return the number of leading zeros."""
     others = column.nonzero()
     return int(others[0, 0]) if len(others) else len(column)

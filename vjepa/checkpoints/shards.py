@@ -1,4 +1,4 @@
-"""Which file of a folder has which tensor: one file, or shards with an index."""
+"""Files of a transformers folder: one file of tensors, or shards with an index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def files_by_key(folder: Path) -> dict[str, Path]:
-    """Which file has which tensor."""
+    """Return the file that holds each tensor."""
     index = folder / INDEX
     whole = folder / WEIGHTS
     if not index.is_file():
@@ -28,13 +28,13 @@ def files_by_key(folder: Path) -> dict[str, Path]:
             raise CheckpointError(f"{index} names {name!r}, which is not a file of its folder.")
         if not (folder / name).is_file():
             raise CheckpointError(
-                f"{folder} has no {name}, a shard that {INDEX} names. Get it, or get all again."
+                f"{folder} has no {name}, a shard that {INDEX} names. Download it, or all files again."
             )
     held = {(name, key) for name in set(shards.values()) for key in safetensors_keys(folder / name)}
-    told = {(name, key) for key, name in shards.items()}
-    if wrong := sorted(held ^ told):
+    listed = {(name, key) for key, name in shards.items()}
+    if wrong := sorted(held ^ listed):
         name, key = wrong[0]
         raise CheckpointError(
-            f"{index} and {name} disagree about {key} and {len(wrong) - 1} more: get both again."
+            f"{index} and {name} disagree about {key} and {len(wrong) - 1} more. Download both again."
         )
     return {key: folder / name for key, name in shards.items()}

@@ -1,4 +1,4 @@
-"""A checkpoint on disk, whatever its format: which networks it holds, and their tensors in our names."""
+"""A checkpoint in any format: which networks it holds, and their tensors in our names."""
 
 from __future__ import annotations
 
@@ -12,95 +12,103 @@ from torch import Tensor, nn
 
 from vjepa.models.files import FORMAT
 
-Part = Literal["encoder", "context_encoder", "predictor", "probe"]
-# "encoder" is the one to use (the moving average, where there was one), "context_encoder" the one trained
-PARTS: tuple[Part, ...] = ("encoder", "context_encoder", "predictor", "probe")
+NetworkName = Literal["encoder", "context_encoder", "predictor", "probe"]
+# "encoder" is the one to use (the moving average, if there is one), "context_encoder" the one trained
+NETWORK_NAMES: tuple[NetworkName, ...] = ("encoder", "context_encoder", "predictor", "probe")
 REST = "rest.safetensors"
 
 
-def kind_of(part: Part) -> str:
-    """Both encoders are built alike."""
-    return "encoder" if part == "context_encoder" else part
+def kind_of(name: NetworkName) -> str:
+    """Return the kind of a network; both encoders have the same arguments."""
+    return "encoder" if name == "context_encoder" else name
 
 
 class Source(ABC):
-    """A checkpoint that was opened, with no tensor read yet.
+    """An open checkpoint; its tensors are read later.
 
-    `format` names what it is, `parts` the networks in it, `facts` what else it says (its step, what is left
-    out), `origin` under which entry and prefix a Meta file had a network, `label_names` what the classes of a
-    probe are called, if that is told.
+    Attributes:
+        path: The file or folder.
+        format: Name of the format.
+        networks: Names of the networks in it.
+        facts: Other contents, such as the step, for `vjepa inspect`.
+        origin: Entry and prefix of each network in a Meta file.
+        label_names: Names of a probe's classes, if they are known.
     """
 
     path: Path
     format: str
-    parts: tuple[Part, ...]
+    networks: tuple[NetworkName, ...]
     facts: dict[str, Any]
     origin: dict[str, list[str]]
     label_names: tuple[str, ...] = ()
 
     @abstractmethod
-    def arguments(self, part: Part, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """Constructor arguments of a network, `overrides` in place of what the file says.
+    def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the constructor arguments of a network, with `overrides` in place of those of the checkpoint.
 
-        `num_heads` is absent where neither tells it.
+        `num_heads` is missing if neither contains it.
         """
 
     @abstractmethod
-    def tensors(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Weights of a network that is built with `arguments`, in our names."""
+    def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the weights of a network that is built with `arguments`, in our names."""
+
+    def rest(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return a network's tensors that ours, built with `arguments`, does not use; a conversion keeps them."""
+        return {}
 
     @abstractmethod
-    def rest(self, part: Part, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Tensors of a network that ours, built with `arguments`, has no use for: kept for the way back."""
-
-    @abstractmethod
-    def absent(self, part: Part) -> str:
-        """Why a part cannot be loaded that is not among `parts`."""
+    def absent(self, name: NetworkName) -> str:
+        """Return the message for a network that is not in the checkpoint."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything a checkpoint says of its networks, ready to be written in any format.
+    """Networks of a checkpoint, ready to be written in any format.
 
-    `arguments` by kind ("encoder", "predictor", "probe"), `tensors` and `rest` by part, in our names;
-    `label_names` of a probe's classes, if they are told.
+    Attributes:
+        arguments: Constructor arguments by kind: "encoder", "predictor", "probe".
+        tensors: Weights by network, in our names.
+        rest: Tensors by network that ours do not use.
+        origin: As in `Source`.
+        label_names: As in `Source`.
     """
 
     arguments: dict[str, dict[str, Any]]
-    tensors: dict[Part, dict[str, Tensor]]
-    rest: dict[Part, dict[str, Tensor]] = field(default_factory=dict)
+    tensors: dict[NetworkName, dict[str, Tensor]]
+    rest: dict[NetworkName, dict[str, Tensor]] = field(default_factory=dict)
     origin: dict[str, list[str]] = field(default_factory=dict)
     label_names: tuple[str, ...] = ()
 
-    def describe(self) -> dict[str, Any]:
-        """What a folder's config says of them."""
+    def config(self) -> dict[str, Any]:
+        """Return the content of a folder's `config.json`."""
         origin = {"origin": self.origin} if self.origin else {}
         names = {"label_names": list(self.label_names)} if self.label_names else {}
         return {"format": FORMAT, **self.arguments, **origin, **names}
 
     def rest_flat(self) -> dict[str, Tensor]:
-        """Tensors of no use to us, by part and key."""
-        # cloned: two encoders may share a table, and a safetensors file takes no memory twice
+        """Return the tensors that our networks do not use, as `<network>.<key>`."""
+        # cloned: two encoders may share a table, but tensors of a safetensors file must not share memory
         return {
-            f"{part}.{key}": value.clone() for part, rest in self.rest.items() for key, value in rest.items()
+            f"{name}.{key}": value.clone() for name, rest in self.rest.items() for key, value in rest.items()
         }
 
 
-def networks_contents(networks: Mapping[Part, nn.Module | None]) -> Contents:
-    """Contents that are networks in memory; each has its constructor's arguments in `config`."""
-    given = {part: network for part, network in networks.items() if network is not None}
+def contents_of(networks: Mapping[NetworkName, nn.Module | None]) -> Contents:
+    """Return the contents of a checkpoint of networks in memory; their `config` holds the arguments."""
+    given = {name: network for name, network in networks.items() if network is not None}
     return Contents(
-        arguments={kind_of(part): dict(network.config) for part, network in given.items()},  # type: ignore[arg-type]
-        tensors={part: dict(network.state_dict()) for part, network in given.items()},
+        arguments={kind_of(name): dict(network.config) for name, network in given.items()},  # type: ignore[arg-type]
+        tensors={name: dict(network.state_dict()) for name, network in given.items()},
     )
 
 
-def rest_of(part: Part, flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of one part among those of `Contents.rest_flat`."""
-    prefix = f"{part}."
+def rest_of(name: NetworkName, flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of one network among those of `Contents.rest_flat`."""
+    prefix = f"{name}."
     return {k.removeprefix(prefix): v for k, v in flat.items() if k.startswith(prefix)}
 
 
-def parts_in(names: Sequence[str]) -> tuple[Part, ...]:
-    """The parts among some names, in their order."""
-    return tuple(part for part in PARTS if part in names)
+def in_order(names: Sequence[str]) -> tuple[NetworkName, ...]:
+    """Return the network names among `names`, in their usual order."""
+    return tuple(name for name in NETWORK_NAMES if name in names)

@@ -1,4 +1,4 @@
-"""All or nothing: a network is filled from tensors that fit it key by key, or an error says what does not."""
+"""Strict loading: a network takes tensors that fit it key by key, or an error says which do not fit."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from vjepa.errors import VjepaError
 Network = TypeVar("Network", bound=nn.Module)
 NUMBERED = re.compile(r"^(?P<stem>.*?)\.(?P<number>\d+)(?P<leaf>\..*)?$")
 TYPES = ("float32", "bfloat16", "float16", "float64")
-MANY_LEAVES = 2  # from here on a module's keys are counted, not named
+MANY_LEAVES = 2  # keys of a module that are named; more are counted
 
 
 class CheckpointError(VjepaError, ValueError):
-    """A checkpoint that cannot be used, and why; nothing was loaded."""
+    """A checkpoint that cannot be used, and the reason; nothing was loaded."""
 
 
 @contextmanager
 def read_from(path: str | Path) -> Iterator[None]:
-    """Name the checkpoint in whatever goes wrong while it is read: files of others hold anything.
+    """Name the checkpoint in any error while it is read: a foreign file may hold anything.
 
     Raises:
-        CheckpointError: In place of what Python or torch raise over values that nobody foresaw.
+        CheckpointError: In place of the errors that Python or torch raise for unexpected values.
     """
     try:
         yield
@@ -42,12 +42,12 @@ def read_from(path: str | Path) -> Iterator[None]:
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise CheckpointError(
             f"{path} cannot be read: {reason} ({type(error).__name__}). Compare it with what `vjepa inspect` shows, "
-            "or get it again."
+            "or download it again."
         ) from error
 
 
 def type_diff(tensors: Mapping[str, Tensor]) -> str:
-    """The tensors that are no plain floating-point numbers, or not of the type that most are of; empty if all fit.
+    """Return the tensors that are not dense floats, or differ in dtype from most; empty if all fit.
 
     >>> type_diff({"a": torch.zeros(1), "b": torch.zeros(1), "c": torch.zeros(1, dtype=torch.int32)})
     'other type: c is int32, most are float32'
@@ -71,7 +71,7 @@ def type_diff(tensors: Mapping[str, Tensor]) -> str:
 
 
 def key_diff(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """The keys that do not fit, a line a kind, numbered modules together; empty if all do.
+    """Return the keys that do not fit, by kind of fault, with numbered modules grouped; empty if all fit.
 
     >>> key_diff({"norm.bias": torch.zeros(2)}, {"norm.bias": torch.zeros(3), "extra": torch.zeros(1)})
     'not expected: extra; other shape: norm.bias is (3,), expected (2,)'
@@ -89,7 +89,7 @@ def key_diff(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str
 
 
 def grouped(keys: Iterable[str]) -> list[str]:
-    """Keys with equal modules that differ by a number taken together.
+    """Group the keys of numbered modules.
 
     >>> grouped(["norm.bias", "blocks.0.attn.qkv.bias", "blocks.1.attn.qkv.bias"])
     ['norm.bias', 'blocks.0-1.attn.qkv.bias (2)']
@@ -114,13 +114,13 @@ def grouped(keys: Iterable[str]) -> list[str]:
 
 
 def few(names: Sequence[str], most: int = 4) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names, and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 
 
 def keywords_that_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """Arguments under which keys that do not fit would, e.g. ["depth=24"]."""
+    """Return arguments with which the keys would fit, such as ["depth=24"]."""
     hints = []
     for stem, name, shift in (
         ("blocks", "depth", 0),
@@ -150,7 +150,7 @@ def keywords_that_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor
 
 
 def count_modules(keys: Iterable[str], stem: str) -> int:
-    """How many modules `stem.0`, `stem.1`, ... there are: the highest number and one.
+    """Return the number of modules `stem.0`, `stem.1`, ...: one more than the highest number.
 
     >>> count_modules(["blocks.0.norm1.bias", "blocks.11.norm1.bias"], "blocks")
     12
@@ -167,14 +167,14 @@ def fill(
     source: str,
     allow_missing: Sequence[str] = (),
 ) -> Network:
-    """A network in eval mode that holds the very tensors given; they are not copied.
+    """Build a network in eval mode that holds the given tensors; they are not copied.
 
     Args:
-        model_class: Its class.
-        arguments: Of its constructor.
+        model_class: Class of the network.
+        arguments: Arguments of its constructor.
         tensors: Its weights, in our names.
         source: Where they come from, for messages.
-        allow_missing: Keys that may be missing, each of which must be; they keep the values of a new network.
+        allow_missing: Keys that are missing and keep the values of a new network.
 
     Raises:
         CheckpointError: If the arguments, a key or a shape do not fit.
@@ -188,7 +188,7 @@ def fill(
     depth = arguments.get("depth", 0)
     if isinstance(depth, int) and depth > len(tensors) + len(allow_missing):
         raise CheckpointError(
-            f"{source} does not fit its {name}: {depth} blocks are told, and it has {len(tensors)} tensors in all."
+            f"{source} does not fit its {name}: it should have {depth} blocks, and has {len(tensors)} tensors in all."
         )
     try:
         with torch.device("meta"):
@@ -197,9 +197,9 @@ def fill(
         raise CheckpointError(f"{source}: its config does not fit {name}: {error}") from error
     expected = model.state_dict()
     if wrong := [key for key in allow_missing if key not in expected or key in tensors]:
+        reason = "not missing" if wrong[0] in tensors else "not a key"
         raise CheckpointError(
-            f"{source}: allow_missing names {few(wrong)}, which is {'there' if wrong[0] in tensors else 'no key'}. "
-            "Name only keys that are missing."
+            f"{source}: allow_missing names {few(wrong)}, which is {reason}. Name only keys that are missing."
         )
     needed = {k: v for k, v in expected.items() if k not in allow_missing}
     if diff := key_diff(needed, tensors):
@@ -207,7 +207,7 @@ def fill(
         advice = f" Give {few(hints)} if that is what it holds." if hints else ""
         raise CheckpointError(f"{source} does not fit its {name}: {diff}.{advice}")
     learned = {name: tensors[name] for name, _ in model.named_parameters() if name in tensors}
-    if diff := type_diff(learned):  # a table of positions may be finer than the weights
+    if diff := type_diff(learned):  # a table of positions may have a finer dtype than the weights
         raise CheckpointError(f"{source} does not fit its {name}: {diff}. Save all in one type.")
     tensors = dict(tensors)
     if allow_missing:
@@ -220,12 +220,12 @@ def fill(
 def _mlp_ratio(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
     keys = [key for key in expected if key.endswith("mlp.fc1.weight") and key in found]
     ratios = {found[key].shape[0] / found[key].shape[1] for key in keys}
-    told = {expected[key].shape[0] / expected[key].shape[1] for key in keys}
-    return [f"mlp_ratio={ratios.pop():g}"] if len(ratios) == 1 and ratios != told else []
+    wanted = {expected[key].shape[0] / expected[key].shape[1] for key in keys}
+    return [f"mlp_ratio={ratios.pop():g}"] if len(ratios) == 1 and ratios != wanted else []
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    """Numbers as spans: `0-3,7`."""
+    """Return numbers as spans: `0-3,7`."""
     spans: list[list[int]] = []
     for number in sorted(numbers):
         if spans and number == spans[-1][1] + 1:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from vjepa import __version__
 from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
+from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.commands.report import as_report, write_result
-from vjepa.errors import StoppedBySignal, UsageError, VjepaError, did_you_mean
+from vjepa.errors import StoppedBySignal, UsageError, VjepaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,24 +69,24 @@ VERBS = {
     ),
     "probe": Verb(
         "train and test probes on a frozen encoder",
-        "vjepa.probes.commands:probe",
+        "vjepa.commands.probe:probe",
         "vjepa probe --encoder runs/quickstart/version_0/export --train data/train.csv --val data/val.csv --out probe",
         numbers={"lr": "grid.lr", "weight_decay": "grid.weight_decay", "layers": "layers"},
     ),
     "classify": Verb(
         "label videos with a trained probe",
-        "vjepa.probes.classify:classify",
+        "vjepa.commands.classify:classify",
         "vjepa classify --probe runs/probe clip.mp4 other.mp4",
         positional="videos",
     ),
     "extract": Verb(
         "write frozen features of videos",
-        "vjepa.extraction.commands:extract",
+        "vjepa.commands.extract:extract",
         "vjepa extract --encoder runs/quickstart/version_0/export --data data/val.csv --out runs/features",
     ),
     "search": Verb(
         "find the clips most like a video, by their features",
-        "vjepa.extraction.search:search",
+        "vjepa.commands.search:search",
         "vjepa search clip.mp4 --features runs/features --top 5",
         positional="query",
     ),
@@ -129,13 +130,13 @@ VERBS = {
     ),
     "inspect": Verb(
         "what a checkpoint holds",
-        "vjepa.checkpoints.commands:inspect",
+        "vjepa.commands.inspect:inspect",
         "vjepa inspect runs/quickstart/version_0/export",
         positional="ckpt",
     ),
     "convert": Verb(
         "write a checkpoint in another format: native, meta or hf",
-        "vjepa.convert:convert",
+        "vjepa.commands.convert:convert",
         "vjepa convert runs/quickstart/version_0/export runs/quickstart-hf --to hf",
         positional="src dst",
     ),
@@ -259,8 +260,8 @@ def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
     for positional in (verb.positional or "").split():
         _add_positional(parser, positional, function, help=helps.get(positional) or "")
         skip.add(positional)
-    parser.add_function_arguments(function, as_group=False, skip=skip, fail_untyped=True)
-    hints = get_type_hints(function)
+    add_flags(parser, function, skip=skip)
+    hints = flag_types(function)
     for action in parser._actions:
         hint = hints.get(action.dest)
         if hint is bool or bool in get_args(hint):
@@ -352,16 +353,15 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
     with explained(parser, argv):
         parsed = parser.parse_args(argv)
         settings = json.loads(parser.dump(parsed, format="json"))
-        arguments = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
-    out = arguments.get("out")
-    in_folder = out is not None and "://" not in str(out)  # the verb itself writes to a URL
+        flags = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
+        arguments = grouped(function, flags)
+    out = flags.get("out")
+    in_folder = out is not None and "://" not in str(out)  # else a URL, which is the verb's own affair
     if in_folder:
-        check_writable(Path(arguments["out"]))
+        check_writable(Path(out))
     report = as_report(function(**arguments))
     if in_folder:
-        path = write_result(
-            Path(arguments["out"]), figures=report.figures, settings=settings, seed=arguments.get("seed")
-        )
+        path = write_result(Path(out), figures=report.figures, settings=settings, seed=flags.get("seed"))
         log.info("results in %s", path)
     show(report)
     return report.exit_code

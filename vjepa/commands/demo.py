@@ -7,9 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from vjepa.commands import fit
+from vjepa.commands.extract import extract
 from vjepa.commands.report import Report
 from vjepa.errors import UsageError
-from vjepa.extraction.commands import extract
 
 log = logging.getLogger(__name__)
 

@@ -54,6 +54,7 @@ QUIET = (  # Lightning's own, of no use to who runs a recipe
     r"\s*skip_none parameter was deprecated",
     r"find_unused_parameters=True was specified",  # where a batch uses them all after all
     r"The dirpath has changed from",  # a resumed run writes to a folder of its own
+    r"Found \d+ module\(s\) in eval mode",  # a frozen encoder stays in it
 )
 STEPS_BETWEEN_CHECKPOINTS = 200
 

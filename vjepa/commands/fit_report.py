@@ -16,9 +16,11 @@ from torch import Tensor
 from vjepa.commands.report import Report
 from vjepa.data import VideoDataModule, read_manifest
 from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.features.encode import Precision
+from vjepa.features.tokens import ClipTokens, tokens_of
 from vjepa.models import VideoEncoder
-from vjepa.probes import Features, ProbeKind, extract_features, fit_probe, random_twin
-from vjepa.probes.features import Precision
+from vjepa.probes import LabelledTokens, ProbeKind, fit_probe, random_init_like
 from vjepa.training import HealthVerdict, PretrainModule, run_folder
 from vjepa.visualize import run_picture
 
@@ -84,7 +86,7 @@ def report_run(
     rows.append({"what": "clips per step", "trained": f"{module.clips_per_step:g}"})
     rows.append({"what": "peak learning rate", "trained": f"{module.peak_lr():.4g}"})
     if settings is not None and data.val_manifest is not None:
-        twin = random_twin(encoder, seed=module.seed)
+        twin = random_init_like(encoder, seed=module.seed)
         trained, untrained = (_features(network, data, trainer) for network in (encoder, twin))
         for label in settings.labels or ():
             scores = probe_scores(data, label, settings.probes, trained, untrained, seed=module.seed)
@@ -104,8 +106,8 @@ def probe_scores(
     data: VideoDataModule,
     label: str,
     kinds: Sequence[ProbeKind],
-    trained: dict[str, Features],
-    untrained: dict[str, Features],
+    trained: dict[str, ClipTokens],
+    untrained: dict[str, ClipTokens],
     *,
     seed: int,
 ) -> dict[str, dict[str, float]]:
@@ -119,12 +121,9 @@ def probe_scores(
         results = [
             fit_probe(
                 kind,
-                features["train"].tokens,
-                features["train"].labels(train),
-                features["val"].tokens,
-                features["val"].labels(val),
+                LabelledTokens.of(features["train"], train),
+                LabelledTokens.of(features["val"], val),
                 num_classes=len(train.label_names),
-                groups=features["train"].groups(train),
                 seed=seed,
             )
             for features in (trained, untrained)
@@ -178,10 +177,12 @@ def _health_rows(trainer: L.Trainer) -> list[dict[str, Any]]:
     return found
 
 
-def _features(encoder: VideoEncoder, data: VideoDataModule, trainer: L.Trainer) -> dict[str, Features]:
+def _features(encoder: VideoEncoder, data: VideoDataModule, trainer: L.Trainer) -> dict[str, ClipTokens]:
     precision: Precision = "bf16" if "bf16" in str(trainer.precision) else "fp32"
     return {
-        split: extract_features(encoder, data.clips(split), num_workers=data.num_workers, precision=precision)
+        split: tokens_of(
+            encoder, data.clips(split), ClipSpec(), num_workers=data.num_workers, precision=precision
+        )
         for split in ("train", "val")
     }
 

@@ -186,6 +186,7 @@ class VideoDataModule(L.LightningDataModule):
             index=self.reading.index,
             seed=self.seed,
             cache=self._cache("train 0" if split == "train" else split, manifest, decoder),
+            extras=self.reading.extras,
         )
 
     def train_dataloader(self) -> ResumableLoader:
@@ -286,6 +287,7 @@ class VideoDataModule(L.LightningDataModule):
             fetch=fetch_video if places is None else BlockReader(places, buffer_bytes=part.stream_bytes),
             clips_per_video=self.reading.clips_per_video,
             as_pixels=True,
+            extras=self.reading.extras,
         )
 
     def _rows_of_a_batch(self, part: MixturePart) -> int:

@@ -14,14 +14,8 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins.environments import TorchElasticEnvironment
-
-from vjepa.checkpoints import load_encoder
-from vjepa.commands.report import Report
-from vjepa.data import Manifest, read_manifest
 from vjepa.extraction.about import describe, describe_encoder
-from vjepa.extraction.errors import ExtractionError
 from vjepa.extraction.features import ClipSource, extract_features
-from vjepa.extraction.parts import Parts, settings_of, unit_rows
 from vjepa.extraction.pooling import (
     DType,
     FeatureMaker,
@@ -29,10 +23,16 @@ from vjepa.extraction.pooling import (
     Precision,
     load_pooler,
 )
-from vjepa.extraction.preprocessing import eval_transform
-from vjepa.extraction.search import SEARCH, check_searchable, write_search
 from vjepa.extraction.windows import Windows
 from vjepa.extraction.writers import WRITERS, Format, check_format, merge
+
+from vjepa.checkpoints import load_encoder
+from vjepa.commands.report import Report
+from vjepa.data import Manifest, read_manifest
+from vjepa.extraction.errors import ExtractionError
+from vjepa.extraction.parts import Parts, settings_of, unit_rows
+from vjepa.extraction.preprocessing import eval_transform
+from vjepa.extraction.search import SEARCH, check_searchable, write_search
 from vjepa.features import ABOUT, INDEX, file_of
 from vjepa.files import write_text
 

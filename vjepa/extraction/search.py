@@ -10,17 +10,17 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from vjepa.extraction.clips import WindowClips
+from vjepa.extraction.graph import faiss_library, nearest_by_graph, write_graph
+from vjepa.extraction.neighbours import SearchIndex
+from vjepa.extraction.pooling import FeatureMaker, load_pooler
+from vjepa.extraction.windows import Windows
 
 from vjepa import features
 from vjepa.checkpoints import load_encoder
 from vjepa.commands.report import Report
 from vjepa.data import EvalTransform, read_manifest
-from vjepa.extraction.clips import WindowClips
 from vjepa.extraction.errors import ExtractionError
-from vjepa.extraction.graph import faiss_library, nearest_by_graph, write_graph
-from vjepa.extraction.neighbours import SearchIndex
-from vjepa.extraction.pooling import FeatureMaker, load_pooler
-from vjepa.extraction.windows import Windows
 from vjepa.features import FeatureStore, damaged
 from vjepa.files import write_tensors
 from vjepa.models.files import digest

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float
@@ -19,12 +17,12 @@ from vjepa.layers import (
     rotary_of_axes,
 )
 from vjepa.layers.position import token_coordinates
-from vjepa.models.arguments import check_arguments
+from vjepa.models.config import ActionPredictorConfig, Network
 from vjepa.types import TokenGrid
 
 
 def block_causal(num_steps: int, tokens_per_step: int) -> Bool[Tensor, "n n"]:
-    """Which tokens see which: all of their own step and of earlier ones.
+    """Return which tokens see which: all tokens of their own step and of earlier steps.
 
     >>> block_causal(2, 1).tolist()
     [[True, False], [True, True]]
@@ -33,29 +31,25 @@ def block_causal(num_steps: int, tokens_per_step: int) -> Bool[Tensor, "n n"]:
     return step[:, None] >= step
 
 
-WHOLE = (
-    *("encoder_dim", "embed_dim", "depth", "num_heads"),
-    *("action_dim", "state_dim", "extrinsics_dim", "grid_size"),
-)
+class ActionPredictor(Network):
+    """Causal transformer over the frames of an episode and its actions (V-JEPA 2-AC, arXiv 2506.09985).
 
-
-class ActionPredictor(nn.Module):
-    """Causal transformer over the frames of an episode and what was done at each (V-JEPA 2-AC, arXiv 2506.09985).
-
-    A step is one frame of `h * w` patch tokens behind a token each for its action, the state of the body and,
-    if given, the place of the camera. The output at step t predicts the frame of step t + 1.
+    A step is one frame of `h * w` patch tokens, preceded by one token each for the action, the robot's state and, if
+    given, the camera pose. The output at step t predicts the frame of step t + 1.
 
     Args:
-        encoder_dim: Width of the encoder's tokens, in and out.
+        encoder_dim: Width of the encoder's tokens, which are input and output.
         embed_dim: Width inside the predictor.
         depth: Number of blocks.
         num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLPs over `embed_dim`.
-        action_dim: Numbers of an action; 7 of a robot arm: change of place, of angles, of the gripper.
+        action_dim: Numbers of an action; 7 for a robot arm: changes of position, of angles and of the gripper.
         state_dim: Numbers of a state.
-        extrinsics_dim: Numbers of a camera's place; the layer for it is there even if it is never given.
-        grid_size: Height in tokens of the frames it was trained on; the places in frames of another size are
-            scaled to it.
+        extrinsics_dim: Numbers of a camera pose; its layer exists even if no pose is ever given.
+        grid_size: Height in tokens of the frames of training; positions in frames of another size are scaled to it.
+
+    Raises:
+        SettingError: If an argument is not allowed.
     """
 
     def __init__(
@@ -71,9 +65,11 @@ class ActionPredictor(nn.Module):
         extrinsics_dim: int = 6,
         grid_size: int = 16,
     ) -> None:
-        super().__init__()
-        self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        check_arguments(self.config, whole=WHOLE, numbers=("mlp_ratio",))
+        config = ActionPredictorConfig(
+            encoder_dim=encoder_dim, embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio,
+            action_dim=action_dim, state_dim=state_dim, extrinsics_dim=extrinsics_dim, grid_size=grid_size,
+        )  # fmt: skip
+        super().__init__(config)
         self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
         self.grid_size = grid_size
         self.predictor_embed = nn.Linear(encoder_dim, embed_dim)
@@ -88,11 +84,6 @@ class ActionPredictor(nn.Module):
         self.apply(init_weights)
         rescale_blocks(self.predictor_blocks)
 
-    @property
-    def num_parameters(self) -> int:
-        """Number of weights."""
-        return sum(p.numel() for p in self.parameters())
-
     def forward(
         self,
         frames: Float[Tensor, "b n d"],
@@ -105,22 +96,22 @@ class ActionPredictor(nn.Module):
         """Predict the frame after each step.
 
         Args:
-            frames: Tokens (B, T * H * W, D) of the frames seen, each frame encoded by itself.
-            actions: What is done at each frame (B, T, action_dim).
-            states: The body's state at each frame (B, T, state_dim).
-            extrinsics: The camera's place at each frame (B, T, extrinsics_dim).
-            grid: Frames T, and height and width of a frame, in tokens.
+            frames: Tokens (B, T * H * W, D) of the frames, each frame encoded separately.
+            actions: The action at each frame (B, T, action_dim).
+            states: The robot's state at each frame (B, T, state_dim).
+            extrinsics: The camera pose at each frame (B, T, extrinsics_dim).
+            grid: Frames T, and height and width of a frame in tokens.
 
         Returns:
-            Predictions (B, T * H * W, D): those of step t, for frame t + 1, depend on steps 0 to t alone.
+            Predictions (B, T * H * W, D): those of step t, for frame t + 1, depend only on steps 0 to t.
 
         Raises:
-            ValueError: If the numbers of tokens or actions are not those of `grid`.
+            SettingError: If the numbers of tokens or actions do not match `grid`.
         """
         if frames.shape[1] != len(grid) or actions.shape[1] != grid.t:
             raise SettingError(
                 f"got {frames.shape[1]} tokens and {actions.shape[1]} actions for {grid}. Give "
-                f"{len(grid)} tokens and {grid.t} actions: one for each frame, the last one too."
+                f"{len(grid)} tokens and {grid.t} actions: one per frame, including the last."
             )
         given = self._conditions(actions, states, extrinsics)
         patches = rearrange(self.predictor_embed(frames), "b (t p) d -> b t p d", t=grid.t)
@@ -135,17 +126,17 @@ class ActionPredictor(nn.Module):
     def _conditions(
         self, actions: Tensor, states: Tensor, extrinsics: Tensor | None
     ) -> Float[Tensor, "b t k d"]:
-        """Tokens of what is given at each step."""
+        """Return the tokens of each step's action, state and camera pose."""
         tokens = [self.action_encoder(actions), self.state_encoder(states)]
         if extrinsics is not None:
             tokens.append(self.extrinsics_encoder(extrinsics))
         return torch.stack(tokens, dim=2)
 
     def _rotary(self, grid: TokenGrid, num_given: int, device: torch.device) -> RotaryTables:
-        """Tables of one forward: patches turn by t, h and w; what is given turns by its step t alone."""
+        """Return the rotary tables: patches turn by t, h and w, the other tokens by t only."""
         t, h, w = token_coordinates(torch.arange(len(grid), device=device)[None], grid)
         steps = repeat(torch.arange(grid.t, device=device), "t -> 1 t k", k=num_given)
-        # one size for both axes, as released: they are trained on square frames
+        # one size for both axes, as released: the training frames are square
         patches = (t, h * (self.grid_size / grid.h), w * (self.grid_size / grid.w))
         given = (steps, torch.zeros_like(steps), torch.zeros_like(steps))
         t, h, w = (

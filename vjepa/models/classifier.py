@@ -1,4 +1,4 @@
-"""An encoder with a linear head, with timm's names: for a plain fine-tuning loop."""
+"""An encoder with a linear head and timm's method names, for a plain fine-tuning loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vjepa.models.encoder import VideoEncoder
 
 
 class EncoderClassifier(nn.Module):
-    """The mean token of an encoder, normed, through one linear map.
+    """Encoder, mean over its tokens, layer norm and one linear map.
 
     >>> import torch
     >>> model = EncoderClassifier(VideoEncoder(img_size=32, num_frames=4, depth=1), num_classes=5)
@@ -21,9 +21,9 @@ class EncoderClassifier(nn.Module):
     torch.Size([2, 5])
 
     Args:
-        encoder: The encoder; it is held, not copied, and trained with the head unless it is frozen.
-        num_classes: Outputs; 0 gives the pooled feature.
-        pool: "mean" over the tokens, or "none": a score for each token.
+        encoder: The encoder; it is not copied, and is trained with the head unless it is frozen.
+        num_classes: Number of outputs; 0 returns the pooled feature.
+        pool: "mean" over the tokens, or "none" for one score per token.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class EncoderClassifier(nn.Module):
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """A fresh head with that many outputs; 0 for none.
+        """Replace the head by a new one with `num_classes` outputs, or by none if that is 0.
 
         Raises:
-            ValueError: If `num_classes` is below 0.
+            SettingError: If `num_classes` is below 0.
         """
         if num_classes < 0:
             raise SettingError(f"num_classes {num_classes}: give the number of classes, or 0 for no head.")
@@ -49,20 +49,20 @@ class EncoderClassifier(nn.Module):
         self.head.to(self.fc_norm.weight.device)
 
     def get_classifier(self) -> nn.Module:
-        """The head."""
+        """Return the head."""
         return self.head
 
     def forward_features(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n d"]:
-        """Tokens (B, N, D) of clips (B, C, T, H, W)."""
+        """Encode clips (B, C, T, H, W) to tokens (B, N, D)."""
         return self.encoder(video)
 
     def forward_head(
         self, tokens: Float[Tensor, "b n d"], pre_logits: bool = False
     ) -> Float[Tensor, "b *out"]:
-        """Tokens (B, N, D) to logits (B, classes); with `pre_logits` to the pooled feature (B, D)."""
+        """Map tokens (B, N, D) to logits (B, classes), or with `pre_logits` to the pooled feature (B, D)."""
         pooled = self.fc_norm(tokens.mean(dim=1) if self.pool == "mean" else tokens)
         return pooled if pre_logits else self.head(pooled)
 
     def forward(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b *out"]:
-        """Clips (B, C, T, H, W) to logits (B, classes)."""
+        """Map clips (B, C, T, H, W) to logits (B, classes)."""
         return self.forward_head(self.forward_features(video))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -13,23 +12,20 @@ from torch import Tensor, nn
 from vjepa.errors import SettingError
 from vjepa.layers import (
     LAYER_NORM_EPS,
-    Block,
     MlpKind,
     RotaryTables,
     check_ids,
     gather_tokens,
     init_weights,
     rescale_blocks,
-    store_frequencies,
 )
-from vjepa.models.arguments import check_arguments, height_and_width
+from vjepa.models.config import EncoderConfig, Network, build_blocks, height_and_width
 from vjepa.models.files import save_alone
 from vjepa.models.positions import (
     MODALITY_STD,
     PRETRAIN_SIDE,
     PRETRAIN_SIDE_14,
     Position,
-    device_ids,
     is_additive,
     native_table,
     resized_table,
@@ -38,40 +34,37 @@ from vjepa.models.positions import (
 from vjepa.models.tubelet import TubeletEmbed
 from vjepa.types import TokenGrid
 
-WHOLE = ("patch_size", "num_frames", "tubelet_size", "embed_dim", "depth", "num_heads")
 
+class VideoEncoder(Network):
+    """Vision transformer over the tubelets of a clip (V-JEPA, arXiv 2404.08471; V-JEPA 2, arXiv 2506.09985).
 
-class VideoEncoder(nn.Module):
-    """Vision transformer over a clip's tubelets (V-JEPA, arXiv 2404.08471; V-JEPA 2, arXiv 2506.09985).
-
-    It takes clips of any length and shape, whole or as chosen tokens, and knows nothing of masks as a policy.
-    An image is a clip of one frame; with `levels` it goes through a patch embedding of its own.
+    It encodes clips of any length and shape, or only chosen tokens of them. It does not know how masks are drawn.
+    An image is a clip of one frame; an encoder with `levels` has a separate patch embedding for it.
 
     Args:
-        img_size: Height and width of the native clip in pixels; one number for a square.
+        img_size: Height and width of the native clip in pixels, or one number for a square.
         patch_size: Side of a patch, in pixels.
-        num_frames: Frames of the native clip; 1 makes an image encoder (2-D positions, one frame a tubelet).
+        num_frames: Frames of the native clip; 1 makes an image encoder (2-D positions, one frame per tubelet).
         tubelet_size: Frames of a tubelet.
         embed_dim: Width of a token.
         depth: Number of blocks.
         num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLPs over `embed_dim`.
         mlp: Kind of the MLPs, see `Block`.
-        position: "rope" turns queries and keys as V-JEPA 2 does, "rope_interleaved" by a true rotation,
-            "rope_interpolated" so with height and width stretched to the grid of pre-training (V-JEPA 2.1: 16 a
-            side, 18 with patches of 14), "rope_stored" by frequencies that lie with the weights
-            (jepa-intuitive-physics). "sincos" adds a table with equal widths an axis as V-JEPA does, interpolated
-            for clips that are not native; "sincos_first" takes its first rows for clips that are only shorter
-            (V-JEPA 2 without rotation), "sincos_plain" gives time half of the channels, "sincos_wh" is for
-            images and puts width first (I-JEPA; interpolated for other sizes, where theirs takes native ones
-            alone).
+        position: Style of positions. "rope" turns queries and keys as V-JEPA 2 does, "rope_interleaved" by a true
+            rotation. "rope_interpolated" also stretches height and width to the grid of pre-training (V-JEPA 2.1: 16
+            per side, 18 with patches of 14). "rope_stored" uses frequencies stored with the weights
+            (jepa-intuitive-physics). "sincos" adds a table with equal widths per axis, as V-JEPA does, and
+            interpolates it for clips that are not native. "sincos_first" takes its first rows for clips that are
+            only shorter (V-JEPA 2 without rotation). "sincos_plain" gives time half of the channels. "sincos_wh" is
+            for images and puts width first (I-JEPA, which accepts native sizes only).
         drop_path: Probability of skipping a branch, rising linearly from 0 at the first block.
-        levels: Blocks (0-based, ascending, the last one among them) whose tokens get a norm of their own.
-            Not empty makes an encoder of V-JEPA 2.1: no shared norm, one patch embedding for clips and one for
-            single frames, and a vector added to all tokens that says which.
+        levels: Blocks (0-based, ascending, ending with the last) whose tokens have their own norm. If it is not
+            empty, the encoder is one of V-JEPA 2.1: no shared norm, one patch embedding for clips and one for single
+            frames, and a vector added to all tokens that says which.
 
     Raises:
-        ValueError: If `levels` are not ascending blocks that end with the last.
+        SettingError: If an argument is not allowed, or `levels` are not ascending blocks that end with the last.
     """
 
     pos_embed: Tensor  # (1, N, D), of additive positions only
@@ -92,9 +85,12 @@ class VideoEncoder(nn.Module):
         drop_path: float = 0.0,
         levels: tuple[int, ...] = (),
     ) -> None:
-        super().__init__()
-        self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        check_arguments(self.config, whole=WHOLE, numbers=("mlp_ratio", "drop_path"))
+        config = EncoderConfig(
+            img_size=img_size, patch_size=patch_size, num_frames=num_frames, tubelet_size=tubelet_size,
+            embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio, mlp=mlp,
+            position=position, drop_path=drop_path, levels=levels,
+        )  # fmt: skip
+        super().__init__(config)
         height, width = height_and_width(img_size)
         tubelet_size = min(tubelet_size, num_frames)
         self.native_grid = TokenGrid(
@@ -107,12 +103,7 @@ class VideoEncoder(nn.Module):
         if is_additive(position):
             table = native_table(position, self.native_grid, embed_dim, image=num_frames == 1)
             self.register_buffer("pos_embed", table.float()[None])
-        self.blocks = nn.ModuleList(
-            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, mlp=mlp, drop_path=rate)
-            for rate in torch.linspace(0, drop_path, depth, device="cpu").tolist()
-        )
-        if position == "rope_stored":
-            store_frequencies(self.blocks, embed_dim // num_heads)
+        self.blocks = build_blocks(config)
         if levels:
             self._add_levels(depth, patch_size)
         else:
@@ -121,7 +112,7 @@ class VideoEncoder(nn.Module):
         rescale_blocks(self.blocks)
 
     def _add_levels(self, depth: int, patch_size: int) -> None:
-        """What V-JEPA 2.1 has beside the blocks."""
+        """Add the parts of V-JEPA 2.1: a norm per level, a patch embedding for frames, a vector per modality."""
         if list(self.levels) != sorted({*self.levels, depth - 1} & {*range(depth)}):
             raise SettingError(
                 f"levels must be ascending blocks that end with the last one, {depth - 1}, got {self.levels}. "
@@ -134,21 +125,16 @@ class VideoEncoder(nn.Module):
             nn.LayerNorm(self.embed_dim, eps=LAYER_NORM_EPS) for _ in self.levels
         )
 
-    @property
-    def num_parameters(self) -> int:
-        """Number of weights, tables of positions not counted."""
-        return sum(p.numel() for p in self.parameters())
-
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write weights and config to a folder that `vjepa.load_encoder` opens; returns the folder.
+        """Write weights and config to a folder that `vjepa.load_encoder` opens, and return the folder.
 
         Raises:
-            ValueError: If the folder holds other networks, which would be taken for this encoder's.
+            SettingError: If the folder holds other networks, which would be taken for this encoder's.
         """
         return save_alone(folder, self)
 
     def grid_of(self, video: Float[Tensor, "b c t h w"]) -> TokenGrid:
-        """Extent in tokens of a clip (B, C, T, H, W)."""
+        """Return the extent in tokens of a clip (B, C, T, H, W)."""
         return self.patch_embed.grid_of(video)
 
     def forward(
@@ -158,7 +144,7 @@ class VideoEncoder(nn.Module):
 
         Args:
             video: Normalised clip (B, C, T, H, W).
-            keep: Ids (B, K) of the tokens to encode; the rest of the clip is not looked at. None keeps all.
+            keep: Ids (B, K) of the tokens to encode; the rest of the clip is not read. None keeps all.
 
         Returns:
             Tokens (B, N, D), time slowest, or (B, K, D) in the order of `keep`.
@@ -171,27 +157,57 @@ class VideoEncoder(nn.Module):
         indices: Sequence[int],
         keep: Int[Tensor, "b k"] | None = None,
     ) -> list[Float[Tensor, "b n d"]]:
-        """Tokens after the blocks named by `indices` (0-based, ascending; negative from the end), normed.
+        """Return the normed tokens after the blocks in `indices` (0-based, ascending; negative from the end).
 
-        Every level goes through the one final norm, as in the released multi-level probes; those of an encoder
-        with `levels` go through their own, and only they can be had. The predictor of V-JEPA 2.1 reads them side
-        by side: `torch.cat(encoder.forward_intermediates(video, encoder.levels, keep), dim=-1)`.
+        Every block's tokens go through the final norm, as in the released multi-level probes. An encoder with
+        `levels` has no final norm: `indices` must be among its levels, each with its own norm. The predictor of
+        V-JEPA 2.1 reads the levels side by side:
+        `torch.cat(encoder.forward_intermediates(video, encoder.levels, keep), dim=-1)`.
 
         Raises:
-            ValueError: If a block is named twice, is not there or has no norm.
+            SettingError: If a block is named twice, does not exist or has no norm.
         """
         wanted = self._wanted(indices)
-        grid = self.grid_of(video)
-        if keep is not None:
-            check_ids(keep, "keep", rows=len(video), length=len(grid))
-        tokens = self._place(self._embed(video, keep), grid, keep)
-        rotary = self._rotary(grid, keep, tokens.device)
+        tokens = self.embed(video, keep)
+        rotary = self.rotary(self.grid_of(video), keep, tokens.device)
         outputs = []
         for i, block in enumerate(self.blocks[: max(wanted) + 1]):
             tokens = block(tokens, rotary[i])
             if i in wanted:
                 outputs.append(self._norm_of(i)(tokens))
         return outputs
+
+    def embed(
+        self, video: Float[Tensor, "b c t h w"], keep: Int[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """Return the tokens that the first block takes: tubelets, with additive positions where there are any."""
+        grid = self.grid_of(video)
+        if keep is not None:
+            check_ids(keep, "keep", rows=len(video), length=len(grid))
+        return self._place(self._embed(video, keep), grid, keep)
+
+    def forward_blocks(
+        self,
+        tokens: Float[Tensor, "b n d"],
+        first: int,
+        last: int,
+        *,
+        grid: TokenGrid,
+        keep: Int[Tensor, "b k"] | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        """Run blocks `first` to `last - 1` alone, without a norm.
+
+        Args:
+            tokens: What block `first` takes: of `embed`, or of the block before it.
+            first: The first block, 0-based.
+            last: The block after the last one.
+            grid: Extent of the clip in tokens.
+            keep: Ids (B, K) of the tokens where they are not the whole clip.
+        """
+        rotary = self.rotary(grid, keep, tokens.device)
+        for i in range(first, last):
+            tokens = self.blocks[i](tokens, rotary[i])
+        return tokens
 
     def _wanted(self, indices: Sequence[int]) -> set[int]:
         depth = len(self.blocks)
@@ -208,7 +224,7 @@ class VideoEncoder(nn.Module):
         return self.norms_block[self.levels.index(block)] if self.levels else self.norm
 
     def _embed(self, video: Tensor, keep: Tensor | None) -> Tensor:
-        """Tokens of tubelets; V-JEPA 2.1 has a way of its own for a clip of one frame."""
+        """Embed tubelets; V-JEPA 2.1 has a separate embedding for a clip of one frame."""
         if not self.levels:
             return self.patch_embed(video, keep)
         if video.shape[2] == 1:
@@ -224,9 +240,10 @@ class VideoEncoder(nn.Module):
             table = gather_tokens(table.expand(len(keep), -1, -1), keep)
         return tokens + table.to(self.patch_embed.proj.weight.dtype)
 
-    def _rotary(
-        self, grid: TokenGrid, keep: Tensor | None, device: torch.device
+    def rotary(
+        self, grid: TokenGrid, keep: Tensor | None = None, device: torch.device | None = None
     ) -> list[RotaryTables | None]:
-        ids = device_ids(grid, device) if keep is None else keep
+        """Return what each block takes beside the tokens of a clip of this extent; None without rotation."""
+        ids = device_ids(grid, device or self.patch_embed.proj.weight.device) if keep is None else keep
         head_dim = self.embed_dim // self.num_heads
         return rotary_tables(self.position, ids, grid, self.blocks, head_dim=head_dim, side=self.side)

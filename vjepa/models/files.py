@@ -16,8 +16,8 @@ FORMAT = 1
 CONFIG = "config.json"
 
 
-def describe(encoder: nn.Module, predictor: nn.Module | None = None) -> dict[str, Any]:
-    """What a checkpoint says of its networks: the arguments of their constructors."""
+def network_configs(encoder: nn.Module, predictor: nn.Module | None = None) -> dict[str, Any]:
+    """Return what a checkpoint stores about its networks: the arguments of their constructors."""
     networks = {"encoder": encoder, "predictor": predictor}
     return {"format": FORMAT} | {
         k: dict(cast("dict", v.config)) for k, v in networks.items() if v is not None
@@ -25,7 +25,7 @@ def describe(encoder: nn.Module, predictor: nn.Module | None = None) -> dict[str
 
 
 def digest(network: nn.Module) -> str:
-    """A hash of all weights of a network, to recognise it by."""
+    """Return a hash of all weights of a network."""
     state = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(network.state_dict().items()):
         state.update(name.encode())
@@ -43,9 +43,9 @@ def save_folder(
     """Write networks to a folder that `load_encoder` and `load_predictor` open.
 
     Args:
-        folder: Where to; made if need be.
-        encoder: The encoder to use: of a pre-training run, its target encoder.
-        context_encoder: The encoder that was trained, if it is to be kept too.
+        folder: The folder; it is made if it is missing.
+        encoder: The encoder to use; for a pre-training run, its target encoder.
+        context_encoder: The encoder that was trained, to keep it too.
         predictor: Its predictor.
     """
     folder = Path(folder)
@@ -54,15 +54,15 @@ def save_folder(
     for name, network in networks.items():
         if network is not None:
             write_tensors(network.state_dict(), folder / f"{name}.safetensors")
-    write_text(json.dumps(describe(encoder, predictor), indent=2), folder / CONFIG)
+    write_text(json.dumps(network_configs(encoder, predictor), indent=2), folder / CONFIG)
     return folder
 
 
 def save_alone(folder: str | Path, encoder: nn.Module) -> Path:
-    """Write one encoder to a folder where there is nothing else, or that encoder's older self.
+    """Write one encoder to a folder that holds no other network.
 
     Raises:
-        ValueError: If there are other networks in it.
+        SettingError: If it holds other networks.
     """
     own = ("encoder.safetensors", CONFIG)
     others = sorted(p.name for p in Path(folder).glob("*.safetensors*") if p.name not in own)

@@ -1,11 +1,10 @@
-"""How encoders and predictors tell their tokens where they are: the styles by name, and what each is made of."""
+"""Positions of tokens: the styles by name, and the additive and rotary tables of each."""
 
 from __future__ import annotations
 
 import math
 from typing import Literal
 
-import torch
 from einops import rearrange
 from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
@@ -24,21 +23,21 @@ ROTARY_STYLES: dict[str, RotaryStyle] = {
     "rope_interleaved": "interleaved",
     "rope_interpolated": "interleaved",
 }
-PRETRAIN_SIDE = 16  # tokens along a side of V-JEPA 2.1's pre-training clips: 256 pixels, patches of 16
-PRETRAIN_SIDE_14 = 18  # of 252 pixels, patches of 14
-MODALITY_STD = 1e-6  # at the start, of the vectors that tell V-JEPA 2.1 a video from an image
+PRETRAIN_SIDE = 16  # tokens per side of V-JEPA 2.1's pre-training clips: 256 pixels, patches of 16
+PRETRAIN_SIDE_14 = 18  # tokens per side of 252 pixels with patches of 14
+MODALITY_STD = 1e-6  # initial, of the vectors by which V-JEPA 2.1 distinguishes videos from images
 
 
 def is_additive(position: Position) -> bool:
-    """Whether positions are added to the tokens, once, before the blocks."""
+    """Return whether positions are added to the tokens, once, before the blocks."""
     return position.startswith("sincos")
 
 
 def additive_table(position: Position, grid: TokenGrid, width: int) -> Float64[Tensor, "n {width}"]:
-    """Table of a clip's positions, N = len(grid).
+    """Return the table of a clip's positions (N, width), N = len(grid).
 
     Raises:
-        ValueError: If "sincos_wh", which knows no time, is asked for a clip of several tubelets.
+        SettingError: If the position is "sincos_wh", which has no time axis, and the clip has several tubelets.
     """
     if position != "sincos_wh":
         return sincos_3d(grid, width, uniform_power=position != "sincos_plain")
@@ -52,7 +51,7 @@ def additive_table(position: Position, grid: TokenGrid, width: int) -> Float64[T
 def native_table(
     position: Position, grid: TokenGrid, width: int, *, image: bool
 ) -> Float64[Tensor, "n {width}"]:
-    """The encoder's own table: that of an image encoder has no channels for time, halves [h | w] or [w | h]."""
+    """Return an encoder's own table; that of an image encoder has no channels for time: [h | w] or [w | h]."""
     if image and position != "sincos_wh":
         return sincos_2d(grid, width)
     return additive_table(position, grid, width)
@@ -61,13 +60,13 @@ def native_table(
 def resized_table(
     table: Float[Tensor, "1 n d"], native: TokenGrid, grid: TokenGrid, *, first: bool
 ) -> Float[Tensor, "1 m d"]:
-    """Table of positions for a clip of any shape, made from the native one.
+    """Return the table of positions for a clip of any shape, made from the native table.
 
     Args:
         table: Positions of the native grid.
         native: That grid.
-        grid: The grid asked for.
-        first: Take the first rows for a clip that is only shorter, and do not interpolate.
+        grid: Grid of the clip.
+        first: If the clip is only shorter, take the first rows instead of interpolating.
     """
     if grid == native:
         return table
@@ -85,7 +84,7 @@ def resized_table(
 
 
 def _bicubic(table: Float[Tensor, "1 d h w"], grid: TokenGrid, scale: float) -> Float[Tensor, "1 d h2 w2"]:
-    """The table at a new size: by `scale` where that gives the grid (square images), else by size."""
+    """Resize a table: by `scale` where that gives the grid (square images), else to the grid."""
     resized = F.interpolate(table, scale_factor=scale, mode="bicubic")
     if tuple(resized.shape[2:]) == (grid.h, grid.w):
         return resized
@@ -101,13 +100,13 @@ def rotary_tables(
     head_dim: int,
     side: int = PRETRAIN_SIDE,
 ) -> list[RotaryTables | None]:
-    """What turns queries and keys in each block: one set of tables a forward, shared by all that agree.
+    """Return the tables that turn queries and keys in each block; blocks that turn alike share one.
 
     Args:
-        position: Style; additive ones turn nothing.
-        ids: Token ids (B, N), or (1, N) where all rows are alike.
-        grid: Grid in which the ids count.
-        blocks: The blocks; of "rope_stored" they hold the frequencies.
+        position: Style; additive styles turn nothing.
+        ids: Token ids (B, N), or (1, N) if all rows are equal.
+        grid: Grid that the ids refer to.
+        blocks: The blocks; for "rope_stored" they hold the frequencies.
         head_dim: Channels of a head.
         side: Side in tokens to which "rope_interpolated" scales height and width.
     """
@@ -117,8 +116,3 @@ def rotary_tables(
         return list(stored_tables(blocks, ids, grid, head_dim))
     scaled = side if position == "rope_interpolated" else None
     return [rotary_3d(ids, grid, head_dim, ROTARY_STYLES[position], side=scaled)] * len(blocks)
-
-
-def device_ids(grid: TokenGrid, device: torch.device) -> Int[Tensor, "1 n"]:
-    """All ids of a grid, as one row."""
-    return torch.arange(len(grid), device=device)[None]

@@ -1,8 +1,8 @@
-"""The predictor: from the embeddings of what is seen to the embeddings of what is hidden."""
+"""The predictor: from the embeddings of visible tokens to the embeddings of hidden ones."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -10,53 +10,39 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from vjepa.errors import SettingError
-from vjepa.layers import (
-    LAYER_NORM_EPS,
-    Block,
-    MlpKind,
-    RotaryTables,
-    check_ids,
-    gather_tokens,
-    init_weights,
-    rescale_blocks,
-    store_frequencies,
-)
-from vjepa.models.arguments import check_arguments
-from vjepa.models.positions import (
-    MODALITY_STD,
-    Position,
-    additive_table,
-    is_additive,
-    rotary_tables,
-)
+from vjepa.layers import LAYER_NORM_EPS, MlpKind, check_ids, gather_tokens, init_weights, rescale_blocks
+from vjepa.models.config import Network, PredictorConfig, build_blocks
+from vjepa.models.positions import MODALITY_STD, Position, additive_table, is_additive, rotary_tables
 from vjepa.types import TokenGrid
 
 Modality = Literal["video", "image"]
-WHOLE = ("encoder_dim", "embed_dim", "depth", "num_heads", "num_mask_tokens")
 
 
-class Predictor(nn.Module):
+class Predictor(Network):
     """Narrow transformer over context tokens and mask tokens (V-JEPA, arXiv 2404.08471).
 
-    I-JEPA's (arXiv 2301.08243) is the one of position "sincos_wh", one mask token of std 0.02 and as many heads
-    as its encoder.
+    For the predictor of I-JEPA (arXiv 2301.08243) give position="sincos_wh", num_mask_tokens=1, mask_token_std=0.02
+    and as many heads as the encoder has.
 
     Args:
-        encoder_dim: Width of the encoder's tokens, in and out.
+        encoder_dim: Width of the encoder's tokens, which are input and output.
         embed_dim: Width inside the predictor.
         depth: Number of blocks.
         num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLPs over `embed_dim`.
         mlp: Kind of the MLPs, see `Block`.
-        position: As in `VideoEncoder`; "rope_interpolated" stretches to 16 a side whatever the patch size.
-        num_mask_tokens: Learned vectors that stand for hidden tokens; one a mask strategy.
-        mask_token_std: Spread of the mask tokens at the start; 0 in the released recipes.
+        position: As in `VideoEncoder`; "rope_interpolated" stretches to 16 per side for every patch size.
+        num_mask_tokens: Learned vectors that stand for hidden tokens; one per mask strategy.
+        mask_token_std: Standard deviation of the mask tokens at the start; 0 in the released recipes.
         drop_path: Probability of skipping a branch, rising linearly from 0 at the first block.
-        num_levels: Levels of the encoder that it reads and predicts, side by side in the channels. One or more
-            make a predictor of V-JEPA 2.1 (arXiv 2603.14482): it tells video from images, `forward_dense`
-            predicts the context too, and several levels are mixed by an MLP on their way in. 0 makes one of
+        num_levels: Levels of the encoder that are read and predicted, side by side in the channels. One or more
+            make a predictor of V-JEPA 2.1 (arXiv 2603.14482): it distinguishes videos from images,
+            `forward_dense` predicts the context too, and an MLP first mixes several levels. 0 makes a predictor of
             V-JEPA 1 or 2.
-        out_dim: Width of a predicted level, where the targets come from a wider teacher; None for `encoder_dim`.
+        out_dim: Width of a predicted level, if the targets come from a wider teacher; None for `encoder_dim`.
+
+    Raises:
+        SettingError: If an argument is not allowed.
     """
 
     def __init__(
@@ -75,21 +61,19 @@ class Predictor(nn.Module):
         num_levels: int = 0,
         out_dim: int | None = None,
     ) -> None:
-        super().__init__()
-        self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        check_arguments(self.config, whole=WHOLE, numbers=("mlp_ratio", "drop_path", "mask_token_std"))
+        config = PredictorConfig(
+            encoder_dim=encoder_dim, embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio,
+            mlp=mlp, position=position, num_mask_tokens=num_mask_tokens, mask_token_std=mask_token_std,
+            drop_path=drop_path, num_levels=num_levels, out_dim=out_dim,
+        )  # fmt: skip
+        super().__init__(config)
         self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
         self.position, self.num_levels = position, num_levels
         self.mask_tokens = nn.ParameterList(
             nn.Parameter(torch.zeros(1, 1, embed_dim)) for _ in range(num_mask_tokens)
         )
         self.predictor_embed = _entrance(encoder_dim, embed_dim, num_levels)
-        self.predictor_blocks = nn.ModuleList(
-            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, mlp=mlp, drop_path=rate)
-            for rate in torch.linspace(0, drop_path, depth, device="cpu").tolist()
-        )
-        if position == "rope_stored":
-            store_frequencies(self.predictor_blocks, embed_dim // num_heads)
+        self.predictor_blocks = build_blocks(config)
         self.predictor_norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
         width = max(num_levels, 1) * (out_dim or encoder_dim)
         self.predictor_proj = nn.Linear(embed_dim, width)
@@ -102,11 +86,6 @@ class Predictor(nn.Module):
         for token in self.mask_tokens:
             if mask_token_std:
                 trunc_normal_(token, std=mask_token_std)
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of weights."""
-        return sum(p.numel() for p in self.parameters())
 
     def forward(
         self,
@@ -124,12 +103,12 @@ class Predictor(nn.Module):
             context: Encoded context tokens (B, Nc, D), or their levels side by side (B, Nc, levels * D).
             context_ids: Their ids (B, Nc).
             target_ids: Ids of the tokens to predict (B, Nt), in any order.
-            grid: Grid in which all ids count, `encoder.grid_of(video)`.
-            mask_token: Which mask token stands for the hidden; taken modulo their number.
-            modality: What the clips are; only predictors of V-JEPA 2.1 are told.
+            grid: Grid that all ids refer to, `encoder.grid_of(video)`.
+            mask_token: Which mask token stands for the hidden tokens, modulo the number of mask tokens.
+            modality: What the clips are; only predictors of V-JEPA 2.1 use it.
 
         Returns:
-            Predictions (B, Nt, D), in the order of `target_ids`; levels side by side.
+            Predictions (B, Nt, D) in the order of `target_ids`; levels side by side.
         """
         tokens = self.forward_tokens(
             context, context_ids, target_ids, grid=grid, mask_token=mask_token, modality=modality
@@ -146,12 +125,10 @@ class Predictor(nn.Module):
         mask_token: int = 0,
         modality: Modality = "video",
     ) -> tuple[Float[Tensor, "b nt e"], Float[Tensor, "b nc e"]]:
-        """Predictions for the hidden tokens and, by a projection of their own, for the context.
-
-        Arguments as in `forward`.
+        """Predict the hidden tokens and, by a separate projection, the context; arguments as in `forward`.
 
         Raises:
-            ValueError: If this is not a predictor of V-JEPA 2.1.
+            SettingError: If this is not a predictor of V-JEPA 2.1.
         """
         if not self.num_levels:
             raise SettingError(
@@ -174,7 +151,7 @@ class Predictor(nn.Module):
         mask_token: int = 0,
         modality: Modality = "video",
     ) -> Float[Tensor, "b n p"]:
-        """Tokens (B, Nc + Nt, P) of the context and then of the targets, as the last block leaves them."""
+        """Return the last block's tokens (B, Nc + Nt, P): those of the context, then those of the targets."""
         if modality not in get_args(Modality):
             raise SettingError(f"modality is {modality!r}. Give one of {', '.join(get_args(Modality))}.")
         if context.shape[1] != context_ids.shape[-1]:
@@ -189,7 +166,8 @@ class Predictor(nn.Module):
         tokens = self._place(torch.cat([seen, hidden.to(seen.dtype)], dim=1), ids, grid)
         if self.num_levels:
             tokens = tokens + (self.img_mod_embed if modality == "image" else self.video_mod_embed)
-        rotary = self._rotary(ids, grid)
+        head_dim = self.embed_dim // self.num_heads
+        rotary = rotary_tables(self.position, ids, grid, self.predictor_blocks, head_dim=head_dim)
         for block, tables in zip(self.predictor_blocks, rotary, strict=True):
             tokens = block(tokens, tables)
         return tokens
@@ -197,17 +175,12 @@ class Predictor(nn.Module):
     def _place(self, tokens: Tensor, ids: Tensor, grid: TokenGrid) -> Tensor:
         if not is_additive(self.position):
             return tokens
-        table = additive_table(self.position, grid, self.embed_dim)
-        table = table.to(self.mask_tokens[0])
+        table = additive_table(self.position, grid, self.embed_dim).to(self.mask_tokens[0])
         return tokens + gather_tokens(table.expand(len(ids), -1, -1), ids)
-
-    def _rotary(self, ids: Tensor, grid: TokenGrid) -> list[RotaryTables | None]:
-        head_dim = self.embed_dim // self.num_heads
-        return rotary_tables(self.position, ids, grid, self.predictor_blocks, head_dim=head_dim)
 
 
 def _entrance(encoder_dim: int, embed_dim: int, num_levels: int) -> nn.Module:
-    """From the encoder's width to the predictor's; several levels are first mixed to the width of one."""
+    """Build the map from the encoder's width to the predictor's; several levels are first mixed to one."""
     if num_levels < 2:
         return nn.Linear(encoder_dim, embed_dim)
     return nn.Sequential(

@@ -1,4 +1,4 @@
-"""Published sizes, as data, and the two functions that read them."""
+"""Published sizes of encoders, and the functions that list and build them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from vjepa.errors import SettingError
 from vjepa.models.encoder import VideoEncoder
 
-# "gigantic" has the MLP ratio 4.0 its releases were trained with (64/13 was meant: a misspelt keyword);
-# the "_xformers" sizes have more heads: vit_giant_xformers is the ViT-g of V-JEPA 2. The "_vjepa21" ones are the
-# encoders of V-JEPA 2.1: four levels, and the hidden width that was meant for "gigantic" (8192).
+# "gigantic" has MLP ratio 4.0, with which it was trained (64/13 was intended, but a keyword was misspelt).
+# The "_xformers" sizes have more heads: vit_giant_xformers is the ViT-g of V-JEPA 2. The "_vjepa21" sizes are the
+# encoders of V-JEPA 2.1: four levels, and the hidden width that was intended for "gigantic" (8192).
 SIZES: dict[str, dict[str, Any]] = {
     "vit_tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
     "vit_small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
@@ -43,7 +43,7 @@ PATCHES = ((16, 224), (16, 256), (16, 384), (14, 224))  # (patch size, image siz
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names that `create_model` knows, matched like file names.
+    """Return the names that `create_model` knows and that match `pattern`, as file names are matched.
 
     >>> list_models("vit_large_*_256")
     ['vit_large_patch16_256']
@@ -53,14 +53,14 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def create_model(name: str, **overrides: Any) -> VideoEncoder:
-    """A randomly initialised encoder of a published size.
+    """Build an encoder of a published size with random weights.
 
     Args:
-        name: `<size>_patch<p>_<pixels>`, e.g. "vit_tiny_patch16_224"; any patch and image size goes.
+        name: `<size>_patch<p>_<pixels>`, e.g. "vit_tiny_patch16_224"; any patch and image size is allowed.
         **overrides: Arguments of `VideoEncoder`, e.g. `num_frames=16, position="sincos"`.
 
     Raises:
-        ValueError: If the size is not a published one.
+        SettingError: If the size is not published.
     """
     match = re.fullmatch(r"(?P<size>\w+)_patch(?P<patch>\d+)_(?P<image>\d+)", name)
     if match is None or match["size"] not in SIZES:

@@ -1,4 +1,4 @@
-"""From pixels to tokens: a clip cut into tubelets, each projected to one vector."""
+"""From pixels to tokens: a clip is cut into tubelets, and each tubelet is projected to one vector."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from vjepa.types import TokenGrid
 class TubeletEmbed(nn.Module):
     """Linear projection of tubelets: boxes of `tubelet_size` frames and `patch_size` x `patch_size` pixels.
 
-    The weight has the shape of a 3-D convolution, as in the released checkpoints; the product is taken on
-    gathered tubelets, so tokens that are not kept cost nothing.
+    The weight has the shape of a 3-D convolution, as in the released checkpoints. It multiplies gathered tubelets, so
+    tokens that are not kept cost nothing.
 
     Args:
         patch_size: Side of a patch, in pixels.
@@ -31,7 +31,7 @@ class TubeletEmbed(nn.Module):
         self.proj = nn.Conv3d(in_chans, embed_dim, kernel_size=size, stride=size)
 
     def grid_of(self, video: Float[Tensor, "b c t h w"]) -> TokenGrid:
-        """Extent of a clip in tokens; frames and pixels beyond the last whole tubelet are not counted."""
+        """Return the extent of a clip in tokens; frames and pixels beyond the last complete tubelet are ignored."""
         channels = self.proj.in_channels
         if video.ndim != 5 or video.shape[1] != channels or not video.is_floating_point():
             raise SettingError(
@@ -45,7 +45,7 @@ class TubeletEmbed(nn.Module):
     def forward(
         self, video: Float[Tensor, "b c t h w"], keep: Int[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Tokens (B, N, D) of a clip (B, C, T, H, W), or the (B, K, D) tokens named by `keep`, in the weights' type."""
+        """Embed a clip (B, C, T, H, W) as tokens (B, N, D), or those in `keep` as (B, K, D), in the weights' dtype."""
         tubelets = self._cut(video)
         if keep is not None:
             tubelets = gather_tokens(tubelets, keep)
@@ -55,7 +55,7 @@ class TubeletEmbed(nn.Module):
     def _cut(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n p"]:
         tubelet, patch, _ = self.proj.kernel_size
         missing = tubelet - video.shape[2]
-        if missing > 0:  # an image is a clip of one frame: hold its last frame for a whole tubelet
+        if missing > 0:  # an image is a clip of one frame: repeat its last frame to fill a tubelet
             video = F.pad(video, (0, 0, 0, 0, 0, missing), mode="replicate")
         grid = self.grid_of(video)
         video = video[:, :, : grid.t * tubelet, : grid.h * patch, : grid.w * patch]

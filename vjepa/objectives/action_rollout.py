@@ -1,4 +1,4 @@
-"""Prediction of the frames that follow actions: the losses of V-JEPA 2-AC (arXiv 2506.09985), over given features.
+"""Prediction of future frames from actions: the losses of V-JEPA 2-AC (arXiv 2506.09985), on given features.
 
 An episode has T frames and T states, and an action after each frame but the last.
 """
@@ -18,7 +18,7 @@ from vjepa.types import TokenGrid
 
 @torch.no_grad()
 def frame_features(encoder: VideoEncoder, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n d"]:
-    """Layer-normed tokens (B, T * H * W, D) of every frame, encoded by itself: held for one tubelet.
+    """Return layer-normed tokens (B, T * H * W, D) of all frames, each repeated to one tubelet and encoded alone.
 
     Args:
         encoder: The frozen encoder, in eval mode.
@@ -38,14 +38,14 @@ def teacher_forced(
     *,
     grid: TokenGrid,
 ) -> Float[Tensor, "b n1 d"]:
-    """Each frame but the first, predicted from the true frames before it.
+    """Predict each frame but the first from the true frames before it.
 
     Args:
         predictor: The predictor.
-        features: Layer-normed tokens (B, T * H * W, D) of all frames, of `frame_features`.
+        features: Layer-normed tokens (B, T * H * W, D) of all frames, from `frame_features`.
         actions: Actions (B, T - 1, action_dim).
         states: States (B, T, state_dim).
-        extrinsics: Places of the camera (B, T, extrinsics_dim).
+        extrinsics: Camera poses (B, T, extrinsics_dim).
         grid: Frames T, and height and width of a frame, in tokens.
 
     Returns:
@@ -65,14 +65,14 @@ def rolled_out(
     grid: TokenGrid,
     num_steps: int,
 ) -> Float[Tensor, "b m d"]:
-    """The frames that follow the first ones by the predictor's own predictions; states are the true ones.
+    """Predict the frames after the first ones from the predictor's own predictions, with the true states.
 
     Args:
         predictor: The predictor.
         first: Layer-normed tokens (B, T * H * W, D) of the frames to start from, true or predicted.
         actions: Actions from the first frame on, at least T - 1 + num_steps.
         states: States at the same frames, or more.
-        extrinsics: Places of the camera at the same frames, or more.
+        extrinsics: Camera poses at the same frames, or more.
         grid: Frames T to start from, and height and width of a frame, in tokens.
         num_steps: Frames to predict.
 
@@ -98,16 +98,16 @@ def action_losses(
     num_steps: int = 2,
     loss_exp: float = 1.0,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Loss of predictions from true frames, and of a roll-out from the first frame; training takes their sum.
+    """Return the loss of predictions from true frames, and of a roll-out from the first; training takes their sum.
 
     Args:
         predictor: The predictor; the gradient goes through all steps of the roll-out.
-        features: See `teacher_forced`, as all that follows.
-        actions: Actions.
-        states: States.
-        extrinsics: Places of the camera.
+        features: See `teacher_forced`.
+        actions: See `teacher_forced`.
+        states: See `teacher_forced`.
+        extrinsics: See `teacher_forced`.
         grid: Extent of `features`.
-        num_steps: Frames of the roll-out, its first one being that of the teacher-forced predictions.
+        num_steps: Frames of the roll-out; the first is also that of the teacher-forced predictions.
         loss_exp: Exponent p of `mean(|z - h| ** p) / p`.
     """
     if not 1 <= num_steps < grid.t:
@@ -137,6 +137,6 @@ def _predicted(
     *,
     grid: TokenGrid,
 ) -> Float[Tensor, "b n d"]:
-    """Layer-normed predictions after each of the frames, by the first of the actions and states."""
+    """Return layer-normed predictions after each of the frames, from the first of the actions and states."""
     camera = None if extrinsics is None else extrinsics[:, : grid.t]
     return layer_normed(predictor(frames, actions[:, : grid.t], states[:, : grid.t], camera, grid=grid))

@@ -1,139 +1,112 @@
-"""What an objective is: the networks of a method, its masks, and its loss."""
+"""The interface of objectives: the networks of a method and its loss."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vjepa.errors import SettingError
-from vjepa.layers import gather_tokens
 from vjepa.masks import MaskStrategy
-from vjepa.models import Predictor, VideoEncoder
+from vjepa.models import ActionPredictor, Predictor, VideoEncoder
 from vjepa.optim import EmaPair
-from vjepa.types import ClipBatch, LossOutput, MaskPair, TokenGrid
+from vjepa.types import ClipBatch, LossOutput
 
 
 class Objective(nn.Module, ABC):
     """Owns the networks of a method and turns a batch into a loss.
 
+    A subclass sets `target_encoder`, and of the other attributes those that its method has. The optimiser trains
+    every child module that has trainable weights; a frozen encoder is one after `requires_grad_(False)`.
+
     Attributes:
-        context_encoder: The encoder that is trained.
-        target_encoder: The encoder to use afterwards; its moving average, or itself where there is none.
-        predictor: From context to targets.
-        masks: What is hidden, one strategy a term of the loss.
+        target_encoder: The encoder to use afterwards: a moving average, the trained encoder itself, or a frozen one.
+        context_encoder: The encoder that is trained, or None.
+        predictor: The network that predicts the targets, or None. Exported if it is a `Predictor` or
+            `ActionPredictor`.
+        masks: Mask strategies, one per term of the loss; empty where nothing is hidden.
     """
 
-    context_encoder: VideoEncoder
     target_encoder: VideoEncoder
-    predictor: Predictor
+    context_encoder: VideoEncoder | None
+    predictor: nn.Module | None
     masks: list[MaskStrategy]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.context_encoder = self.predictor = None
+        self.masks = []
 
     @abstractmethod
     def forward(self, batch: ClipBatch, generator: torch.Generator) -> LossOutput:
-        """Loss of a batch.
+        """Return the loss of a batch.
 
         Args:
-            batch: Clips, `video` (B, C, T, H, W).
-            generator: Source of the masks.
+            batch: Clips, `video` (B, C, T, H, W); what else belongs to them by `batch.extra(name)`.
+            generator: Source of the masks and of every other random choice, on the CPU.
 
         Returns:
-            Loss with gradient, scalars to log, and features to judge the run's health by.
+            The loss with gradient, and optionally scalars to log and tokens to measure the health of the run from.
         """
 
-    @abstractmethod
     def ema_pairs(self) -> list[EmaPair]:
-        """Pairs (average, source) to update after each optimiser step."""
+        """Return the pairs (average, source) to update after each optimiser step; none by default."""
+        return []
 
-    def at_step(self, step: int, total_steps: int) -> None:  # noqa: B027 - most objectives do not care
-        """Told before each training batch how far the run is; for weights of the loss that follow a schedule.
+    def set_step(self, step: int, total_steps: int) -> None:  # noqa: B027 - most objectives have no schedule
+        """Set loss weights that follow a schedule. Called before each training batch.
 
         Args:
             step: Optimiser steps done.
             total_steps: Optimiser steps of the run.
         """
 
+    def train(self, mode: bool = True) -> Objective:
+        """Set the training mode, except of networks without a trainable weight: those stay in eval mode."""
+        super().train(mode)
+        trained = set(self.trained().values())
+        for network in self.children():
+            if network not in trained:
+                network.eval()
+        return self
 
-def checked_masks(masks: list[MaskStrategy]) -> list[MaskStrategy]:
-    """The strategies, at least one."""
-    if not masks:
-        raise SettingError("masks is empty: name at least one mask strategy, e.g. vjepa.masks.TubeBlocks.")
-    return masks
+    def trained(self) -> dict[str, nn.Module]:
+        """Return the child modules that have trainable weights, by name, in the order they were set."""
+        if own := [name for name, _ in self.named_parameters(recurse=False)]:
+            raise SettingError(
+                f"{type(self).__name__} has the parameters {', '.join(own)} outside its child modules, and only those "
+                "are trained. Put them in a module, such as nn.ParameterDict."
+            )
+        return {
+            name: network
+            for name, network in self.named_children()
+            if any(weight.requires_grad for weight in network.parameters())
+        }
 
-
-def draw_pairs(
-    masks: list[MaskStrategy], grid: TokenGrid, batch: ClipBatch, generator: torch.Generator
-) -> list[MaskPair]:
-    """A pair of ids of each strategy, on the device of the clips."""
-    return [m.sample_apart(grid, len(batch), generator).to(batch.video.device) for m in masks]
-
-
-def predict_hidden(
-    encoder: VideoEncoder,
-    predictor: Predictor,
-    video: Float[Tensor, "b c t h w"],
-    pair: MaskPair,
-    *,
-    grid: TokenGrid,
-    mask_token: int,
-) -> Float[Tensor, "rows nt e"]:
-    """What the predictor makes of the hidden tokens from the visible ones alone.
-
-    Args:
-        encoder: Sees the context of each clip, once.
-        predictor: Sees that context once for each target.
-        video: Clips (B, C, T, H, W).
-        pair: Ids, of B rows or of B rows a target.
-        grid: Extent of the clips in tokens.
-        mask_token: Which mask token stands for the hidden.
-    """
-    context = encoder(video, keep=pair.context[: len(video)])
-    context = _to_rows(context, len(pair.context))
-    return predictor(context, pair.context, pair.target, grid=grid, mask_token=mask_token)
-
-
-def tokens_at(tokens: Float[Tensor, "b n d"], ids: Int[Tensor, "rows nt"]) -> Float[Tensor, "rows nt d"]:
-    """The tokens that `ids` name; several targets of the same B clips follow each other in its rows."""
-    return gather_tokens(_to_rows(tokens, len(ids)), ids)
-
-
-def summed_up(
-    losses: list[Float[Tensor, ""]],
-    predictions: list[Tensor],
-    targets: list[Tensor],
-    pairs: list[MaskPair],
-    grid: TokenGrid,
-) -> LossOutput:
-    """The mean over masks, the loss of each as `loss_mask<i>`, and all tokens and masks for the run's health."""
-    return LossOutput(
-        loss=torch.stack(losses).mean(),
-        metrics={f"loss_mask{i}": loss.detach() for i, loss in enumerate(losses)},
-        predictions=torch.cat([z.detach().flatten(0, 1) for z in predictions]),
-        targets=torch.cat([h.detach().flatten(0, 1) for h in targets]),
-        masks=tuple(pairs),
-        grid=grid,
-    )
+    def exported(self) -> dict[str, nn.Module]:
+        """Return the networks that checkpoints describe and exports hold, by the name of their file."""
+        networks: dict[str, nn.Module] = {"encoder": self.target_encoder}
+        if self.context_encoder is not None:
+            networks["context_encoder"] = self.context_encoder
+        if isinstance(self.predictor, Predictor | ActionPredictor):
+            networks["predictor"] = self.predictor
+        return networks
 
 
 def layer_normed(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-    """Tokens in fp32, layer-normed without weights (eps 1e-5)."""
+    """Return tokens in fp32, layer-normed without weights (eps 1e-5)."""
     return F.layer_norm(tokens.float(), tokens.shape[-1:])
 
 
 def mean_distance(
     predictions: Float[Tensor, "b n d"], targets: Float[Tensor, "b n d"], exponent: float
 ) -> Float[Tensor, ""]:
-    """Mean of |z - h| ** p / p, in fp32.
+    """Return the mean of |z - h| ** p / p, in fp32.
 
     >>> mean_distance(torch.full((1, 1, 2), 3.0), torch.ones(1, 1, 2), 2.0).item()
     2.0
     """
     return (predictions.float() - targets).abs().pow(exponent).mean() / exponent
-
-
-def _to_rows(tokens: Tensor, rows: int) -> Tensor:
-    """Tokens of B clips, repeated as a whole to `rows`."""
-    return tokens if len(tokens) == rows else tokens.repeat(rows // len(tokens), 1, 1)

@@ -1,6 +1,6 @@
-"""Latent prediction without a moving average: penalties keep the features apart (LeJEPA, VICReg).
+"""Latent prediction without a moving average: penalties keep the features from collapsing (LeJEPA, VICReg).
 
-Sources: LeJEPA (arXiv 2511.08544), VICReg (arXiv 2105.04906). Theirs are losses of images; here they stand on the
+Sources: LeJEPA (arXiv 2511.08544), VICReg (arXiv 2105.04906). Their losses are on images; here they are on the
 tokens of clips.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -18,33 +19,25 @@ from torch import Tensor
 from vjepa.errors import SettingError
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder
-from vjepa.objectives.base import (
-    Objective,
-    checked_masks,
-    draw_pairs,
-    mean_distance,
-    predict_hidden,
-    summed_up,
-    tokens_at,
-)
+from vjepa.objectives.base import mean_distance
+from vjepa.objectives.masked import MaskedObjective
 from vjepa.objectives.regularizers import Penalty
-from vjepa.optim import EmaPair
 from vjepa.types import ClipBatch, LossOutput
 
 
-class RegularizedPrediction(Objective):
-    """Distance of predicted from encoded tokens, both by one encoder, and penalties on what it encodes.
+class RegularizedPrediction(MaskedObjective):
+    """Distance between predicted and encoded tokens of one encoder, plus penalties on what it encodes.
 
     Args:
-        encoder: The encoder, which is trained and makes the targets; the one to use afterwards.
+        encoder: The encoder that is trained, makes the targets, and is the one to use afterwards.
         predictor: Builds the predictor from the encoder's width.
         masks: Mask strategies; the loss is the mean over them, and mask token i stands for the tokens hidden by
             strategy i.
-        penalties: What keeps the encoder from making all alike; at least one.
+        penalties: Terms that keep the encoder from mapping all tokens to one; at least one.
         loss_exp: Exponent p of the distance `mean(|z - h| ** p) / p`.
         stop_gradient: Move the predictions towards the targets only, not the targets towards the predictions.
-        centre: Mean that is taken off the samples of the penalties: of all clips at a "position", so that telling
-            positions apart does not count as telling clips apart, or "none".
+        centre: Mean that is subtracted from the samples of the penalties: that of all clips at a "position", so that
+            telling positions apart does not count as telling clips apart, or "none".
     """
 
     def __init__(
@@ -58,36 +51,22 @@ class RegularizedPrediction(Objective):
         stop_gradient: bool = False,
         centre: Literal["position", "none"] = "position",
     ) -> None:
-        super().__init__()
         if not penalties:
             raise SettingError(
                 "penalties is empty, and without one all tokens become alike. Name vjepa.objectives.SigReg or "
                 "vjepa.objectives.VarianceCovariance."
             )
-        self.masks = checked_masks(masks)
-        self.context_encoder = self.target_encoder = encoder.train()
-        self.predictor = predictor(encoder.embed_dim).train()
+        super().__init__(encoder=encoder, predictor=predictor, masks=masks, moving_average=False)
         self.penalties = penalties
         self.loss_exp, self.stop_gradient, self.centre = loss_exp, stop_gradient, centre
 
-    def ema_pairs(self) -> list[EmaPair]:
-        """None: the encoder makes its own targets."""
-        return []
-
     def forward(self, batch: ClipBatch, generator: torch.Generator) -> LossOutput:
         """See `Objective.forward`. Logs `loss_mask<i>`, without penalties, and `penalty_<name>` of each."""
-        networks = (self.context_encoder, self.predictor)
-        grid = self.context_encoder.grid_of(batch.video)
-        pairs = draw_pairs(self.masks, grid, batch, generator)
+        masks = self.draw_masks(batch, generator)
         tokens = self.context_encoder(batch.video).float()
         targets = tokens.detach() if self.stop_gradient else tokens
-        hidden = [tokens_at(targets, pair.target) for pair in pairs]
-        predictions = [
-            predict_hidden(*networks, batch.video, pair, grid=grid, mask_token=i)
-            for i, pair in enumerate(pairs)
-        ]
-        losses = [mean_distance(z, h, self.loss_exp) for z, h in zip(predictions, hidden, strict=True)]
-        output = summed_up(losses, predictions, hidden, pairs, grid)
+        distance = partial(mean_distance, exponent=self.loss_exp)
+        output = self.compare_hidden(batch.video, targets, masks, distance)
         with torch.autocast(batch.video.device.type, enabled=False):
             penalties = [penalty(self.samples(tokens), generator) for penalty in self.penalties]
         names = [f"penalty_{type(penalty).__name__.lower()}" for penalty in self.penalties]
@@ -97,7 +76,7 @@ class RegularizedPrediction(Objective):
         )
 
     def samples(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "samples d"]:
-        """The tokens (B * N, D) that the penalties look at."""
+        """Return the samples (B * N, D) of the penalties."""
         if self.centre == "position":
             tokens = tokens - tokens.mean(dim=0, keepdim=True)
         return rearrange(tokens, "b n d -> (b n) d")

@@ -1,7 +1,7 @@
-"""Penalties on embeddings that collapse: functions of samples (N, D), and VICReg and SIGReg made of them.
+"""Penalties on collapsed embeddings: functions of samples (N, D), and VICReg and SIGReg as objects.
 
-Sources: VICReg (arXiv 2105.04906), LeJEPA (arXiv 2511.08544). Under several processes they see the samples of
-their own process.
+Sources: VICReg (arXiv 2105.04906), LeJEPA (arXiv 2511.08544). With several processes, each
+penalises its own samples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KNOTS, RANGE = 10, 3.0  # points at which characteristic functions are compared,
 
 
 def hinge_std(samples: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """How far the standard deviations of the features fall short of 1, on average; 0 where none does.
+    """Return the mean shortfall of the features' standard deviations below 1; 0 if none is below.
 
     >>> round(hinge_std(torch.ones(8, 4)).item(), 3)
     0.99
@@ -27,8 +27,8 @@ def hinge_std(samples: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
 
 
 def covariance(samples: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Mean square of the covariances between different features."""
-    # not Tensor.cov, which looks at numbers and so cannot be estimated without
+    """Return the mean square of the covariances between different features."""
+    # not Tensor.cov, which reads values and so fails on fake tensors (`vjepa estimate`)
     centred = samples - samples.mean(dim=0)
     square = (centred.T @ centred / max(len(samples) - 1, 1)).square()
     width = len(square)
@@ -36,39 +36,41 @@ def covariance(samples: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
 
 
 def random_directions(width: int, count: int, generator: torch.Generator) -> Float[Tensor, "{width} {count}"]:
-    """Directions as columns (width, count), of length 1; new ones every step."""
+    """Draw directions as columns (width, count), of length 1."""
     return F.normalize(torch.randn(width, count, generator=generator, device=generator.device), dim=0)
 
 
 def epps_pulley(samples: Float[Tensor, "n k"]) -> Float[Tensor, "k"]:
-    """How far each column is from a standard normal sample: squared distance of characteristic functions."""
+    """Return each column's squared distance of characteristic functions from a standard normal sample."""
     knots = torch.linspace(-RANGE, RANGE, KNOTS, device=samples.device)
     normal = torch.exp(-knots.square() / 2)[:, None]
-    angles = knots[KNOTS // 2 :, None, None] * samples  # the other half mirrors it: cos is even, sin odd
+    angles = (
+        knots[KNOTS // 2 :, None, None] * samples
+    )  # the other half is its mirror image: cos is even, sin odd
     half = (angles.cos().mean(dim=1) - normal[KNOTS // 2 :]).square() + angles.sin().mean(dim=1).square()
     distance = torch.cat([half.flip(0), half])
     return torch.trapezoid(normal * distance, knots, dim=0)
 
 
 class Penalty(ABC):
-    """What keeps an encoder without a moving average from making all alike."""
+    """A term that keeps an encoder without a moving average from mapping all tokens to one."""
 
     @abstractmethod
     def __call__(self, samples: Float[Tensor, "n d"], generator: torch.Generator) -> Float[Tensor, ""]:
-        """Weighted penalty on samples (N, D) in fp32.
+        """Return the weighted penalty on samples (N, D) in fp32.
 
         Args:
-            samples: Embeddings, one a row.
-            generator: Source of whatever is drawn, on the CPU.
+            samples: Embeddings, one per row.
+            generator: Source of random numbers, on the CPU.
         """
 
 
 class SigReg(Penalty):
-    """Distance from an isotropic normal distribution (SIGReg), along directions drawn anew each step.
+    """Distance from an isotropic normal distribution (SIGReg), along new random directions at each step.
 
     Args:
         weight: Weight of the mean of `epps_pulley` over directions.
-        num_directions: Directions a step.
+        num_directions: Directions per step.
     """
 
     def __init__(self, *, weight: float = 10.0, num_directions: int = 256) -> None:
@@ -81,7 +83,7 @@ class SigReg(Penalty):
 
 
 class VarianceCovariance(Penalty):
-    """Deviations short of 1, and covariances between features (VICReg).
+    """Standard deviations below 1, and covariances between features (VICReg).
 
     Args:
         std_weight: Weight of `hinge_std`.

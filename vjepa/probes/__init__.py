@@ -1,6 +1,13 @@
-"""Probes: what frozen features know, measured with labels."""
+"""Probes: what a frozen encoder's features contain, measured with labels."""
 
-from vjepa.probes.anticipation import (
+from vjepa.features.encode import join_segments, view_tokens
+from vjepa.probes.anticipation.ek100_annotations import (
+    Action,
+    ActionIds,
+    anticipation_indices,
+    class_mean_recall,
+)
+from vjepa.probes.anticipation.probe import (
     ActionScores,
     AnticipationProbe,
     anticipate,
@@ -9,34 +16,29 @@ from vjepa.probes.anticipation import (
 )
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
-from vjepa.probes.clips import AugmentedClips, ClipPlan, eval_clips
-from vjepa.probes.epic import Action, ActionIds, anticipation_indices, class_mean_recall
-from vjepa.probes.features import Features, extract_features, random_twin
+from vjepa.probes.classifier import Classifier, open_classifier
+from vjepa.probes.clips import AugmentedClips, eval_clips, training_clips
+from vjepa.probes.fitting.selection import fit_probe
+from vjepa.probes.fitting.trials import LabelledTokens, ProbeSettings
+from vjepa.probes.kinds import ProbeKind
+from vjepa.probes.knn import KnnProbe
 from vjepa.probes.linear import LinearProbe
-from vjepa.probes.namer import Namer, open_namer
-from vjepa.probes.protocol import fit_probe
 from vjepa.probes.protocols import PROTOCOLS, Protocol
+from vjepa.probes.random_init import random_init_like
 from vjepa.probes.released import load_probe
-from vjepa.probes.results import ProbeKind, ProbeResult, Progress
-from vjepa.probes.trials import ProbeSettings
-from vjepa.probes.views import ClipLayout, join_segments, mean_probabilities, view_tokens
+from vjepa.probes.results import ProbeResult, Progress, mean_probabilities
 
 __all__ = [
     "PROTOCOLS",
     "Action",
     "ActionIds",
-    "Namer",
-    "Protocol",
-    "anticipation_indices",
-    "class_mean_recall",
-    "open_namer",
     "ActionScores",
     "AnticipationProbe",
     "AttentiveProbe",
     "AugmentedClips",
-    "ClipLayout",
-    "ClipPlan",
-    "Features",
+    "Classifier",
+    "KnnProbe",
+    "LabelledTokens",
     "LinearProbe",
     "Probe",
     "ProbeError",
@@ -44,17 +46,21 @@ __all__ = [
     "ProbeResult",
     "ProbeSettings",
     "Progress",
+    "Protocol",
     "Standardize",
     "StandardizedProbe",
     "anticipate",
+    "anticipation_indices",
     "anticipation_loss",
+    "class_mean_recall",
     "eval_clips",
-    "extract_features",
     "fit_probe",
     "join_segments",
     "load_probe",
     "mean_probabilities",
-    "random_twin",
+    "open_classifier",
+    "random_init_like",
     "sigmoid_focal_loss",
+    "training_clips",
     "view_tokens",
 ]

@@ -1,4 +1,4 @@
-"""Where a probe looks: the shares by which its queries mix a clip's tokens, and those over the frames."""
+"""The attention of a probe: the weight of each token in what its queries read, drawn over the frames."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, StandardizedProbe
 from vjepa.types import TokenGrid
 
-HOT = (1.0, 0.25, 0.0)  # colour of the token looked at most
-STRENGTH = 0.75  # of the colour over the picture there
+HOT = (1.0, 0.25, 0.0)  # colour of the token with the largest weight
+STRENGTH = 0.75  # of the colour over the frame there
 
 
 @torch.no_grad()
 def attention_of(head: Probe, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n"] | None:
-    """Share of each token in what an attentive probe reads, mean of its heads; None for other probes.
+    """Return the attention weight of each token, averaged over the heads; None if the probe is not attentive.
 
-    Tokens in the order of the clip; with self-attention blocks before the pooling, a token there has seen the
-    others, and its share is that of its place.
+    Tokens keep the order of the clip. With self-attention blocks before the pooling, a token has mixed with the
+    others by then, and its weight is that of its position.
 
     Args:
         head: The probe.
-        tokens: Tokens (B, N, D), as the encoder gave them.
+        tokens: Tokens (B, N, D) of the encoder.
     """
     if isinstance(head, StandardizedProbe):
         return attention_of(head.probe, head.standardize(tokens))
@@ -38,19 +38,18 @@ def attention_of(head: Probe, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "
 
 
 def overlay(
-    frames: UInt8[Tensor, "t 3 h w"], shares: Float[Tensor, "n"], grid: TokenGrid
+    frames: UInt8[Tensor, "t 3 h w"], weights: Float[Tensor, "n"], grid: TokenGrid
 ) -> UInt8[Tensor, "t 3 h w"]:
-    """Frames, one a tubelet, with the shares as a red haze: strongest at the clip's largest share.
+    """Return one frame per tubelet with the weights as a red overlay, strongest at the clip's largest weight.
 
     Args:
         frames: The first frame of each tubelet.
-        shares: Of the tokens, time slowest.
+        weights: Attention weights of the tokens, time slowest.
         grid: Extent of the clip in tokens.
     """
     assert len(frames) == grid.t, (frames.shape, grid)
-    cube = rearrange(shares, "(t h w) -> t 1 h w", t=grid.t, h=grid.h)
-    haze = (
-        F.interpolate(cube / cube.max().clamp(min=1e-12), size=frames.shape[2:], mode="bilinear") * STRENGTH
-    )
+    cube = rearrange(weights, "(t h w) -> t 1 h w", t=grid.t, h=grid.h)
+    relative = cube / cube.max().clamp(min=1e-12)
+    opacity = F.interpolate(relative, size=frames.shape[2:], mode="bilinear") * STRENGTH
     colour = 255 * torch.tensor(HOT)[:, None, None]
-    return (frames * (1 - haze) + colour * haze).round().to(torch.uint8)
+    return (frames * (1 - opacity) + colour * opacity).round().to(torch.uint8)

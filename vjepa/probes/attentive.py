@@ -1,4 +1,4 @@
-"""The attentive probe: a learned query reads the tokens, a linear map names what it read."""
+"""The attentive probe: a learned query pools the tokens, and a linear map classifies the result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class AttentiveProbe(Probe):
         embed_dim: Width of a token.
         num_classes: Number of classes.
         num_heads: Attention heads of the pooler.
-        depth: 1 as V-JEPA's probe, 4 as V-JEPA 2's (three self-attention blocks before the pooling).
-        unused_proj: Hold the output projection which the files of V-JEPA's probes contain and no forward
-            applies, so that such a file can be read in whole and written back.
+        depth: 1 for V-JEPA's probe, 4 for V-JEPA 2's (three self-attention blocks before the pooling).
+        unused_proj: Hold the output projection that V-JEPA's probe files contain and no forward pass applies, so
+            that such a file can be read and written without loss.
     """
 
     def __init__(
@@ -34,16 +34,21 @@ class AttentiveProbe(Probe):
         unused_proj: bool = False,
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self.config: dict[str, Any] = {
+            "embed_dim": embed_dim,
+            "num_classes": num_classes,
+            "num_heads": num_heads,
+            "depth": depth,
+            "unused_proj": unused_proj,
+        }
         self.pooler = AttentivePooler(embed_dim=embed_dim, num_heads=num_heads, depth=depth)
         if unused_proj:
-            idle = nn.Linear(embed_dim, embed_dim).requires_grad_(
-                False
-            )  # else parallel training waits for it
-            self.pooler.cross_attention_block.xattn.register_module("proj", idle)
+            # without a gradient, for which parallel training would wait
+            proj = nn.Linear(embed_dim, embed_dim).requires_grad_(False)
+            self.pooler.cross_attention_block.xattn.register_module("proj", proj)
         self.linear = nn.Linear(embed_dim, num_classes)
         init_weights(self.linear)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b classes"]:
-        """Tokens (B, N, D) to logits (B, classes)."""
+        """Map tokens (B, N, D) to logits (B, classes)."""
         return self.linear(self.pooler(tokens)[:, 0])

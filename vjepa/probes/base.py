@@ -1,4 +1,4 @@
-"""What a probe is: tokens of a frozen encoder to class scores; and the standardisation in front of it."""
+"""The probe interface: from tokens of a frozen encoder to class scores, with standardised tokens."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from torch import Tensor, nn
 from vjepa.errors import VjepaError
 
 VARIANCE_FLOOR = 1e-8  # a channel that never changes is divided by 1e-4, not by 0
-CHUNK_CLIPS, CHUNK_TOKENS = (
-    256,
-    256 * 2048,
-)  # looked at in one go: features may lie in a file larger than memory
+# limits of one chunk, as the tokens may lie in a file larger than memory
+CHUNK_CLIPS, CHUNK_TOKENS = 256, 256 * 2048
 
 
 class ProbeError(VjepaError, ValueError):
-    """Labels, videos or a probe folder that a probe cannot be made of; the message says what to change."""
+    """Labels, videos or a probe folder that no probe can be made from; the message says what to change."""
 
 
-def clips_at_once(tokens: Float[Tensor, "clips n d"]) -> int:
-    """How many clips are looked at in one go: 256, fewer where a clip has more than 2048 tokens."""
+def clips_per_chunk(tokens: Float[Tensor, "clips n d"]) -> int:
+    """Return how many clips to process at a time: 256, or fewer if a clip has more than 2048 tokens."""
     return max(1, min(CHUNK_CLIPS, CHUNK_TOKENS // tokens.shape[1]))
 
 
 class Probe(nn.Module, ABC):
-    """Scores of classes from the tokens of a clip."""
+    """Class scores from the tokens of a clip.
+
+    `vjepa probe --probe my_package.MyProbe` builds a subclass from the keyword arguments `embed_dim` and `num_classes`;
+    its other arguments need defaults.
+    """
 
     @abstractmethod
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b classes"]:
-        """Tokens (B, N, D) to logits (B, classes)."""
+        """Map tokens (B, N, D) to logits (B, classes)."""
 
 
 class Standardize(nn.Module):
-    """Each channel less its mean, over its standard deviation, both measured once and kept with the weights.
+    """Standardisation of each channel by a mean and a standard deviation that are saved with the weights.
 
-    Tokens of a pre-trained encoder share a large constant component, beside which a probe does not see what
-    differs.
+    Tokens of a pre-trained encoder share a large constant component, which would hide their differences from a probe.
 
     Args:
         embed_dim: Width of a token.
@@ -54,11 +55,11 @@ class Standardize(nn.Module):
         self.register_buffer("std", torch.ones(embed_dim))
 
     def measure(self, tokens: Float[Tensor, "clips n d"]) -> None:
-        """Take mean and standard deviation from the tokens of the training clips."""
+        """Set the mean and the standard deviation to those of the training clips."""
         total = torch.zeros(tokens.shape[-1], dtype=torch.float64, device=tokens.device)
         squares = torch.zeros_like(total)
-        for part in tokens.split(clips_at_once(tokens)):
-            channels = part.flatten(0, 1).double()
+        for chunk in tokens.split(clips_per_chunk(tokens)):
+            channels = chunk.flatten(0, 1).double()
             total += channels.sum(dim=0)
             squares += channels.square().sum(dim=0)
         count = tokens.shape[0] * tokens.shape[1]
@@ -68,16 +69,16 @@ class Standardize(nn.Module):
         self.std.copy_((variance + VARIANCE_FLOOR).sqrt())
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Tokens of any float type to standardised fp32."""
+        """Return standardised tokens in fp32, from tokens of any float type."""
         return torch.addcmul(-self.mean / self.std, tokens.float(), 1 / self.std)  # one pass over the tokens
 
 
 class StandardizedProbe(Probe):
-    """A probe that standardises its tokens first: what is saved, and what classifies.
+    """A probe with the standardisation of its tokens.
 
     Args:
         standardize: The measured standardisation.
-        probe: The probe behind it.
+        probe: The probe that reads the standardised tokens.
     """
 
     def __init__(self, standardize: Standardize, probe: Probe) -> None:
@@ -86,5 +87,5 @@ class StandardizedProbe(Probe):
         self.probe = probe
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b classes"]:
-        """Tokens (B, N, D), as the encoder gave them, to logits (B, classes)."""
+        """Map the encoder's tokens (B, N, D) to logits (B, classes)."""
         return cast("Tensor", self.probe(self.standardize(tokens)))

@@ -1,4 +1,4 @@
-"""Where probes and their encoders compute."""
+"""The device on which probes and their encoders compute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def device_of(device: Device) -> torch.device:
-    """The device asked for; "auto" is a GPU if there is one."""
+    """Return the device of that name; "auto" is a GPU if there is one."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise ProbeError("device cuda: this machine offers none to torch. Give --device cpu or auto.")
+        raise ProbeError("device cuda: torch finds no GPU on this machine. Give --device cpu or auto.")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)

@@ -1,8 +1,12 @@
-"""A trained probe in a folder: `probe.safetensors`, and `probe.json` with what its scores mean."""
+"""A trained probe in a folder: `probe.safetensors`, and `config.json` with its class, clips, labels and encoder.
+
+Folders from before ClipSpec have a `probe.json` instead and are still read.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,163 +14,234 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from vjepa.features.clip_spec import ClipSpec, spec_of_old_probe
 from vjepa.files import write_tensors, write_text
-from vjepa.models import VideoEncoder
-from vjepa.models.files import digest
-from vjepa.probes.anticipation_files import CARD, WEIGHTS, is_anticipation
-from vjepa.probes.attentive import AttentiveProbe
+from vjepa.models.files import CONFIG, FORMAT, digest
+from vjepa.probes.anticipation.probe import AnticipationProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
-from vjepa.probes.knn import KnnProbe
-from vjepa.probes.linear import LinearProbe
-from vjepa.probes.results import ProbeKind, ProbeResult
-from vjepa.probes.views import ClipLayout
+from vjepa.probes.kinds import class_path_of, probe_class_of
 
-FORMAT = 1
+WEIGHTS, OLD_CARD = "probe.safetensors", "probe.json"
+ANTICIPATION = "anticipation"
+AnyProbe = Probe | AnticipationProbe
+
+
+@dataclass(frozen=True)
+class NetworkReference:
+    """A frozen network that a probe reads: its path, a digest of its weights, and its arguments."""
+
+    path: str
+    digest: str
+    config: dict[str, Any]
+
+    @classmethod
+    def of(cls, network: nn.Module, path: str) -> NetworkReference:
+        """Return the reference of a network that lies at `path`."""
+        return cls(path=path, digest=digest(network), config=dict(network.config))  # type: ignore[call-overload]
+
+    def check(self, network: nn.Module, path: str) -> None:
+        """Check that a network is the one that the probe was trained on.
+
+        Raises:
+            ProbeError: If its weights differ.
+        """
+        if digest(network) != self.digest:
+            raise ProbeError(
+                f"{path} is not the encoder this probe was trained on: its weights differ. "
+                "Give that one with --encoder, or train a probe on this one."
+            )
 
 
 @dataclass(frozen=True)
 class ProbeCard:
-    """What must be known beside the weights of a probe.
+    """What a probe's folder says beside its weights.
 
-    `segments` and `views` of a video are those of the test: the probe sees the segments together.
-    `label_names` in the order of the class ids; `encoder` the path of the encoder, `encoder_digest` a hash of
-    its weights; `num_frames` and `fps` of the clips it was trained on (`fps` and `frame_step`
-    None: every frame); `levels` the encoder's blocks it reads (None: the last); `options` of the class of a k-NN
-    probe.
+    `kind` as given to `vjepa probe --probe`; `label_names` in the order of the class ids; `clip` says how a video of
+    the test becomes clips; `encoder` is the network whose tokens it reads. An anticipation probe also has a `predictor`
+    and `task_names`, the names of its verbs, nouns and actions. `recipe` is how it was trained.
     """
 
-    kind: ProbeKind
+    kind: str
     label_names: tuple[str, ...]
-    embed_dim: int
-    num_heads: int | None
-    depth: int | None
-    encoder: str
-    encoder_digest: str
-    encoder_config: dict[str, Any]
-    num_frames: int
-    fps: float | None
-    segments: int = 1
-    views: int = 1
-    frame_step: int | None = None
-    levels: tuple[int, ...] | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    format: int = field(default=FORMAT)
+    clip: ClipSpec
+    encoder: NetworkReference
+    predictor: NetworkReference | None = None
+    task_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entries of the folder's `config.json`."""
+        entries = {
+            "kind": self.kind,
+            "label_names": list(self.label_names),
+            "clip": self.clip.to_json(),
+            "reads_encoder": asdict(self.encoder),
+            "reads_predictor": None if self.predictor is None else asdict(self.predictor),
+            "task_names": {task: list(names) for task, names in self.task_names.items()},
+            "recipe": self.recipe,
+        }
+        return {name: value for name, value in entries.items() if value not in (None, {})}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ProbeCard:
+        """Return the card that `to_json` wrote."""
+        predictor = content.get("reads_predictor")
+        return cls(
+            kind=content["kind"],
+            label_names=tuple(content["label_names"]),
+            clip=ClipSpec.from_json(content["clip"]),
+            encoder=NetworkReference(**content["reads_encoder"]),
+            predictor=None if predictor is None else NetworkReference(**predictor),
+            task_names={task: tuple(names) for task, names in content.get("task_names", {}).items()},
+            recipe=dict(content.get("recipe", {})),
+        )
 
 
-def card_of(
-    result: ProbeResult,
-    label_names: tuple[str, ...],
-    encoder: VideoEncoder,
-    path: str,
-    *,
-    num_frames: int,
-    fps: float | None,
-    layout: ClipLayout,
-    frame_step: int | None = None,
-) -> ProbeCard:
-    """The card of a trained probe.
+def check_free(folder: Path) -> None:
+    """Check that a probe can be written to a folder without replacing the config of other networks.
+
+    Raises:
+        ProbeError: If networks lie there.
+    """
+    others = sorted(file.name for file in folder.glob("*.safetensors") if file.name != WEIGHTS)
+    if others and (folder / CONFIG).exists():
+        raise ProbeError(f"{folder} holds {', '.join(others)}. Give another folder for the probe as --out.")
+
+
+def save_probe(folder: Path, probe: AnyProbe, card: ProbeCard) -> None:
+    """Write a probe to `folder`, which is made if it is missing.
 
     Args:
-        result: What training gave.
-        label_names: In the order of the class ids.
-        encoder: The encoder whose features it takes.
-        path: Where that encoder lies.
-        num_frames: Frames of a clip.
-        fps: Frames of the clip a second of video; None: every frame.
-        layout: Clips of a video in the test.
-        frame_step: Frames from one of a clip to the next, instead of a rate.
+        folder: The folder.
+        probe: The probe.
+        card: What must be known beside its weights.
     """
-    options = ("num_clips", "k", "temperature") if result.kind == "knn" else ()
-    return ProbeCard(
-        kind=result.kind,
-        label_names=label_names,
-        embed_dim=encoder.embed_dim,
-        num_heads=result.settings.get("num_heads"),
-        depth=result.settings.get("depth"),
-        encoder=str(Path(path).resolve()),
-        encoder_digest=digest(encoder),
-        encoder_config=encoder.config,
-        num_frames=num_frames,
-        fps=fps,
-        segments=layout.segments,
-        views=layout.views,
-        frame_step=frame_step,
-        levels=layout.levels,
-        options={name: result.settings[name] for name in options},
-    )
-
-
-def save_probe(folder: Path, probe: StandardizedProbe, card: ProbeCard) -> None:
-    """Write a probe to `folder`, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
+    content = {"format": FORMAT, "probe": _arguments(probe, len(card.label_names)), **card.to_json()}
     write_tensors(probe.state_dict(), folder / WEIGHTS)
-    write_text(json.dumps(asdict(card), indent=2), folder / CARD)
+    write_text(json.dumps(content, indent=2), folder / CONFIG)
+    (folder / OLD_CARD).unlink(missing_ok=True)
 
 
-def load_probe(folder: Path) -> tuple[StandardizedProbe, ProbeCard]:
-    """A probe written by `save_probe`, in eval mode, and its card.
+def holds_probe(folder: Path) -> bool:
+    """Return whether a folder holds a probe that `vjepa probe` wrote, of any age."""
+    try:
+        return (folder / OLD_CARD).is_file() or "clip" in _read(folder / CONFIG)
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def open_probe(folder: Path) -> tuple[AnyProbe, ProbeCard]:
+    """Return a probe that `vjepa probe` wrote, in eval mode, and its card.
 
     Raises:
         ProbeError: If the folder holds no such probe, or one that is damaged.
     """
-    if is_anticipation(folder):
-        raise ProbeError(
-            f"{folder} anticipates verbs and nouns, and needs a predictor. Use `vjepa.load_probe` and "
-            "`vjepa.probes.anticipate`."
-        )
+    name = OLD_CARD if (folder / OLD_CARD).is_file() else CONFIG
     try:
-        stored = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        levels = stored.get("levels")
-        stored |= {"levels": None if levels is None else tuple(levels)}
-        card = ProbeCard(**{**stored, "label_names": tuple(stored["label_names"])})
+        content = _read(folder / name)
+        if name == OLD_CARD:
+            content = _updated(content)
+        card = ProbeCard.from_json(content)
         tensors = load_file(folder / WEIGHTS)
+        with torch.device("meta"):
+            probe = build_probe(**content["probe"])
     except FileNotFoundError as error:
         raise ProbeError(
-            f"{folder} has no {CARD} with {WEIGHTS} beside it. Give a folder written by `vjepa probe --out`."
+            f"{folder} has no {CONFIG} with {WEIGHTS} beside it. Give a folder written by `vjepa probe --out`."
         ) from error
+    except ProbeError:
+        raise
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ProbeError(f"{folder} holds a damaged probe ({error}). Train it again.") from error
-    with torch.device("meta"):
-        probe = _build(card)
-    _fill(probe, tensors, folder)
+    classes = content["probe"].get("num_classes")
+    if classes not in (None, len(card.label_names)):
+        raise ProbeError(
+            f"{folder / WEIGHTS} does not fit its {name}: {classes} classes, {len(card.label_names)} names. Train it "
+            "again."
+        )
+    _fill(probe, tensors, folder, name)
     return probe.eval(), card
 
 
-def check_encoder(card: ProbeCard, encoder: VideoEncoder, path: str) -> None:
-    """Refuse an encoder that the probe was not trained on.
+def build_probe(*, class_path: str | None = None, standardized: bool = False, **arguments: Any) -> AnyProbe:
+    """Return a new probe as a `config.json` describes it.
 
-    Raises:
-        ProbeError: If its weights are not the ones.
+    Args:
+        class_path: Its class, or a kind of `vjepa probe`; without one, the arguments tell it.
+        standardized: Put a standardisation before it.
+        **arguments: Arguments of the class.
     """
-    if digest(encoder) != card.encoder_digest:
-        raise ProbeError(
-            f"{path} is not the encoder this probe was trained on: its weights differ. "
-            "Give that one with --encoder, or train a probe on this one."
-        )
+    if class_path is None:
+        class_path = "attentive"
+        if "num_verbs" in arguments:
+            return AnticipationProbe(**arguments)
+    probe = probe_class_of(class_path)(**arguments)
+    if not standardized:
+        return probe
+    return StandardizedProbe(Standardize(embed_dim=arguments["embed_dim"]), probe)
 
 
-def _build(card: ProbeCard) -> StandardizedProbe:
-    classes = len(card.label_names)
-    probe: Probe
-    if card.kind == "linear":
-        probe = LinearProbe(embed_dim=card.embed_dim, num_classes=classes)
-    elif card.kind == "knn":
-        probe = KnnProbe(embed_dim=card.embed_dim, num_classes=classes, **card.options)
-    else:
-        assert card.num_heads is not None and card.depth is not None
-        probe = AttentiveProbe(
-            embed_dim=card.embed_dim, num_classes=classes, num_heads=card.num_heads, depth=card.depth
-        )
-    return StandardizedProbe(Standardize(embed_dim=card.embed_dim), probe)
+def _arguments(probe: AnyProbe, num_classes: int) -> dict[str, Any]:
+    """Return the arguments with which `build_probe` makes a probe of the same shape."""
+    if isinstance(probe, AnticipationProbe):
+        return dict(probe.config)
+    inner, standardized = probe, isinstance(probe, StandardizedProbe)
+    config: dict[str, Any] = {"num_classes": num_classes}
+    if isinstance(probe, StandardizedProbe):
+        inner, config["embed_dim"] = probe.probe, len(probe.standardize.mean)
+    config = dict(getattr(inner, "config", config))
+    return {"class_path": class_path_of(inner), "standardized": standardized, **config}
 
 
-def _fill(probe: StandardizedProbe, tensors: dict[str, Tensor], folder: Path) -> None:
+def _read(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise TypeError(f"{file.name} holds no table")
+    return content
+
+
+def _updated(old: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of an old `probe.json` as a `config.json` says it."""
+    if old["kind"] == ANTICIPATION:
+        return _updated_anticipation(old)
+    sizes = {"embed_dim": old["embed_dim"], "num_classes": len(old["label_names"])}
+    if old["kind"] in ("attentive", "finetune"):
+        sizes |= {"num_heads": old["num_heads"], "depth": old["depth"]}
+    encoder = {name: old[name] for name in ("encoder", "encoder_digest", "encoder_config")}
+    return {
+        "kind": old["kind"],
+        "probe": {"class_path": old["kind"], "standardized": True, **sizes, **old.get("options", {})},
+        "label_names": old["label_names"],
+        "clip": spec_of_old_probe(old).to_json(),
+        "reads_encoder": dict(zip(("path", "digest", "config"), encoder.values(), strict=True)),
+    }
+
+
+def _updated_anticipation(old: dict[str, Any]) -> dict[str, Any]:
+    recipe = old["recipe"]
+    size = recipe["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    clip = ClipSpec(num_frames=recipe["num_frames"], fps=recipe["fps"], size=(height, width))
+    return {
+        "kind": ANTICIPATION,
+        "probe": old["arguments"],
+        "label_names": old["action_names"],
+        "clip": clip.to_json(),
+        "reads_encoder": {"path": old["encoder"], "digest": old["encoder_digest"], "config": {}},
+        "reads_predictor": {"path": old["predictor"], "digest": old["predictor_digest"], "config": {}},
+        "task_names": {task: old[f"{task}_names"] for task in ("verb", "noun", "action")},
+        "recipe": recipe,
+    }
+
+
+def _fill(probe: nn.Module, tensors: Mapping[str, Tensor], folder: Path, card: str) -> None:
     expected = {name: tensor.shape for name, tensor in probe.state_dict().items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
-    if differing := sorted(name for name, _ in expected.items() ^ found.items()):
+    if differing := sorted({name for name, _ in expected.items() ^ found.items()}):
         raise ProbeError(
-            f"{folder / WEIGHTS} does not fit its {CARD}: {', '.join(differing[:4])}. Train it again."
+            f"{folder / WEIGHTS} does not fit its {card}: {', '.join(differing[:4])}. Train it again."
         )
     probe.load_state_dict(tensors, assign=True)

@@ -1,8 +1,8 @@
-"""The k-NN probe: the nearest training clips vote, weighted by how near they are. Nothing is trained."""
+"""The k-NN probe: the nearest training clips vote, weighted by their similarity. Nothing is trained."""
 
 from __future__ import annotations
 
-import itertools
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,22 +10,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vjepa.errors import SettingError
-from vjepa.probes.base import Probe, StandardizedProbe, clips_at_once
-from vjepa.probes.trials import Mark, ProbeData, ProbeSettings, Trial, loss_and_accuracy
+from vjepa.probes.base import Probe
 
-AT_ONCE = 1024  # clips that are compared with the bank at a time
-LEAST_SHARE = 1e-6  # of a class that no neighbour voted for: its logarithm must be finite
+CHUNK = 1024  # clips that are compared with the bank at a time
+LEAST_SHARE = 1e-6  # for a class without a vote: its logarithm must be finite
 
 
 class KnnProbe(Probe):
-    """Votes of the `k` training clips whose mean token points most nearly the same way, exp(cosine / temperature) each.
+    """Votes of the `k` training clips with the most similar mean token, each weighted by exp(cosine / temperature).
 
     Args:
         embed_dim: Width of a token.
         num_classes: Number of classes.
-        num_clips: Training clips it holds.
-        k: Neighbours that vote; all clips, where there are fewer.
-        temperature: The lower, the more the nearest count.
+        num_clips: Training clips in its bank.
+        k: Neighbours that vote; all clips if there are fewer.
+        temperature: The lower, the more the nearest neighbours count.
     """
 
     bank: Tensor
@@ -39,24 +38,26 @@ class KnnProbe(Probe):
             raise SettingError(
                 f"k {k}, temperature {temperature}: give k of at least 1, a temperature above 0."
             )
+        sizes = {"embed_dim": embed_dim, "num_classes": num_classes, "num_clips": num_clips}
+        self.config: dict[str, Any] = {**sizes, "k": k, "temperature": temperature}
         self.num_classes, self.k, self.temperature = num_classes, min(k, num_clips), temperature
         self.register_buffer("bank", torch.zeros(num_clips, embed_dim))
         self.register_buffer("labels", torch.zeros(num_clips, dtype=torch.int64))
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b classes"]:
-        """Tokens (B, N, D) to logarithms of the shares of the vote (B, classes)."""
-        return self.vote(*nearest(directions(tokens), self.bank, self.k))
+        """Map tokens (B, N, D) to the logarithms of the vote shares (B, classes)."""
+        return self.vote(*nearest_directions(directions(tokens), self.bank, self.k))
 
-    def vote(self, cosines: Float[Tensor, "b n"], places: Int[Tensor, "b n"]) -> Float[Tensor, "b classes"]:
-        """Logarithms of the shares of the vote, from at least `k` neighbours of each clip, the nearest first."""
+    def vote(self, cosines: Float[Tensor, "b n"], ids: Int[Tensor, "b n"]) -> Float[Tensor, "b classes"]:
+        """Return the logarithms of the vote shares, from at least `k` neighbours of each clip, nearest first."""
         weights = ((cosines[:, : self.k] - 1) / self.temperature).exp()
         votes = weights.new_zeros(len(weights), self.num_classes)
-        votes.scatter_add_(1, self.labels[places[:, : self.k]], weights)
+        votes.scatter_add_(1, self.labels[ids[:, : self.k]], weights)
         return (votes / votes.sum(dim=1, keepdim=True)).clamp(min=LEAST_SHARE).log()
 
 
 def directions(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
-    """The mean token of each clip, brought to length 1.
+    """Return the mean token of each clip, scaled to length 1.
 
     >>> directions(torch.tensor([[[3.0, 0.0], [3.0, 8.0]]])).tolist()
     [[0.6000000238418579, 0.800000011920929]]
@@ -64,51 +65,17 @@ def directions(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
     return F.normalize(tokens.mean(dim=1), dim=-1)
 
 
-def nearest(
+def nearest_directions(
     found: Float[Tensor, "b d"], bank: Float[Tensor, "clips d"], count: int
 ) -> tuple[Float[Tensor, "b n"], Int[Tensor, "b n"]]:
-    """Cosines and places of the nearest of a bank, nearest first, of few clips at a time: all pairs may be too many.
+    """Return the cosines and row ids of the nearest directions in a bank, nearest first.
+
+    It compares a limited number of clips at a time, as all pairs may not fit in memory.
 
     Args:
         found: Directions (B, D).
         bank: Directions (clips, D).
-        count: How many, if there are so many.
+        count: Neighbours per clip, or all of the bank if it has fewer.
     """
-    parts = [(part @ bank.T).topk(min(count, len(bank)), dim=1) for part in found.split(AT_ONCE)]
+    parts = [(part @ bank.T).topk(min(count, len(bank)), dim=1) for part in found.split(CHUNK)]
     return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
-
-
-@torch.no_grad()
-def fit_knn(
-    data: ProbeData, rows: Int[Tensor, "rows"], held: Int[Tensor, "held"], *, settings: ProbeSettings
-) -> list[Trial]:
-    """A probe for every pair of `k` and `temperature`, all on one bank of training clips.
-
-    Args:
-        data: Labelled tokens.
-        rows: Clips that vote.
-        held: Clips to measure on.
-        settings: The grid.
-    """
-    chunks = data.tokens.split(clips_at_once(data.tokens))
-    found = torch.cat([directions(data.standardize(chunk.to(data.device))) for chunk in chunks])
-    cosines, places = nearest(found, found[rows], max(settings.k))
-    trials = []
-    for k, temperature in itertools.product(settings.k, settings.temperature):
-        probe = KnnProbe(
-            embed_dim=found.shape[1],
-            num_classes=data.num_classes,
-            num_clips=len(rows),
-            k=k,
-            temperature=temperature,
-        )
-        probe.bank, probe.labels = found[rows], data.labels[rows].to(data.device)
-        logits = probe.vote(cosines, places).cpu()
-        mark = Mark(
-            0,
-            *loss_and_accuracy(logits[rows], data.labels[rows]),
-            *loss_and_accuracy(logits[held], data.labels[held]),
-        )
-        setting = {"k": k, "temperature": temperature}
-        trials.append(Trial(setting, StandardizedProbe(data.standardize, probe), (mark,)))
-    return trials

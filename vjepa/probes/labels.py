@@ -14,12 +14,12 @@ FOLDERS = (Path(__file__).parents[1] / "labels", Path(__file__).parents[2] / "da
 
 
 def known_label_sets() -> dict[str, Path]:
-    """The label files that come with this package, by name."""
+    """Return the label files of this package, by name."""
     return {file.stem: file for folder in FOLDERS for file in sorted(folder.glob("*.csv"))}
 
 
 def read_labels(source: str) -> tuple[str, ...]:
-    """Names in the order of their ids.
+    """Return class names in the order of their ids.
 
     Args:
         source: A CSV file `id,label`, a JSON object of id to name (transformers' `id2label`) or of name to id
@@ -46,18 +46,18 @@ def read_labels(source: str) -> tuple[str, ...]:
         ) from error
     if [i for i, _ in pairs] != list(range(len(pairs))):
         raise ProbeError(
-            f"{file}: ids must be 0, 1, 2 and so on without a gap. Number the {len(pairs)} labels so."
+            f"{file}: ids must be 0, 1, 2 and so on without a gap. Number the {len(pairs)} labels this way."
         )
     return tuple(name for _, name in pairs)
 
 
-def names_for(count: int, told: Sequence[str], given: str | None, where: Path) -> tuple[str, ...]:
-    """Names of `count` classes: those given, else those told by the probe, else "class 0" and so on.
+def names_for(count: int, stored: Sequence[str], given: str | None, where: Path) -> tuple[str, ...]:
+    """Return the names of `count` classes: those given, else those stored with the probe, else "class 0" and so on.
 
     Raises:
-        ProbeError: If their number is another.
+        ProbeError: If there are more or fewer names.
     """
-    names = tuple(told) if given is None else read_labels(given)
+    names = tuple(stored) if given is None else read_labels(given)
     if names and len(names) != count:
         raise ProbeError(
             f"{given or where} names {len(names)} classes, the probe has {count}. Give the labels it was trained "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ Pool = Literal["mean", "mean_max"]
 
 
 def pool_tokens(tokens: Float[Tensor, "b n d"], pool: Pool) -> Float[Tensor, "b f"]:
-    """One vector a clip: the mean over tokens (B, D), or mean and maximum side by side (B, 2 D).
+    """Return one vector per clip: the mean of its tokens (B, D), or their mean and maximum (B, 2 D).
 
     >>> pool_tokens(torch.tensor([[[0.0], [4.0]]]), "mean_max").tolist()
     [[2.0, 4.0]]
@@ -30,15 +30,16 @@ class LinearProbe(Probe):
     Args:
         embed_dim: Width of a token.
         num_classes: Number of classes.
-        pool: "mean" over the tokens, or also their maximum ("mean_max"), which keeps small objects.
+        pool: "mean" of the tokens, or also their maximum ("mean_max"), which preserves small objects.
     """
 
     def __init__(self, *, embed_dim: int, num_classes: int, pool: Pool = "mean_max") -> None:
         super().__init__()
+        self.config: dict[str, Any] = {"embed_dim": embed_dim, "num_classes": num_classes, "pool": pool}
         self.pool: Pool = pool
         self.linear = nn.Linear(embed_dim * (1 if pool == "mean" else 2), num_classes)
         self.apply(init_weights)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b classes"]:
-        """Tokens (B, N, D) to logits (B, classes)."""
+        """Map tokens (B, N, D) to logits (B, classes)."""
         return self.linear(pool_tokens(tokens, self.pool))

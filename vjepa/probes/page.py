@@ -1,4 +1,4 @@
-"""A page of a probe's test in one HTML file: confusion, classes, the worst clips and where the probe looked."""
+"""The test of a probe as one HTML file: confusion, classes, the worst clips and the attention of the probe."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from vjepa.data.manifests.rows import Manifest
 from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
+from vjepa.features.encode import clip_tokens
 from vjepa.files import write_text
 from vjepa.probes.attention import attention_of, overlay
-from vjepa.probes.namer import Namer
+from vjepa.probes.classifier import Classifier
 from vjepa.types import TokenGrid
 
 MOST_WORST = 24  # clips shown; a strip of each is about 30 kB
 MOST_FRAMES, FRAME_HEIGHT, QUALITY = 8, 96, 80
-MOST_CONFUSED = 40  # classes up to which the whole matrix is drawn; above, the pairs most often confused
+MOST_CONFUSED = 40  # classes up to which the complete matrix is drawn; above, the pairs most often confused
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2733}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .5rem;text-align:right;font-weight:400}
@@ -37,21 +38,21 @@ th{color:#566}.name{text-align:left;max-width:16rem;overflow:hidden;text-overflo
 
 @dataclass(frozen=True)
 class Tested:
-    """The test once more, clip by clip: `rows` of the manifest, `labels` and `shares` of each clip."""
+    """The test clip by clip: the `rows` of the manifest, and the `labels` and class `probabilities` of the clips."""
 
     rows: list[int]
     labels: Tensor
-    shares: Float[Tensor, "clips classes"]
+    probabilities: Float[Tensor, "clips classes"]
 
     @property
-    def true_share(self) -> Float[Tensor, "clips"]:
+    def of_true_class(self) -> Float[Tensor, "clips"]:
         """Probability of the true class of each clip."""
-        return self.shares.gather(1, self.labels[:, None])[:, 0]
+        return self.probabilities.gather(1, self.labels[:, None])[:, 0]
 
 
 def write_page(
     file: Path,
-    namer: Namer,
+    classifier: Classifier,
     manifest: Manifest,
     *,
     title: str,
@@ -59,56 +60,59 @@ def write_page(
     num_workers: int = 0,
     decoder: str = "auto",
 ) -> Path:
-    """Test a probe once more, clip by clip, and write the page; nothing in it is loaded from elsewhere.
+    """Test a probe again, clip by clip, and write the page, which loads nothing from elsewhere.
 
     Args:
         file: The page.
-        namer: The probe and its encoder.
+        classifier: The probe and its encoder.
         manifest: The labelled test videos.
         title: Heading.
         batch_size: Clips the encoder takes at a time.
         num_workers: Processes that decode.
         decoder: What reads the videos.
     """
-    tested = _tested(namer, manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
-    confusion = multiclass_confusion_matrix(tested.shares, tested.labels, len(namer.label_names))
+    tested = _tested(classifier, manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
+    confusion = multiclass_confusion_matrix(tested.probabilities, tested.labels, len(classifier.label_names))
     right = int(confusion.diag().sum())
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{right} of {len(tested.rows)} clips named rightly: top-1 {100 * right / len(tested.rows):.1f} %.</p>",
+        f"<p>{right} of {len(tested.rows)} clips classified correctly: top-1 "
+        f"{100 * right / len(tested.rows):.1f} %.</p>",
         "<h2>Confusion</h2>",
-        *_confusion(confusion, namer.label_names),
+        *_confusion(confusion, classifier.label_names),
         "<h2>Classes</h2>",
-        *_classes(confusion, namer.label_names),
-        "<h2>Worst clips</h2><p>Lowest probability of the true class first. Below the frames: the share of each "
-        "place in what the probe read, where the probe is attentive.</p>",
-        *_worst(namer, manifest, tested, decoder),
+        *_classes(confusion, classifier.label_names),
+        "<h2>Worst clips</h2><p>Lowest probability of the true class first. Below the frames: the attention of an "
+        "attentive probe.</p>",
+        *_worst(classifier, manifest, tested, decoder),
     ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
     write_text(f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>", file)
     return file
 
 
-def _tested(namer: Namer, manifest: Manifest, *, batch_size: int, num_workers: int, decoder: str) -> Tested:
+def _tested(
+    classifier: Classifier, manifest: Manifest, *, batch_size: int, num_workers: int, decoder: str
+) -> Tested:
     rows: list[int] = []
-    labels, shares = [], []
-    batches = namer.named(manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
+    labels, probabilities = [], []
+    batches = classifier.classified(manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
     for batch, found in batches:
         known = batch.label >= 0
         rows += batch.index[known].tolist()
         labels.append(batch.label[known])
-        shares.append(found[known])
-    return Tested(rows, torch.cat(labels), torch.cat(shares))
+        probabilities.append(found[known])
+    return Tested(rows, torch.cat(labels), torch.cat(probabilities))
 
 
 def _confusion(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
-    """The matrix, a row a true class; of many classes, the pairs most often confused."""
+    """Yield the matrix with a row per true class; for many classes, the pairs most often confused."""
     if len(names) > MOST_CONFUSED:
         yield from _confused_pairs(confusion, names)
         return
     shares = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)
     heads = "".join(f'<th title="{escape(name)}">{i}</th>' for i, name in enumerate(names))
-    yield f'<table class="matrix"><tr><th class="name">true \\ named</th><th></th>{heads}</tr>'
+    yield f'<table class="matrix"><tr><th class="name">true \\ predicted</th><th></th>{heads}</tr>'
     for i, name in enumerate(names):
         cells = "".join(
             f'<td style="background:rgba({"30,120,180" if i == j else "210,70,40"},{share:.2f})">{count or ""}</td>'
@@ -122,7 +126,7 @@ def _confused_pairs(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
     wrong = confusion - torch.diag(confusion.diag())
     order = wrong.flatten().argsort(descending=True)[:MOST_CONFUSED].tolist()
     yield f"<p>The {MOST_CONFUSED} pairs most often confused, of {len(names)} classes.</p>"
-    yield '<table><tr><th class="name">true</th><th class="name">named</th><th>clips</th></tr>'
+    yield '<table><tr><th class="name">true</th><th class="name">predicted</th><th>clips</th></tr>'
     for true, named in (divmod(cell, len(names)) for cell in order):
         if count := int(wrong[true, named]):
             pair = f'<td class="name">{escape(names[true])}</td><td class="name">{escape(names[named])}</td>'
@@ -131,7 +135,7 @@ def _confused_pairs(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
 
 
 def _classes(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
-    """Recall and precision of each class, the lowest recall first."""
+    """Yield the recall and precision of each class, the lowest recall first."""
     clips, named, right = confusion.sum(dim=1), confusion.sum(dim=0), confusion.diag()
     order = (right / clips.clamp(min=1)).argsort().tolist()
     yield '<table><tr><th class="name">class</th><th>clips</th><th>recall</th><th>precision</th></tr>'
@@ -146,49 +150,52 @@ def _classes(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
     yield "</table>"
 
 
-def _worst(namer: Namer, manifest: Manifest, tested: Tested, decoder: str) -> Iterator[str]:
-    clips = namer.clips(manifest, decoder=decoder)
-    for i in tested.true_share.argsort()[:MOST_WORST].tolist():
+def _worst(classifier: Classifier, manifest: Manifest, tested: Tested, decoder: str) -> Iterator[str]:
+    clips = classifier.clips(manifest, decoder=decoder)
+    for i in tested.of_true_class.argsort()[:MOST_WORST].tolist():
         sample = clips[tested.rows[i]]
-        if sample.video is None:  # read a moment ago, and no longer
+        if sample.video is None:  # it could be read before, and no longer
             continue
-        guess = int(tested.shares[i].argmax())
+        guess = int(tested.probabilities[i].argmax())
         true = int(tested.labels[i])
         said = (
-            f"<b>{escape(namer.label_names[true])}</b> {float(tested.shares[i, true]):.3f}, named "
-            f"<b>{escape(namer.label_names[guess])}</b> {float(tested.shares[i, guess]):.3f}"
+            f"<b>{escape(classifier.label_names[true])}</b> {float(tested.probabilities[i, true]):.3f}, classified as "
+            f"<b>{escape(classifier.label_names[guess])}</b> {float(tested.probabilities[i, guess]):.3f}"
         )
-        strips = "".join(f'<img alt="" src="{_uri(strip)}">' for strip in clip_strips(namer, sample.video))
+        strips = "".join(
+            f'<img alt="" src="{_uri(strip)}">' for strip in clip_strips(classifier, sample.video)
+        )
         path = escape(manifest.rows[tested.rows[i]].path)
         yield f'<div class="clip">{said}<div class="path">{path}</div>{strips}</div>'
 
 
 @torch.no_grad()
-def clip_strips(namer: Namer, video: Float[Tensor, "3 vst h w"]) -> list[UInt8[Tensor, "3 height width"]]:
-    """Frames of a clip side by side, and below them the same under the probe's attention, if it is attentive.
+def clip_strips(
+    classifier: Classifier, video: Float[Tensor, "3 vst h w"]
+) -> list[UInt8[Tensor, "3 height width"]]:
+    """Return the frames of a clip side by side, and if the probe is attentive, the same under its attention.
 
-    Of several views the middle one, all its segments in a row.
+    Of several views it shows the middle one, with all its segments in a row.
 
     Args:
-        namer: The probe and its encoder.
-        video: A clip of `Namer.clips`.
+        classifier: The probe and its encoder.
+        video: A clip of `Classifier.clips`.
     """
-    layout = namer.layout
-    view = rearrange(video, "c (v st) h w -> v c st h w", v=layout.views)[layout.views // 2]
-    parts = rearrange(view, "c (s t) h w -> 1 s 1 c t h w", s=layout.segments)
-    one = namer.encoder.grid_of(parts[:, 0, 0])
-    grid = TokenGrid(t=layout.segments * one.t, h=one.h, w=one.w)
+    spec = classifier.spec
+    view = rearrange(video, "c (v st) h w -> v c st h w", v=spec.views)[spec.views // 2]
+    parts = rearrange(view, "c (s t) h w -> 1 s 1 c t h w", s=spec.segments)
+    one = classifier.encoder.grid_of(parts[:, 0, 0])
+    grid = TokenGrid(t=spec.segments * one.t, h=one.h, w=one.w)
     starts = torch.arange(one.t) * max(parts.shape[4] // one.t, 1)
     frames = _pixels(rearrange(parts[0, :, 0, :, starts], "s c t h w -> (s t) c h w"))
     shown = torch.linspace(0, grid.t - 1, min(grid.t, MOST_FRAMES), dtype=torch.float64).round().long()
     strips = [_joined(frames[shown])]
-    device = next(namer.encoder.parameters()).device
-    tokens = type(layout)(layout.segments, 1, layout.levels).tokens(namer.encoder, view[None].to(device))
-    if (shares := attention_of(namer.head, tokens)) is not None:
-        levels = len(layout.levels or (0,))
-        by_place = rearrange(shares[0].cpu(), "(s l n) -> l (s n)", s=layout.segments, l=levels).sum(
-            dim=0
-        )  # a place's share is that of all its levels
+    device = next(classifier.encoder.parameters()).device
+    tokens = clip_tokens(classifier.encoder, view[None].to(device), spec.one_view())
+    if (weights := attention_of(classifier.head, tokens)) is not None:
+        layers = len(spec.layers or (0,))
+        by_layer = rearrange(weights[0].cpu(), "(s l n) -> l (s n)", s=spec.segments, l=layers)
+        by_place = by_layer.sum(dim=0)
         strips.append(_joined(overlay(frames, by_place, grid)[shown]))
     return strips
 
@@ -203,7 +210,7 @@ def _joined(frames: UInt8[Tensor, "t 3 h w"]) -> UInt8[Tensor, "3 h tw"]:
 
 
 def _uri(strip: UInt8[Tensor, "3 h w"]) -> str:
-    """A JPEG within the page."""
+    """Return a frame strip as a JPEG data URI."""
     image = Image.fromarray(rearrange(strip, "c h w -> h w c").numpy())
     width = max(round(image.width * FRAME_HEIGHT / image.height), 1)
     stream = io.BytesIO()

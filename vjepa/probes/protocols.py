@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from vjepa.errors import did_you_mean
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
-from vjepa.probes.trials import ProbeSettings
+from vjepa.probes.fitting.trials import ProbeSettings
 
-LEAST_STEPS = 4  # a probe is looked at after a half, three quarters and all of them
+LEAST_STEPS = 4  # a probe is measured after a half, three quarters and all of them
+NUM_HEADS = 16  # of every published probe
 FIVE_RATES, FOUR_DECAYS = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4), (0.01, 0.1, 0.4, 0.8)
 # blocks whose tokens the probes of Diving48 and Jester read, by the depth of the encoder
-TAPPED = {24: (17, 19, 21, 23), 32: (25, 27, 29, 31), 40: (24, 29, 34, 39)}
+READ_BLOCKS = {24: (17, 19, 21, 23), 32: (25, 27, 29, 31), 40: (24, 29, 34, 39)}
 CHOICE = "a held-out fifth of the training clips chooses the head; published: the best on validation"
 STANDARDISED = "tokens are standardised in front of the probe; published: taken as they are"
 PLAIN = "training clips are plain unless --augment says how many random views; published: a new one an epoch"
@@ -30,8 +34,9 @@ V1 = (
 class Protocol:
     """How a data set is probed.
 
-    `frame_step` between frames of a clip (None: all of it is one image, repeated); `batch_size` of all GPUs;
-    `departures` are where this package's training differs from the published one: they are stored with each result.
+    `frame_step` is the distance between frames of a clip (None: all of it is one image, repeated); `batch_size` that of
+    all GPUs together; `departures` say where this package's training differs from the published one, and are stored
+    with each result.
     """
 
     num_classes: int | None
@@ -44,37 +49,53 @@ class Protocol:
     lr: tuple[float, ...] = FIVE_RATES
     weight_decay: tuple[float, ...] = FOUR_DECAYS
     depth: int = 4
-    num_heads: int = 16
     multilevel: bool = False
     departures: tuple[str, ...] = COMMON
 
-    def levels(self, depth: int) -> tuple[int, ...] | None:
-        """Blocks of an encoder of that depth whose tokens the probe reads; None: the last one's alone.
+    def layers(self, depth: int) -> tuple[int, ...] | None:
+        """Return the blocks of an encoder of that depth whose tokens the probe reads; None for the last one alone.
 
         Raises:
-            ProbeError: If the protocol reads several and nobody published which, of such a depth.
+            ProbeError: If the protocol reads several and none are published for that depth.
         """
         if not self.multilevel:
             return None
-        if depth not in TAPPED:
+        if depth not in READ_BLOCKS:
             raise ProbeError(
-                f"the protocol reads four blocks of the encoder, published for depths {sorted(TAPPED)}; this one has "
-                f"{depth}. Say which with --layers, for example --layers [{depth // 2},{depth - 1}]."
+                f"the protocol reads four blocks of the encoder, published for depths {sorted(READ_BLOCKS)}; this one "
+                f"has {depth}. Say which with --layers, for example --layers [{depth // 2},{depth - 1}]."
             )
-        return TAPPED[depth]
+        return READ_BLOCKS[depth]
 
-    def settings(self, given: ProbeSettings, num_videos: int) -> ProbeSettings:
-        """Settings of the training, with what in `given` differs from its default in place of the published.
+    def spec(self, encoder: VideoEncoder, *, layers: tuple[int, ...] | None = None, **given: Any) -> ClipSpec:
+        """Return how the protocol makes clips for an encoder.
 
         Args:
-            given: What was asked for.
-            num_videos: Training videos, which with the epochs make the number of steps.
+            encoder: The encoder.
+            layers: Blocks that are read (default: the protocol's).
+            **given: Values of `ClipSpec.for_encoder` in place of the protocol's; None keeps the protocol's.
+        """
+        rate = None if given.get("fps") is not None else self.frame_step
+        own = {"num_frames": self.num_frames, "segments": self.segments, "views": self.views}
+        return ClipSpec.for_encoder(
+            encoder,
+            frame_step=rate,
+            layers=self.layers(encoder.config["depth"]) if layers is None else layers,
+            **own | {name: value for name, value in given.items() if value is not None},
+        )
+
+    def settings(self, given: ProbeSettings, num_videos: int) -> ProbeSettings:
+        """Return the settings of the training: where `given` differs from its defaults, it replaces the published.
+
+        Args:
+            given: Settings of the user.
+            num_videos: Training videos, which with the epochs give the number of steps.
         """
         published = ProbeSettings(
             lr=self.lr,
             weight_decay=self.weight_decay,
             depth=self.depth,
-            num_heads=self.num_heads,
+            num_heads=NUM_HEADS,
             batch_size=self.batch_size,
             num_steps=max(LEAST_STEPS, math.ceil(self.epochs * num_videos / self.batch_size)),
         )
@@ -137,10 +158,10 @@ PROTOCOLS = {
 
 
 def protocol(name: str) -> Protocol:
-    """A protocol by name.
+    """Return a protocol by name.
 
     Raises:
-        ProbeError: If there is none of that name.
+        ProbeError: If no protocol has that name.
     """
     if name not in PROTOCOLS:
         raise ProbeError(
@@ -150,15 +171,15 @@ def protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def protocol_told_by(file_name: str, *, depth: int) -> tuple[str, Protocol] | None:
-    """The protocol that the name of a released probe tells, and its own numbers where it has them.
+def protocol_named_by(file_name: str, *, depth: int) -> tuple[str, Protocol] | None:
+    """Return the protocol in the name of a released probe, with the numbers of the name if it has some.
 
-    >>> name, told = protocol_told_by("ssv2-vitg-384-64x2x3.pt", depth=4)
-    >>> name, told.num_frames, told.segments, told.views
+    >>> name, plan = protocol_named_by("ssv2-vitg-384-64x2x3.pt", depth=4)
+    >>> name, plan.num_frames, plan.segments, plan.views
     ('ssv2-g384', 64, 2, 3)
 
     Args:
-        file_name: Of the file or folder.
+        file_name: Name of the file or folder.
         depth: Layers of the probe; 1 is V-JEPA 1's.
     """
     words = re.split(r"[-_.]", file_name.lower())

@@ -1,36 +1,45 @@
-"""What a probe is run with: what was asked for, over the published protocol, over the defaults."""
+"""How a probe is run: the user's choices, then the published protocol, then the defaults."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vjepa.features.clip_spec import ClipSpec
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
+from vjepa.probes.fitting.trials import ProbeSettings
 from vjepa.probes.protocols import Protocol, protocol
-from vjepa.probes.trials import ProbeSettings
-from vjepa.probes.views import ClipLayout
 
 
 @dataclass(frozen=True)
 class ClipChoice:
-    """How clips are cut, as asked for; None leaves it to the protocol, or to the default."""
+    """How clips are cut, as far as the user says it; None leaves a value to the protocol, or to the default.
+
+    Args:
+        num_frames: Frames of a clip (default: the encoder's).
+        fps: Frames of the clip per second of video (default: every frame). Give the rate of pre-training.
+        segments: Clips of a video, from equal parts of it, whose tokens the probe sees together; in training too
+            (default: the protocol's, or 1).
+        views: Squares along the longer side in the test, whose probabilities are averaged; 3 as published (default:
+            the protocol's, or 1).
+        layers: Blocks whose tokens the probe sees together, from 0 or -1 on (default: the protocol's, or the last).
+        augment: Random views of each training video beside the plain one: RandAugment, crops and erased boxes.
+    """
 
     num_frames: int | None = None
     fps: float | None = None
     segments: int | None = None
     views: int | None = None
-    levels: tuple[int, ...] | None = None
+    layers: tuple[int, ...] | None = None
+    augment: int = 0
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How clips are cut and probes trained, and `stored`, the same in words for the result."""
 
-    num_frames: int
-    fps: float | None
-    frame_step: int | None
-    layout: ClipLayout
+    spec: ClipSpec
     settings: ProbeSettings
     stored: dict[str, Any]
 
@@ -44,18 +53,18 @@ def resolve_recipe(
     num_classes: int,
     num_videos: int,
 ) -> Recipe:
-    """The recipe of a run.
+    """Return the recipe of a run.
 
     Args:
-        name: A key of `PROTOCOLS`; None: no protocol.
+        name: A key of `PROTOCOLS`; None for no protocol.
         encoder: The encoder to probe.
-        choice: What was asked for of the clips.
-        grid: What was asked for of the training; what differs from the default stays.
-        num_classes: Of the training manifest.
-        num_videos: Of the training manifest.
+        choice: The user's choices for the clips.
+        grid: The user's settings of the training; values that differ from the defaults replace the protocol's.
+        num_classes: Classes of the training manifest.
+        num_videos: Videos of the training manifest.
 
     Raises:
-        ProbeError: If there is no such protocol, or it is for another number of classes.
+        ProbeError: If there is no such protocol, or it has another number of classes.
     """
     plan = None if name is None else protocol(name)
     if plan is not None and plan.num_classes not in (None, num_classes):
@@ -64,23 +73,16 @@ def resolve_recipe(
             "with all of them, or drop --protocol."
         )
     default = plan or Protocol(None, 1, 1, num_frames=encoder.config["num_frames"], frame_step=None)
-    layout = ClipLayout(
-        default.segments if choice.segments is None else choice.segments,
-        default.views if choice.views is None else choice.views,
-        default.levels(encoder.config["depth"]) if choice.levels is None else choice.levels,
+    spec = default.spec(
+        encoder,
+        num_frames=choice.num_frames,
+        fps=choice.fps,
+        segments=choice.segments,
+        views=choice.views,
+        layers=choice.layers,
     )
     settings = grid if plan is None else plan.settings(grid, num_videos)
-    frames = choice.num_frames or default.num_frames
-    frame_step = None if choice.fps is not None else default.frame_step
-    used: dict[str, Any] = {"num_frames": frames, "fps": choice.fps, "frame_step": frame_step}
-    used |= {"segments": layout.segments, "views": layout.views, "levels": layout.levels}
-    used |= {"num_classes": num_classes, **asdict(settings)}
+    clips = {key: getattr(spec, key) for key in ("num_frames", "fps", "frame_step", "segments", "views")}
+    used = {**clips, "levels": spec.layers, "num_classes": num_classes, **asdict(settings)}
     published = {} if plan is None else {"epochs": plan.epochs, "departures": plan.departures}
-    return Recipe(
-        num_frames=frames,
-        fps=choice.fps,
-        frame_step=frame_step,
-        layout=layout,
-        settings=settings,
-        stored={"protocol": name, **used, **published},
-    )
+    return Recipe(spec=spec, settings=settings, stored={"protocol": name, **used, **published})

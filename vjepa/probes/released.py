@@ -1,4 +1,4 @@
-"""Loading a probe from any checkpoint: trained here, Meta's, or in a folder of transformers'."""
+"""A probe from any checkpoint: trained here, Meta's, or in a folder of transformers'."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vjepa.checkpoints.load import load_part, open_checkpoint
+from vjepa.checkpoints.load import open_checkpoint
 from vjepa.checkpoints.source import Source
 from vjepa.checkpoints.strict import CheckpointError
-from vjepa.probes import files
-from vjepa.probes.anticipation import AnticipationProbe
-from vjepa.probes.anticipation_files import is_anticipation, load_anticipation
+from vjepa.probes.anticipation.probe import AnticipationProbe
 from vjepa.probes.attentive import AttentiveProbe
-from vjepa.probes.base import Probe
+from vjepa.probes.files import AnyProbe, build_probe, holds_probe, open_probe
 
 
 def load_probe(
     path: str | Path, *, index: int | None = None, allow_missing: Sequence[str] = (), **overrides: Any
-) -> Probe | AnticipationProbe:
-    """A probe with its weights, in eval mode: tokens of its encoder (B, N, D) to logits.
+) -> AnyProbe:
+    """Load a probe with its weights, in eval mode: it maps tokens of its encoder (B, N, D) to logits.
 
-    A file of EPIC-KITCHENS-100 gives an `AnticipationProbe`: tokens of `anticipate` to `ActionScores`.
+    A file of EPIC-KITCHENS-100 gives an `AnticipationProbe`: it maps tokens of `anticipate` to `ActionScores`.
 
     Args:
         path: A folder written by `vjepa probe`, a probe file of Meta's, or a folder with a probe in it that
@@ -34,7 +32,7 @@ def load_probe(
         FileNotFoundError: If there is no such file or folder.
         CheckpointError: If it holds no probe, or a key is missing, unknown or of another shape.
     """
-    if (Path(path) / files.CARD).is_file():
+    if holds_probe(Path(path)):
         given = [
             *overrides,
             *(["allow_missing"] if allow_missing else []),
@@ -42,21 +40,16 @@ def load_probe(
         ]
         if given:
             raise CheckpointError(
-                f"{path} was written by `vjepa probe` and says all itself: drop {given[0]}."
+                f"{path} was written by `vjepa probe` and describes itself: drop {given[0]}."
             )
-        if is_anticipation(Path(path)):
-            return load_anticipation(Path(path))[0]
-        return files.load_probe(Path(path))[0]
+        return open_probe(Path(path))[0]
     source = open_checkpoint(path, index=index)
-    model_class: Callable[..., Probe | AnticipationProbe] = probe_class(source, overrides)
-    return load_part(source, "probe", model_class, overrides, allow_missing=allow_missing)
+    return load_part(source, "probe", probe_class(source, overrides), overrides, allow_missing=allow_missing)
 
 
-def probe_class(
-    source: Source, overrides: Mapping[str, Any]
-) -> type[AttentiveProbe] | type[AnticipationProbe]:
-    """The class of a checkpoint's probe, by its arguments."""
-    held = "probe" in source.parts
-    return (
-        AnticipationProbe if held and "num_verbs" in source.arguments("probe", overrides) else AttentiveProbe
-    )
+def probe_class(source: Source, overrides: Mapping[str, Any]) -> Callable[..., AnyProbe]:
+    """Return what builds a checkpoint's probe from its arguments."""
+    arguments = source.arguments("probe", overrides) if "probe" in source.parts else {}
+    if "class_path" in arguments:
+        return build_probe
+    return AnticipationProbe if "num_verbs" in arguments else AttentiveProbe

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
-from vjepa.probes.base import Probe, clips_at_once
-from vjepa.probes.views import mean_probabilities
+from vjepa.features.encode import join_segments
+from vjepa.probes.base import Probe, clips_per_chunk
 
-ProbeKind = Literal["linear", "attentive", "knn", "finetune"]
 RESAMPLES, CONFIDENCE = 10_000, 0.95
-SETTLED_LOSS_CHANGE = 0.05  # share of the training loss that the last quarter of the steps may still take off
+SETTLED_LOSS_CHANGE = 0.05  # share of the training loss that the last quarter of the steps may still remove
 SOLVED_ACCURACY = 0.99  # of the training clips: little is left to learn
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A probe at one point of its training: `train_*` of the probe that is kept, on the training clips.
+    """A probe at one point of its training: `train_*` are those of the returned probe, on the training clips.
 
-    `held_out_accuracy` is that of a twin trained alike on four fifths of them and measured on the rest.
+    `held_out_accuracy` is that of a second probe with the same settings, trained on four fifths of the clips and
+    measured on the rest.
     """
 
     step: int
@@ -36,21 +36,30 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class ProbeResult:
-    """A trained probe and what it reached on the validation clips, shares of 1.
+class Scores:
+    """Accuracies on some clips, shares of 1.
 
-    `interval` holds top-1 in 95 of 100 resamples of the clips; `per_class` has a share a class, nan for one
-    without validation clips; `confusion` counts, a row a true class; `chance` is the share of the largest class;
-    `settings` what the held-out fifth chose.
+    `interval` holds top-1 in 95 of 100 resamples of the clips; `per_class` has the accuracy of each class, nan without
+    clips of it; `confusion` has a row of counts per true class; `chance` is the share of the largest class.
     """
 
-    kind: ProbeKind
     top1: float
     interval: tuple[float, float]
     top5: float
     per_class: tuple[float, ...]
     confusion: tuple[tuple[int, ...], ...]
     chance: float
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A trained probe and its `scores` on the validation clips.
+
+    `settings` are those that the held-out fifth chose.
+    """
+
+    kind: str
+    scores: Scores
     converged: bool
     history: tuple[Progress, ...]
     settings: dict[str, Any]
@@ -58,13 +67,23 @@ class ProbeResult:
     num_val: int
     probe: Probe
 
+    @property
+    def top1(self) -> float:
+        """Share of the validation clips whose label has the highest score."""
+        return self.scores.top1
+
+    @property
+    def chance(self) -> float:
+        """Share of the largest class among the validation clips."""
+        return self.scores.chance
+
     def __repr__(self) -> str:
         state = "converged" if self.converged else "not converged"
         return f"ProbeResult({self.kind}, top1={self.top1:.3f}, chance={self.chance:.3f}, {state})"
 
 
 def has_converged(history: Sequence[Progress]) -> bool:
-    """Whether the last quarter of the steps changed little, or the training clips are solved.
+    """Return whether the last quarter of the steps changed little, or the training clips are solved.
 
     The learning rate falls to 0 in that quarter, so a rate that is far too low looks converged as well: the
     training accuracy in the history tells the two apart.
@@ -76,6 +95,24 @@ def has_converged(history: Sequence[Progress]) -> bool:
     return change < SETTLED_LOSS_CHANGE or last.train_accuracy > SOLVED_ACCURACY
 
 
+def mean_probabilities(
+    probe: Probe, tokens: Float[Tensor, "b segments views n d"], *, attend_across_segments: bool = True
+) -> Float[Tensor, "b classes"]:
+    """Return class probabilities of videos: the mean over views of the softmax of the probe's scores.
+
+    Args:
+        probe: The probe, in eval mode.
+        tokens: Tokens of all clips, from `vjepa.features.encode.view_tokens`.
+        attend_across_segments: The probe sees the segments of a view together, as in the published protocols;
+            otherwise it sees each clip by itself, and the mean is over segments too.
+    """
+    if not attend_across_segments:
+        tokens = rearrange(tokens, "b s v n d -> b 1 (s v) n d")
+    joined = join_segments(tokens)
+    probabilities = probe(rearrange(joined, "b v m d -> (b v) m d")).softmax(dim=-1)
+    return reduce(probabilities, "(b v) classes -> b classes", "mean", v=joined.shape[1])
+
+
 @torch.no_grad()
 def logits_of(
     probe: Probe,
@@ -85,12 +122,12 @@ def logits_of(
     *,
     num_views: int = 1,
 ) -> Float[Tensor, "rows classes"]:
-    """Class scores of some clips, a chunk at a time; of several views, the mean probabilities.
+    """Return class scores of some clips, a chunk at a time; with several views, their mean probabilities.
 
     Args:
-        probe: A probe that takes the tokens as they are.
+        probe: A probe that standardises the tokens itself.
         tokens: All tokens.
-        rows: Which clips.
+        rows: The clips.
         device: Where the probe is.
         num_views: Views whose tokens follow each other in a clip.
     """
@@ -101,13 +138,13 @@ def logits_of(
             return probe(some).float()
         return mean_probabilities(probe, rearrange(some, "b (v n) d -> b 1 v n d", v=num_views)).float()
 
-    return torch.cat([scored(chunk).cpu() for chunk in rows.split(clips_at_once(tokens))])
+    return torch.cat([scored(chunk).cpu() for chunk in rows.split(clips_per_chunk(tokens))])
 
 
-def scores(logits: Float[Tensor, "clips classes"], labels: Int[Tensor, "clips"]) -> dict[str, Any]:
-    """The accuracies of a `ProbeResult`, by name.
+def scores_of(logits: Float[Tensor, "clips classes"], labels: Int[Tensor, "clips"]) -> Scores:
+    """Return the accuracies of class scores.
 
-    >>> scores(torch.eye(2), torch.tensor([0, 0]))["top1"]
+    >>> scores_of(torch.eye(2), torch.tensor([0, 0])).top1
     0.5
     """
     classes = logits.shape[1]
@@ -118,18 +155,18 @@ def scores(logits: Float[Tensor, "clips classes"], labels: Int[Tensor, "clips"])
         share = multiclass_accuracy(logits, labels, classes, top_k=min(k, classes), average="micro")
         return round(float(share) * len(labels)) / len(labels)  # free of fp32 rounding
 
-    return {
-        "top1": top(1),
-        "interval": bootstrap_interval(round(top(1) * len(labels)), len(labels)),
-        "top5": top(5),
-        "per_class": tuple((confusion.diag() / counts).tolist()),
-        "confusion": tuple(tuple(row) for row in confusion.tolist()),
-        "chance": float(counts.max() / counts.sum()),
-    }
+    return Scores(
+        top1=top(1),
+        interval=bootstrap_interval(round(top(1) * len(labels)), len(labels)),
+        top5=top(5),
+        per_class=tuple((confusion.diag() / counts).tolist()),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        chance=float(counts.max() / counts.sum()),
+    )
 
 
 def bootstrap_interval(num_right: int, num_clips: int) -> tuple[float, float]:
-    """The middle 95 % of the accuracies of 10,000 resamples of the clips, with replacement.
+    """Return the middle 95 % of the accuracies of 10,000 resamples of the clips, with replacement.
 
     The number of right answers in a resample is binomial, so it is drawn as such.
 

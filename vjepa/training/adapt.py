@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from vjepa.checkpoints.load import load_part, main_encoder, open_checkpoint, predictor_class
+from vjepa.checkpoints.load import load_network, main_encoder, open_checkpoint, predictor_class
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.masks import MaskStrategy
 from vjepa.models import ActionPredictor, Predictor, VideoEncoder
@@ -36,14 +36,14 @@ def load_objective(
         CheckpointError: If it holds something else, or no predictor of hidden tokens.
     """
     source = open_checkpoint(path)
-    if "predictor" in source.parts and predictor_class(source, {}) is ActionPredictor:
+    if "predictor" in source.networks and predictor_class(source, {}) is ActionPredictor:
         raise CheckpointError(
             f"{path}: its predictor is conditioned on actions. Give a checkpoint of pre-training."
         )
-    trained = "context_encoder" if "context_encoder" in source.parts else main_encoder(source)
-    context = load_part(source, trained, VideoEncoder, {}).float()
-    target = load_part(source, main_encoder(source), VideoEncoder, {}).float()
-    predictor = load_part(source, "predictor", Predictor, {}).float()
+    trained = "context_encoder" if "context_encoder" in source.networks else main_encoder(source)
+    context = load_network(source, trained, VideoEncoder, {}).float()
+    target = load_network(source, main_encoder(source), VideoEncoder, {}).float()
+    predictor = load_network(source, "predictor", Predictor, {}).float()
     objective = LatentPrediction(
         encoder=context,
         predictor=lambda width: predictor,

@@ -113,12 +113,10 @@ class ExportEncoder(L.Callback):
             return
         objective, folder = pl_module.objective, run_folder(trainer)
         assert isinstance(objective, Objective) and folder is not None
-        networks = (objective.target_encoder, objective.context_encoder, objective.predictor)
-        target, context, predictor = (complete(network) for network in networks)
+        networks = {name: complete(network) for name, network in objective.exported().items()}
         if trainer.is_global_zero:
-            folder = folder / "export"
-            self.folder = save_folder(folder, target, context_encoder=context, predictor=predictor)
-            log.info("encoder and predictor written to %s", self.folder)
+            self.folder = save_folder(folder / "export", networks.pop("encoder"), **networks)
+            log.info("%s written to %s", ", ".join(["encoder", *networks]), self.folder)
 
 
 class MonitoredFigures(L.Callback):

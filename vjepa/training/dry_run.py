@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -128,7 +128,7 @@ def dry_flops(
             loss.backward()
     counts, name = forward.get_flop_counts(), type(trial).__name__
     return StepFlops(
-        parts={part: _flops_of(counts, f"{name}.{part}") for part in PARTS},
+        parts={part: _flops_of(counts, f"{name}.{part}") for part in parts_of(objective)},
         forward=forward.get_total_flops(),
         backward=backward.get_total_flops(),
     )
@@ -227,9 +227,14 @@ class _Halves(torch.optim.Optimizer):
                 self.state[weight] = averages
 
 
+def parts_of(objective: Objective) -> dict[str, nn.Module]:
+    """Return the networks of an objective that are counted by themselves."""
+    return {name: network for name in PARTS if (network := getattr(objective, name)) is not None}
+
+
 def _after_a_step(trial: Objective, precision: PrecisionName) -> torch.optim.Optimizer:
     """AdamW as a step leaves it: with its averages, and the gradients not yet let go."""
-    groups = decay_groups(trial.context_encoder, trial.predictor)
+    groups = decay_groups(*trial.trained().values())
     for weight in (weight for group in groups for weight in group["params"]):
         weight.grad = torch.zeros_like(weight)
     optimizer = _Halves(groups, trial) if precision == "bf16-true" else torch.optim.AdamW(groups)

@@ -18,7 +18,7 @@ from vjepa.errors import SettingError
 from vjepa.layers import Block
 from vjepa.masks import MaskStrategy
 from vjepa.masks.rank_rows import RankRows
-from vjepa.models.files import describe
+from vjepa.models.files import network_configs
 from vjepa.objectives import Objective
 from vjepa.optim import (
     Constant,
@@ -30,7 +30,7 @@ from vjepa.optim import (
     ema_update,
     in_halves,
 )
-from vjepa.training.health import feature_health, input_health, mask_geometry, network_health
+from vjepa.training.health import feature_health, input_health, mask_geometry, network_health, not_measured
 from vjepa.training.precision import check_precision, share_lower_halves
 from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
 from vjepa.types import ClipBatch
@@ -95,6 +95,7 @@ class PretrainModule(L.LightningModule):
         self.lr_rule = lr_rule
         self.betas, self.eps, self.seed = betas, eps, seed
         self.mask_batch = mask_batch
+        self._said = False
         for block in (module for module in objective.modules() if isinstance(module, Block)):
             block.recompute = recompute_blocks
             if compile_blocks:
@@ -110,8 +111,8 @@ class PretrainModule(L.LightningModule):
             shard_objective(self.objective, sharding_mesh(self.device_mesh))
 
     def configure_optimizers(self) -> torch.optim.AdamW:
-        """AdamW over the context encoder and the predictor; learning rate and decay are set at each step."""
-        groups = decay_groups(self.objective.context_encoder, self.objective.predictor)
+        """Return AdamW over the objective's trained networks; each step sets the learning rate and the decay."""
+        groups = decay_groups(*self.objective.trained().values())
         kind = SplitAdamW if in_halves(self.objective) else torch.optim.AdamW
         return kind(groups, betas=self.betas, eps=self.eps)
 
@@ -134,9 +135,10 @@ class PretrainModule(L.LightningModule):
         self._check_schedules()
         if self.mask_batch == "all":
             self._share_masks()
-        networks = (self.objective.context_encoder, self.objective.predictor)
-        sizes = [sum(p.numel() for p in network.parameters()) / 1e6 for network in networks]
-        log.info("encoder %.2f M, predictor %.2f M parameters, %d steps", *sizes, self.total_steps)
+        networks = self.objective.trained()
+        sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+        told = ", ".join(f"{name.removeprefix('context_')} {n / 1e6:.2f} M" for name, n in sizes.items())
+        log.info("%s parameters, %d steps", told, self.total_steps)
 
     def on_train_start(self) -> None:
         """Training mode of the objective, in which its target encoder drops no paths; Lightning keeps what it finds."""
@@ -169,13 +171,14 @@ class PretrainModule(L.LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         turn = batch.turn or (self.trainer.current_epoch, batch_idx)  # of a loader that does not count
-        self.objective.at_step(self.trainer.global_step, self.total_steps)
+        self.objective.set_step(self.trainer.global_step, self.total_steps)
         output = self.objective(batch, self.mask_generator(*turn))
         logged = {"loss": output.loss.detach(), **output.metrics}
         if self._log_now():
-            logged |= feature_health(output) | input_health(batch)
-            if output.grid is not None:
-                logged |= mask_geometry(output.masks, output.grid)
+            logged |= feature_health(output) | input_health(batch) | mask_geometry(output.masks, output.grid)
+            if (absent := not_measured(output)) and not self._said:
+                log.info("%s: %s", type(self.objective).__name__, absent)
+            self._said = True
         self.log_dict(self._named("train", logged), batch_size=len(batch))
         self.log("loss", output.loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return output.loss
@@ -227,7 +230,8 @@ class PretrainModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `vjepa.load_encoder` needs to build the networks again."""
-        checkpoint["vjepa"] = describe(self.objective.context_encoder, self.objective.predictor)
+        networks = self.objective.exported()
+        checkpoint["vjepa"] = network_configs(networks["encoder"], networks.get("predictor"))
 
     def mask_generator(self, epoch: int, batch_idx: int) -> torch.Generator:
         """Generator of one batch's masks.
@@ -298,7 +302,7 @@ class PretrainModule(L.LightningModule):
         return range(0, self.total_steps, max(self.total_steps // 10_000, 1))
 
     def _lower_target(self) -> None:
-        if not self.objective.ema_pairs():
+        if self.objective.target_encoder in self.objective.trained().values():
             name = type(self.objective).__name__
             raise SettingError(f"{name} has no target encoder that is not trained. Leave target_bf16 out.")
         for block in self.objective.target_encoder.blocks:

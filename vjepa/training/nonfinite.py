@@ -78,7 +78,9 @@ class NonFiniteGuard(L.Callback):
             p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
         bad, self.bad = self.bad, None
-        norm = gathered(torch.nn.utils.get_total_norm(gradients))  # over all ranks, whichever loss was bad
+        norm = gathered(
+            torch.nn.utils.get_total_norm(gradients)
+        )  # all ranks together, whoever's loss was bad
         if bad is None and bool(norm.isfinite()):
             return
         if trainer.precision == "16-mixed":

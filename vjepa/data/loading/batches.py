@@ -263,20 +263,15 @@ class PartBatches:
 
 
 def _part(batch: ClipBatch, part: slice) -> ClipBatch:
-    return replace(batch, video=batch.video[part], label=batch.label[part], index=batch.index[part])
+    return batch.map(lambda tensor: tensor[part])
 
 
 def _rows(batch: ClipBatch, rows: list[int], clips_per_row: int) -> ClipBatch:
-    """All clips of some rows."""
+    """Return all clips of some rows."""
     first = torch.tensor(rows, dtype=torch.int64)[:, None] * clips_per_row
     ids = (first + torch.arange(clips_per_row)).flatten()
-    return replace(batch, video=batch.video[ids], label=batch.label[ids], index=batch.index[ids])
+    return batch.map(lambda tensor: tensor[ids])
 
 
 def _joined(batches: Sequence[ClipBatch]) -> ClipBatch:
-    return replace(
-        batches[0],
-        video=torch.cat([batch.video for batch in batches]),
-        label=torch.cat([batch.label for batch in batches]),
-        index=torch.cat([batch.index for batch in batches]),
-    )
+    return batches[0].map(lambda *tensors: torch.cat(tensors), *batches[1:])

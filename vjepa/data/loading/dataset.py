@@ -16,20 +16,22 @@ from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
 from vjepa.data.decoders.opening import open_video
 from vjepa.data.loading.frame_cache import FrameCache
 from vjepa.data.loading.order import SampleKey
+from vjepa.data.loading.reading import ReadExtras
 from vjepa.data.manifests.identity import row_identities
 from vjepa.data.manifests.rows import Manifest, ManifestRow
 from vjepa.data.remote import Fetch, fetch_video
 from vjepa.data.sampling import FrameSampler, ShortVideoError
 from vjepa.data.transforms.video import ClipTransform, PixelTransform
-from vjepa.errors import DecodeError
+from vjepa.errors import DecodeError, SettingError
 from vjepa.types import ClipBatch, ClipFailure, PixelScale
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Clips of one row: `video` (3, T, H, W) and `more` of its kind, or the `failure` in their place.
+    """The clips of one row: `video` (3, T, H, W) and `more` of its kind, or the `failure` in their place.
 
-    Floats, normalised; or uint8, with the `scale` that makes them so.
+    Pixels are float and normalised, or uint8 with the `scale` that normalises them. `extras` holds what else belongs
+    to the clips: empty, or one mapping of named tensors for each clip.
     """
 
     index: int
@@ -38,6 +40,7 @@ class Sample:
     failure: ClipFailure | None = None
     more: tuple[Tensor, ...] = ()
     scale: PixelScale | None = None
+    extras: tuple[dict[str, Tensor], ...] = ()
 
 
 class VideoClips(Dataset[Sample]):
@@ -58,6 +61,7 @@ class VideoClips(Dataset[Sample]):
         clips_per_video: clips taken of a video while it is open, each drawn by itself.
         index: packet index of the videos, if there is one.
         as_pixels: leave clips in uint8, where the transform can, to be normalised on the device.
+        extras: reads what else belongs to a clip, see `Reading`.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class VideoClips(Dataset[Sample]):
         clips_per_video: int = 1,
         index: str | None = None,
         as_pixels: bool = False,
+        extras: ReadExtras | None = None,
     ) -> None:
         self.manifest = manifest
         self.sampler = sampler
@@ -83,6 +88,7 @@ class VideoClips(Dataset[Sample]):
         self._opener = opener(decoder, timeout_seconds, index=index)
         self._cache = cache
         self._fetch = fetch
+        self._extras = extras
         self.clips_per_video = clips_per_video
         self._pixels = transform if as_pixels and isinstance(transform, PixelTransform) else None
 
@@ -98,41 +104,45 @@ class VideoClips(Dataset[Sample]):
         generators = [np.random.default_rng(seeds)]
         generators += [np.random.default_rng([*seeds, key.draw, i]) for i in range(1, self.clips_per_video)]
         try:
-            frames = self._frames(row, generators)
+            frames, times = self._frames(row, generators)
+            extras = () if self._extras is None else tuple(self._extras(row, each) for each in times)
         except (DecodeError, ShortVideoError) as e:
             reason = e.reason if isinstance(e, DecodeError) else str(e)
             return Sample(index=index, label=row.label, failure=ClipFailure(path=row.path, reason=reason))
         transform = self._pixels.pixels if self._pixels else self.transform
         first, *more = [transform(part, g) for part, g in zip(frames, generators, strict=True)]
         scale = self._pixels.pixel_scale if self._pixels else None
-        return Sample(index=index, label=row.label, video=first, more=tuple(more), scale=scale)
+        return Sample(index=index, label=row.label, video=first, more=tuple(more), scale=scale, extras=extras)
 
     def _frames(
         self, row: ManifestRow, generators: Sequence[np.random.Generator]
-    ) -> tuple[UInt8[Tensor, "t 3 h w"], ...]:
-        """Frames of each clip, all decoded in one pass."""
+    ) -> tuple[tuple[UInt8[Tensor, "t 3 h w"], ...], Float64[ndarray, "clips t"]]:
+        """Return the frames of each clip, decoded in one pass, and their times in seconds."""
         if self._cache is not None and (kept := self._cache.find(row.path)) is not None:
-            chosen = self._choose(row, kept[0].numpy(), generators)
-            return kept[1][chosen].chunk(len(generators))
+            chosen, times = self._choose(row, kept[0].numpy(), generators)
+            return kept[1][chosen].chunk(len(generators)), times
         with open_video(self._opener, row.path, fetch=self._fetch) as video:
-            chosen = self._choose(row, video.timestamps, generators)
+            chosen, times = self._choose(row, video.timestamps, generators)
             if self._cache is not None and self._cache.keep(row.path, video):
                 kept = self._cache.find(row.path)
                 assert kept is not None
-                return kept[1][chosen].chunk(len(generators))
-            return video.frames_at(chosen).chunk(len(generators))
+                return kept[1][chosen].chunk(len(generators)), times
+            return video.frames_at(chosen).chunk(len(generators)), times
 
     def _choose(
         self, row: ManifestRow, timestamps: Float64[ndarray, "n"], generators: Sequence[np.random.Generator]
-    ) -> list[int]:
-        clips = [self.sampler.sample(timestamps, g, row.start, row.end) for g in generators]
-        return np.concatenate(clips).tolist()
+    ) -> tuple[list[int], Float64[ndarray, "clips t"]]:
+        """Return the frame numbers of all clips, one clip after the other, and the times of each clip's frames."""
+        clips = np.stack([self.sampler.sample(timestamps, g, row.start, row.end) for g in generators])
+        return clips.flatten().tolist(), timestamps[clips]
 
 
 def collate(samples: Sequence[Sample]) -> ClipBatch:
-    """A batch of the clips that could be read, and the list of those that could not."""
+    """Return a batch of the clips that could be read, and the list of those that could not."""
     good = [s for s in samples if s.video is not None]
     videos = [clip for s in good if s.video is not None for clip in (s.video, *s.more)]
+    extras = [named for s in good for named in s.extras]
+    names = dict.fromkeys(name for named in extras for name in named)
     each = 1 + len(good[0].more) if good else 1
     return ClipBatch(
         video=torch.stack(videos) if videos else torch.empty(0, 3, 0, 0, 0),
@@ -140,4 +150,15 @@ def collate(samples: Sequence[Sample]) -> ClipBatch:
         index=torch.tensor([s.index for s in good], dtype=torch.int64).repeat_interleave(each),
         failures=tuple(s.failure for s in samples if s.failure is not None),
         scale=good[0].scale if good else None,
+        extras={name: _stacked(name, extras) for name in names},
     )
+
+
+def _stacked(name: str, extras: Sequence[dict[str, Tensor]]) -> Tensor:
+    found = {None if name not in named else tuple(named[name].shape) for named in extras}
+    if len(found) > 1:
+        raise SettingError(
+            f"extras {name!r} of one batch have the shapes {', '.join(sorted(map(str, found)))}, and None is missing. "
+            "Return tensors of one shape for all clips."
+        )
+    return torch.stack([named[name] for named in extras])

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from numpy import ndarray
+from torch import Tensor
+
 from vjepa.data.decoders.limited import DEFAULT_SECONDS
+from vjepa.data.manifests.rows import ManifestRow
 from vjepa.errors import SettingError
+
+# from a row and the times of a clip's frames, (T,) in seconds, to named tensors
+ReadExtras = Callable[[ManifestRow, ndarray], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +30,8 @@ class Reading:
         index: the file that `vjepa data index` wrote: opening a video that it knows reads no packets.
         clips_per_video: clips taken of a video each time it is opened, in training; divides the batch size. A batch
             then holds fewer videos, and an epoch more batches.
+        extras: reads what belongs to a clip beside its frames, such as a robot's actions and states: a function, or a
+            class with `__call__`, from a manifest row and the times of the frames (T,) in seconds to named tensors.
     """
 
     timeout_seconds: float = DEFAULT_SECONDS
@@ -30,6 +40,7 @@ class Reading:
     quarantine: str | None = None
     index: str | None = None
     clips_per_video: int = 1
+    extras: ReadExtras | None = None
 
     def __post_init__(self) -> None:
         if min(self.timeout_seconds, self.cache_bytes, self.max_failures) < 0:

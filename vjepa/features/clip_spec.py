@@ -1,0 +1,248 @@
+"""How a video becomes clips: the one value by which sampling and preprocessing settings travel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from numpy import ndarray
+
+from vjepa.data import ClipSampler, EvalTransform, SegmentSampler, ViewsTransform
+from vjepa.data.sampling import FrameSampler, time_indices, usable_part
+from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
+from vjepa.features.errors import FeaturesError
+from vjepa.features.windows import Windows
+from vjepa.models import VideoEncoder
+from vjepa.types import PixelScale
+
+FLAT = ("num_frames", "fps", "frame_step", "segments", "views", "short_side")  # the same in a file
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """How a video becomes clips, and which blocks of the encoder are read.
+
+    The clip lies in the middle of the video: `num_frames` frames at `fps` frames per second, every `frame_step`-th
+    frame, or, where both are None, every frame. With `windows` there is a clip per window, of `num_frames` frames
+    spread evenly over it. With `segments` there is a clip from the middle of each of so many equal parts of the video,
+    with `views` each clip is cut into so many squares along the longer side; all of them follow each other in one
+    long clip, in the order (view, segment, frame).
+
+    `size` is the height and width of a clip in pixels, `short_side` the pixels of a frame's short side before the
+    central cut (None: the published 256 / 224 of `size`), `mean` and `std` those of each colour channel, of 1.
+    `layers` are the blocks of the encoder whose tokens are read, negative from the end; None: the last.
+
+    >>> ClipSpec(num_frames=8, fps=4.0, segments=2, views=3).clips_per_video
+    6
+    """
+
+    num_frames: int = 16
+    fps: float | None = None
+    frame_step: int | None = None
+    windows: Windows | None = None
+    segments: int = 1
+    views: int = 1
+    size: tuple[int, int] = (224, 224)
+    short_side: int | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    layers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.segments, self.views) < 1:
+            raise FeaturesError(f"segments {self.segments}, views {self.views}: give at least 1 of each.")
+        if self.fps is not None and not math.isfinite(self.fps):
+            raise FeaturesError(f"fps {self.fps}: give a number above 0, or omit it for every frame.")
+        if self.layers is not None and len(set(self.layers)) < max(1, len(self.layers)):
+            raise FeaturesError(f"layers {list(self.layers)}: name at least one block, and none twice.")
+        if self.windows is not None and (self.segments, self.views) != (1, 1):
+            raise FeaturesError(
+                f"windows with {self.segments} segments and {self.views} views: a window is one clip. Omit either."
+            )
+        if self.windows is not None and (self.fps, self.frame_step) != (None, None):
+            raise FeaturesError(
+                f"windows of {self.windows.seconds:g} s and {self.num_frames} frames give the rate. "
+                "Omit fps and frame_step."
+            )
+        self._clip_sampler("centre")  # checks the rest of the numbers
+        self.transform()  # and the sizes
+
+    @classmethod
+    def for_encoder(
+        cls,
+        encoder: VideoEncoder,
+        *,
+        num_frames: int | None = None,
+        fps: float | None = None,
+        frame_step: int | None = None,
+        windows: Windows | None = None,
+        segments: int = 1,
+        views: int = 1,
+        layers: tuple[int, ...] | None = None,
+    ) -> ClipSpec:
+        """Return the clips of this encoder: its native size, of which nothing is cut off a square video.
+
+        Args:
+            encoder: The encoder.
+            num_frames: Frames of a clip (default: the encoder's; of windows with `fps`, as many as that gives).
+            fps: Frames of a clip per second of video.
+            frame_step: Frames from one of a clip to the next, instead of a rate.
+            windows: Where windows lie.
+            segments: Equal parts of a video, each with a clip.
+            views: Squares along the longer side.
+            layers: Blocks whose tokens are read.
+
+        Raises:
+            ValueError: If they contradict each other.
+        """
+        if windows is not None and fps is not None:
+            if num_frames is not None:
+                raise FeaturesError(
+                    f"window {windows.seconds:g}, fps {fps:g} and num_frames {num_frames}: two of them give the third. "
+                    "Leave fps or num_frames out."
+                )
+            num_frames, fps = max(1, round(windows.seconds * fps)), None
+        return cls(
+            num_frames=num_frames or encoder.config["num_frames"],
+            fps=fps,
+            frame_step=frame_step,
+            windows=windows,
+            segments=segments,
+            views=views,
+            layers=layers,
+            **_native_size(encoder.config["img_size"]),
+        )
+
+    @property
+    def clips_per_video(self) -> int:
+        """Clips of a video, or of a window of it, that lie in one long clip."""
+        return self.segments * self.views
+
+    @property
+    def pixel_scale(self) -> PixelScale:
+        """What turns pixels into network input."""
+        return PixelScale(self.mean, self.std)
+
+    def one_view(self) -> ClipSpec:
+        """Return the same clips with one central view each: those that a probe is trained on."""
+        return replace(self, views=1)
+
+    def sampler(self, position: Literal["centre", "random"] = "centre") -> FrameSampler:
+        """Return what chooses the frames of a video, or of a part of it.
+
+        Args:
+            position: Where a clip lies in the video, or in its segment.
+        """
+        assert self.windows is None, "the windows of a video are `frames`"
+        sampler = self._clip_sampler(position)
+        if self.segments == 1:
+            return sampler
+        return SegmentSampler(sampler=sampler, num_segments=self.segments)
+
+    def transform(self) -> EvalTransform | ViewsTransform:
+        """Return what turns decoded frames into network input."""
+        if self.views == 1:
+            return EvalTransform(size=self.size, short_side=self.short_side, mean=self.mean, std=self.std)
+        height, width = self.size
+        if height != width:
+            raise FeaturesError(
+                f"{self.views} views of {height} x {width}: several views are square. Give 1 view."
+            )
+        return ViewsTransform(size=height, num_views=self.views, mean=self.mean, std=self.std)
+
+    def frames(
+        self, timestamps: Float64[ndarray, "n"], start: float | None = None, end: float | None = None
+    ) -> Int64[ndarray, "w t"]:
+        """Return the frame numbers of each clip of a video: of each window, or of the one in the middle.
+
+        Args:
+            timestamps: When each frame is first shown, in seconds, ascending.
+            start: Seconds at which the usable part of the video begins (default: its beginning).
+            end: Seconds at which it ends, exclusive (default: its end).
+
+        Raises:
+            ShortVideoError: If the part is empty, or shorter than a window that may not be.
+        """
+        if self.windows is None:
+            return self.sampler().sample(timestamps, np.random.default_rng(0), start, end)[None]
+        first, stop = usable_part(timestamps, start, end)
+        part, rate = timestamps[first:stop], self.num_frames / self.windows.seconds
+        bounds = self.windows.of(timestamps, start, end)
+        return first + np.stack([time_indices(part, low, rate, self.num_frames) for low, _ in bounds])
+
+    def _clip_sampler(self, position: Literal["centre", "random"]) -> ClipSampler:
+        return ClipSampler(
+            num_frames=self.num_frames, fps=self.fps, frame_step=self.frame_step, position=position
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict of numbers, words and lists, which `from_json` reads."""
+        windows = {"window": None, "stride": None, "tail": None, "short": None}
+        if self.windows is not None:
+            window = asdict(self.windows)
+            windows = {"window": window.pop("seconds")} | window | {"stride": self.windows.step}
+        return {
+            **{name: getattr(self, name) for name in FLAT},
+            **windows,
+            **{name: list(getattr(self, name)) for name in ("size", "mean", "std")},
+            "layers": None if self.layers is None else list(self.layers),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ClipSpec:
+        """Return the value that `to_json` wrote.
+
+        Files written before windows had a `tail` and a `short` are read with the defaults of `Windows`.
+
+        Args:
+            content: The dict.
+
+        Raises:
+            FeaturesError: If a key is unknown, or a value cannot be.
+        """
+        known = cls().to_json()
+        if unknown := sorted(set(content) - set(known)):
+            raise FeaturesError(f"clips with {', '.join(unknown)}: the keys are {', '.join(known)}.")
+        tuples = {name: content[name] for name in ("size", "mean", "std", "layers") if name in content}
+        windows = None
+        if content.get("window") is not None:
+            given = {name: content.get(name) for name in ("stride", "tail", "short")}
+            windows = Windows(content["window"], **{k: v for k, v in given.items() if v is not None})
+        try:
+            return cls(
+                windows=windows,
+                **{name: content[name] for name in FLAT if name in content},
+                **{name: None if value is None else tuple(value) for name, value in tuples.items()},
+            )
+        except TypeError as error:
+            raise FeaturesError(f"clips of {dict(content)} cannot be read: {error}.") from error
+
+
+def spec_of_features(about: Mapping[str, Any]) -> ClipSpec:
+    """Return the clips of a `features.json`, also of one from before `ClipSpec`, which kept the layers beside it.
+
+    Args:
+        about: The content of the file.
+    """
+    layers = {"layers": about["layers"]} if "layers" in about else {}
+    return ClipSpec.from_json({**about["preprocessing"], **layers})
+
+
+def spec_of_old_probe(card: Mapping[str, Any]) -> ClipSpec:
+    """Return the clips of a `probe.json` from before `ClipSpec`, whose keys lie between others.
+
+    Args:
+        card: The content of the file.
+    """
+    same = {name: card[name] for name in FLAT if name in card}
+    size = _native_size(card["encoder_config"]["img_size"])
+    return ClipSpec.from_json({**same, **size, "layers": card.get("levels")})
+
+
+def _native_size(size: int | tuple[int, int] | list[int]) -> dict[str, Any]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return {"size": (height, width), "short_side": min(height, width)}

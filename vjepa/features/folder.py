@@ -1,0 +1,147 @@
+"""A folder of features while it is made: what is asked for of it, who works on it, and when it is complete."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vjepa.features.about import asked_for, describe
+from vjepa.features.errors import FeaturesError
+from vjepa.features.extract import ClipSource, extract_features
+from vjepa.features.pooling import FeatureMaker
+from vjepa.features.reader import ABOUT, INDEX, file_of
+from vjepa.features.search import SEARCH
+from vjepa.features.store import Ranks
+from vjepa.features.units import Units, unit_rows
+from vjepa.features.writers import WRITERS, Format, merge
+from vjepa.files import write_text
+
+log = logging.getLogger(__name__)
+
+PARTS, PLAN, LOCK = "parts", "plan.json", ".lock"
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What became of an extraction: windows that this process made, and `features.json` if all are there."""
+
+    num_made: int
+    about: dict[str, Any] | None
+
+
+def extract_to(
+    out: Path,
+    source: ClipSource,
+    maker: FeatureMaker,
+    *,
+    format: Format = "safetensors",
+    batch_size: int = 16,
+    ranks: Ranks = Ranks(),  # noqa: B008  a constant
+    more: dict[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Extraction:
+    """Write the features of all clips to a folder; what was stopped at any moment goes on, to the same files.
+
+    Args:
+        out: The folder.
+        source: The clips.
+        maker: From clips to features.
+        format: The file that features go to.
+        batch_size: Windows of one forward.
+        ranks: Which of the processes that share the work this is.
+        more: What else `features.json` says of how the features were made.
+        overwrite: Delete features in the folder that were made otherwise.
+
+    Raises:
+        FeaturesError: If it holds features made otherwise, or no clip can be read.
+    """
+    dtype = str(maker.dtype).removeprefix("torch.")
+    short = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[dtype]
+    about = describe(source, maker) | {
+        "dtype": short,
+        "format": format,
+        "batch_size": batch_size,
+        **(more or {}),
+    }
+    num_rows = len(source.manifest)
+    rows = unit_rows(num_rows, batch_size=batch_size, one_clip=source.spec.windows is None)
+    units = Units(out / PARTS, num_rows=num_rows, rows=rows)
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        done = _prepare(out, about, overwrite=overwrite)
+    if done is not None:
+        return Extraction(0, done)
+    made = extract_features(maker, source, units, batch_size=batch_size, ranks=ranks)
+    with _locked(out):
+        return Extraction(made, _merged(out, units, source, about))
+
+
+def _merged(out: Path, units: Units, source: ClipSource, about: dict[str, Any]) -> dict[str, Any] | None:
+    """`features.json`, if this was the last rank to end or another one has written it; None if some are at work."""
+    if (there := _content(out / ABOUT)) is not None:
+        return there
+    if not units.are_done():
+        log.info("the other ranks are not done yet: the last one combines the features")
+        return None
+    try:
+        return merge(out, units, source.manifest, about)
+    except FeaturesError:
+        _clear(out)
+        raise
+
+
+def _prepare(out: Path, about: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+    """`features.json` if all was done before; else a folder for the units of these features, and no others."""
+    about = json.loads(json.dumps(about))
+    there = _content(out / ABOUT) or _content(out / PARTS / PLAN)
+    if there is not None:
+        before = asked_for(there)
+        if differing := sorted(key for key in about if before.get(key) != about[key]):
+            if not overwrite:
+                raise FeaturesError(
+                    f"{out} holds features made with another {' and '.join(differing)}. Give another --out, or "
+                    "--overwrite true to delete them."
+                )
+            _clear(out)
+            out.mkdir(exist_ok=True)
+    if (out / ABOUT).exists():
+        shutil.rmtree(out / PARTS, ignore_errors=True)  # a kill came after the last file and before this
+        return _content(out / ABOUT)
+    (out / PARTS).mkdir(exist_ok=True)
+    write_text(json.dumps(about), out / PARTS / PLAN)
+    return None
+
+
+def _clear(out: Path) -> None:
+    """Delete features, complete or not, and the folder if nothing else is in it."""
+    (out / ABOUT).unlink(missing_ok=True)  # first: without it the rest counts for nothing
+    for name in (INDEX, SEARCH, LOCK, *(file_of(kind) for kind in WRITERS)):
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / PARTS, ignore_errors=True)
+    if not any(out.iterdir()):
+        out.rmdir()
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Admit one of several ranks at a time; a killed one holds nothing. Windows has no such lock."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with (out / LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _content(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file; None if there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,0 +1,149 @@
+"""The tokens of every clip of a manifest, computed once for all probes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float16, Int
+from torch import Tensor, nn
+
+from vjepa.data.loading.dataset import Sample
+from vjepa.data.manifests.rows import Manifest
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.features.encode import Precision, autocast, clip_tokens, encode, placed_batches
+from vjepa.features.errors import FeaturesError
+from vjepa.features.store import Ranks, RecordStore, space
+from vjepa.types import ClipFailure
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class ManifestClips(Protocol):
+    """A data set whose clips are those of a manifest, once or several times in a row."""
+
+    manifest: Manifest
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class ClipTokens:
+    """Tokens of the clips that could be read.
+
+    `tokens` (clips, N, D) fp16: after the encoder's last norm they are small numbers, of which fp16 keeps 11
+    bits (bf16: 8), as a large constant component asks for; `index` (clips,) rows of the manifest;
+    `failures`: the others.
+    """
+
+    tokens: Float16[Tensor, "clips n d"]
+    index: Int[Tensor, "clips"]
+    failures: tuple[ClipFailure, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"ClipTokens(tokens={tuple(self.tokens.shape)}, failures={len(self.failures)})"
+
+    def labels(self, manifest: Manifest) -> Int[Tensor, "clips"]:
+        """Return class ids (clips,) by `manifest`, -1 where it has none: the tokens serve any label column.
+
+        Args:
+            manifest: The manifest of the clips, or the same rows read with another `label_column`.
+        """
+        return torch.tensor([manifest.rows[i].label for i in self.index.tolist()], dtype=torch.int64)
+
+    def groups(self, manifest: Manifest) -> list[str]:
+        """Return the group of each clip, "" where it has none."""
+        return [manifest.rows[i].group for i in self.index.tolist()]
+
+    def rows(self, chosen: Int[Tensor, "chosen"]) -> ClipTokens:
+        """Return the tokens of some clips.
+
+        Args:
+            chosen: Positions among these clips.
+        """
+        return replace(self, tokens=self.tokens[chosen], index=self.index[chosen])
+
+
+def tokens_of(
+    encoder: nn.Module,
+    clips: ManifestClips,
+    spec: ClipSpec,
+    *,
+    store: RecordStore | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008  a constant
+    batch_size: int = 32,
+    num_workers: int = 0,
+    precision: Precision = "fp32",
+) -> ClipTokens:
+    """Return the tokens of every clip, computed once, in the order of the manifest.
+
+    Args:
+        encoder: The frozen encoder, or its frozen blocks. Its device does the work.
+        clips: Clips that are the same each time.
+        spec: Several clips of a video in each of them, and the blocks whose tokens are read.
+        store: Where the tokens go, with a place per clip (default: memory); those that are there are not computed
+            again, and those of other processes are waited for.
+        ranks: Which of the clips this process computes.
+        batch_size: Clips of one forward.
+        num_workers: Processes that decode.
+        precision: "bf16" runs the encoder in autocast.
+
+    Raises:
+        FeaturesError: If no clip can be read, the tokens are not finite, or they are too large.
+    """
+    store = store or RecordStore(num_records=len(clips))
+    places = store.missing(ranks.share(len(clips)))
+    batches = placed_batches(
+        clips,  # type: ignore[arg-type]  # a data set by its methods
+        places,
+        batch_size=max(1, batch_size // spec.clips_per_video),
+        num_workers=num_workers,
+    )
+    device = next(encoder.parameters()).device
+
+    def compute(video: Tensor) -> Tensor:
+        with autocast(device, precision):
+            return clip_tokens(encoder, video, spec)
+
+    of = f"the clips of {clips.manifest.source}"
+    for batch, tokens in encode(encoder, batches, compute, dtype=torch.float16, of=of):
+        good = [place for place in batch.places if place not in batch.failures]
+        store.add(good, tokens, failures=batch.failures)
+    if store.folder is not None:
+        store.wait()
+    return _collected(store, clips)
+
+
+def _collected(store: RecordStore, clips: ManifestClips) -> ClipTokens:
+    """What is in a store, without the places of failures."""
+    tokens, failures = store.records(), store.failures()
+    listed = tuple(failures.values())
+    if tokens is None:
+        raise FeaturesError(
+            f"none of the {len(clips)} clips of {clips.manifest.source} can be read: {listing(listed)}."
+        )
+    good = torch.tensor([i for i in range(len(clips)) if i not in failures])
+    if failures:
+        log.warning("%d of %d clips cannot be read: %s", len(failures), len(clips), listing(listed))
+        every, shape = tokens, (len(good), *tokens.shape[1:])
+        tokens = space(shape, every.dtype, max_ram_gb=store.max_ram_gb, scratch=store.scratch)
+        for to, origin in enumerate(good.tolist()):
+            tokens[to] = every[origin]
+    return ClipTokens(tokens=tokens, index=good % len(clips.manifest), failures=listed)
+
+
+def listing(failures: Sequence[ClipFailure], most: int = 20) -> str:
+    """Return failures as one line of text: paths with reasons, and how many more there are.
+
+    Args:
+        failures: The failures.
+        most: How many are named.
+    """
+    named = "; ".join(f"{failure.path} ({failure.reason})" for failure in failures[:most])
+    return named + (f"; and {len(failures) - most} more" if len(failures) > most else "")

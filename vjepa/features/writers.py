@@ -1,0 +1,233 @@
+"""From units to the result: one file of features, one index of its rows, and how they were made."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vjepa.data import Manifest
+from vjepa.features.errors import FeaturesError
+from vjepa.features.reader import ABOUT, INDEX, file_of
+from vjepa.features.store import Entry
+from vjepa.features.tokens import listing
+from vjepa.features.units import Units
+from vjepa.files import write_text
+from vjepa.types import ClipFailure
+
+Format = Literal["safetensors", "npy", "parquet"]
+LISTED = 5  # failures named in an error; the rest is counted
+PART_BYTES = 64e6  # of features that are written at once
+ALIGNMENT = 8  # bytes of a safetensors header
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Everything that the units hold: `manifest` of their rows, `dtype` and `shape` of the features together."""
+
+    units: Units
+    manifest: Manifest
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, units: Units, manifest: Manifest) -> Whole:
+        """Measure the units, all of which are done."""
+        shapes = [(e.shape, e.dtype, len(e.places)) for e in _entries(units) if e.shape is not None]
+        if not shapes:
+            return cls(units, manifest, torch.float32, ())
+        shape, dtype, _ = shapes[0]
+        assert shape is not None
+        return cls(units, manifest, getattr(torch, dtype), (sum(count for *_, count in shapes), *shape))
+
+    def parts(self) -> Iterator[tuple[list[tuple[int, float, float]], Float[Tensor, "w *feature"]]]:
+        """Yield windows and their features in order, as many as fit in memory at once."""
+        for unit in range(self.units.num_units):
+            windows = [window for entry in self.units.batches(unit) for window in entry.note["windows"]]
+            features = self.units.store(unit).records()
+            if features is None:
+                continue
+            step = max(1, int(PART_BYTES * len(features) / features.nbytes))
+            for start in range(0, len(windows), step):
+                yield windows[start : start + step], features[start : start + step]
+
+    def windows(self) -> Iterator[tuple[int, float, float]]:
+        """Yield manifest row and seconds of each window."""
+        return (window for entry in _entries(self.units) for window in entry.note["windows"])
+
+    def failures(self) -> list[ClipFailure]:
+        """Return what could not be read."""
+        return [failure for entry in _entries(self.units) for failure in entry.failures.values()]
+
+
+def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) -> dict[str, Any]:
+    """Write the features of all units as one file, their index and `features.json`; delete the units' folder.
+
+    Args:
+        out: The folder.
+        units: What was written; every unit is done.
+        manifest: The clips' manifest.
+        about: How the features were made; `format` says what file to write.
+
+    Returns:
+        The content of `features.json`.
+
+    Raises:
+        FeaturesError: If there is not one feature.
+    """
+    whole = Whole.of(units, manifest)
+    failures = whole.failures()
+    if not whole.shape:
+        shutil.rmtree(units.folder)
+        raise FeaturesError(
+            f"none of {len(manifest)} clips can be read: {listing(failures, LISTED)}. Mend the files."
+        )
+    # made among the units and moved: a kill leaves nothing half written, and nothing but units
+    made = {name: units.folder / name for name in (file_of(about["format"]), INDEX, ABOUT)}
+    WRITERS[about["format"]](whole, made[file_of(about["format"])])
+    write_index(whole, made[INDEX])
+    content = about | {
+        "shape": list(whole.shape),
+        "label_names": list(manifest.label_names),
+        "failures": [asdict(failure) for failure in failures],
+    }
+    write_text(json.dumps(content, indent=1), made[ABOUT])
+    for name, file in made.items():  # `features.json` last: with it the folder is complete
+        os.replace(file, out / name)
+    shutil.rmtree(units.folder)
+    return content
+
+
+def write_index(whole: Whole, path: Path) -> None:
+    """Write what each row of the features is, as CSV.
+
+    Args:
+        whole: The features.
+        path: The file.
+    """
+    names = whole.manifest.label_names
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "start", "end", "label", "label_name", "manifest_row"])
+        for index, start, end in whole.windows():
+            row = whole.manifest.rows[index]
+            name = names[row.label] if 0 <= row.label < len(names) else ""
+            writer.writerow([row.path, repr(start), repr(end), row.label, name, index])
+
+
+def write_safetensors(whole: Whole, path: Path) -> None:
+    """Write one safetensors file: `features`, `index` (manifest rows), `seconds`, and `label` where there are labels.
+
+    Args:
+        whole: The features; they are never all in memory.
+        path: The file.
+    """
+    windows = list(whole.windows())
+    index = torch.tensor([row for row, _, _ in windows], dtype=torch.int64)
+    seconds = torch.tensor([times for _, *times in windows], dtype=torch.float64)
+    small = {"index": index, "seconds": seconds}
+    if whole.manifest.label_names:
+        small["label"] = torch.tensor([whole.manifest.rows[i].label for i in index.tolist()])
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, tensor in small.items():
+        header[name] = _header(tensor.dtype, tuple(tensor.shape), at)
+        at += tensor.nbytes
+    header["features"] = _header(whole.dtype, whole.shape, at)  # last: its elements need the least alignment
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in small.values():
+            file.write(tensor.numpy().tobytes())
+        for _, features in whole.parts():
+            file.write(features.contiguous().view(torch.uint8).numpy().data)
+
+
+def write_npy(whole: Whole, path: Path) -> None:
+    """Write one .npy file of the features alone.
+
+    Args:
+        whole: The features; fp32 or fp16.
+        path: The file.
+    """
+    like = torch.empty(0, dtype=whole.dtype).numpy().dtype
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(like), "fortran_order": False, "shape": whole.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for _, features in whole.parts():
+            file.write(features.contiguous().numpy().data)
+
+
+def write_parquet(whole: Whole, path: Path) -> None:
+    """Write one Parquet file: path, start, end, label, `features`: flat lists whose shape is in the metadata.
+
+    Args:
+        whole: The features; fp32 or fp16.
+        path: The file.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    width = int(np.prod(whole.shape[1:]))
+    element = pa.float16() if whole.dtype == torch.float16 else pa.float32()
+    names = {"path": pa.string(), "start": pa.float64(), "end": pa.float64(), "label": pa.int64()}
+    schema = pa.schema(
+        [*names.items(), ("features", pa.list_(element, width))],
+        metadata={"shape": json.dumps(list(whole.shape[1:]))},
+    )
+    with parquet.ParquetWriter(path, schema) as writer:
+        for windows, features in whole.parts():
+            rows = [whole.manifest.rows[i] for i, _, _ in windows]
+            flat = pa.array(features.flatten().numpy(), type=element)
+            columns = [
+                pa.array([row.path for row in rows]),
+                pa.array([start for _, start, _ in windows]),
+                pa.array([end for _, _, end in windows]),
+                pa.array([row.label for row in rows]),
+                pa.FixedSizeListArray.from_arrays(flat, width),
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+WRITERS = {"safetensors": write_safetensors, "npy": write_npy, "parquet": write_parquet}
+
+
+def check_format(kind: Format, dtype: str) -> None:
+    """Check before the work that such a file can be written.
+
+    Raises:
+        FeaturesError: If it cannot hold that type, or its package is missing.
+    """
+    if kind != "safetensors" and dtype == "bf16":
+        raise FeaturesError(
+            f"format {kind} holds no bf16. Use --dtype fp16 or fp32, or --format safetensors."
+        )
+    if kind == "parquet":
+        try:
+            import pyarrow  # noqa: F401  only whether it is there
+        except ImportError as error:
+            raise FeaturesError(
+                'format parquet needs pyarrow: pip install "vjepa-toolkit[shards]", or give another --format.'
+            ) from error
+
+
+def _entries(units: Units) -> Iterator[Entry]:
+    """The batches of all units, in order."""
+    return (entry for unit in range(units.num_units) for entry in units.batches(unit))
+
+
+def _header(dtype: torch.dtype, shape: tuple[int, ...], at: int) -> dict[str, Any]:
+    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+    size = dtype.itemsize * int(np.prod(shape))
+    return {"dtype": names.get(dtype, "F64"), "shape": list(shape), "data_offsets": [at, at + size]}

@@ -1,0 +1,134 @@
+"""What objectives that hide tokens have in common: their networks, their masks, and the mean over masks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vjepa.errors import SettingError
+from vjepa.layers import gather_tokens
+from vjepa.masks import MaskStrategy
+from vjepa.models import Predictor, VideoEncoder
+from vjepa.objectives.base import Objective
+from vjepa.optim import EmaPair
+from vjepa.types import ClipBatch, LossOutput, MaskPair, TokenGrid
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+class MaskedObjective(Objective):
+    """An objective that predicts something of the hidden tokens of a clip from its visible ones.
+
+    The loss is the mean over mask strategies.
+
+    Args:
+        encoder: The context encoder, which is trained.
+        predictor: Builds the predictor from the encoder's width.
+        masks: Mask strategies, at least one.
+        moving_average: Make a target encoder, a copy that follows the context encoder. Otherwise the target encoder
+            is the context encoder.
+    """
+
+    context_encoder: VideoEncoder
+    predictor: Predictor
+
+    def __init__(
+        self,
+        *,
+        encoder: VideoEncoder,
+        predictor: Callable[[int], Predictor],
+        masks: list[MaskStrategy],
+        moving_average: bool,
+    ) -> None:
+        super().__init__()
+        if not masks:
+            raise SettingError(
+                "masks is empty: name at least one mask strategy, e.g. vjepa.masks.TubeBlocks."
+            )
+        self.masks = masks
+        self.context_encoder = encoder.train()  # a loaded encoder comes in eval mode
+        self.target_encoder = copy.deepcopy(encoder).requires_grad_(False) if moving_average else encoder
+        self.predictor = predictor(encoder.embed_dim).train()
+
+    def ema_pairs(self) -> list[EmaPair]:
+        """Return the target encoder with the context encoder that it follows, or nothing if they are the same."""
+        pair = (self.target_encoder, self.context_encoder)
+        return [] if pair[0] is pair[1] else [pair]
+
+    def draw_masks(self, batch: ClipBatch, generator: torch.Generator) -> tuple[TokenGrid, list[MaskPair]]:
+        """Return the grid of the clips, and a pair of ids per strategy on the clips' device."""
+        grid = self.context_encoder.grid_of(batch.video)
+        pairs = [mask.sample_apart(grid, len(batch), generator) for mask in self.masks]
+        return grid, [pair.to(batch.video.device) for pair in pairs]
+
+    def predict(
+        self, video: Float[Tensor, "b c t h w"], pair: MaskPair, grid: TokenGrid, mask_token: int
+    ) -> Float[Tensor, "rows nt d"]:
+        """Return predictions of the hidden tokens from the visible tokens alone.
+
+        Args:
+            video: Clips (B, C, T, H, W).
+            pair: Ids of B rows; or of B rows per target of `MaskStrategy.sample_apart`, where the encoder sees the
+                context once and the predictor once per target.
+            grid: Extent of the clips in tokens.
+            mask_token: Number of the mask token that stands for the hidden tokens.
+        """
+        context = self.context_encoder(video, keep=pair.context[: len(video)])
+        context = _to_rows(context, len(pair.context))
+        return self.predictor(context, pair.context, pair.target, grid=grid, mask_token=mask_token)
+
+    def compare_hidden(
+        self,
+        video: Float[Tensor, "b c t h w"],
+        targets: Float[Tensor, "b n d"],
+        masks: tuple[TokenGrid, list[MaskPair]],
+        distance: Distance,
+        mask_tokens: Iterable[int] | None = None,
+    ) -> LossOutput:
+        """Predict the hidden tokens of each mask, and return their mean distance from the targets.
+
+        Args:
+            video: Clips (B, C, T, H, W).
+            targets: What is to be predicted of all tokens (B, N, D).
+            masks: Result of `draw_masks`.
+            distance: Function of predictions and targets.
+            mask_tokens: Number of the mask token for each strategy; 0, 1, 2, ... by default.
+        """
+        grid, pairs = masks
+        tokens = range(len(pairs)) if mask_tokens is None else mask_tokens
+        hidden = [tokens_at(targets, pair.target) for pair in pairs]
+        predictions = [self.predict(video, pair, grid, i) for pair, i in zip(pairs, tokens, strict=True)]
+        losses = [distance(z, h) for z, h in zip(predictions, hidden, strict=True)]
+        return as_loss_output(losses, predictions, hidden, masks)
+
+
+def tokens_at(tokens: Float[Tensor, "b n d"], ids: Int[Tensor, "rows nt"]) -> Float[Tensor, "rows nt d"]:
+    """Return the tokens that `ids` name; its rows may hold several targets of the same B clips, target by target."""
+    return gather_tokens(_to_rows(tokens, len(ids)), ids)
+
+
+def as_loss_output(
+    losses: list[Float[Tensor, ""]],
+    predictions: list[Tensor],
+    targets: list[Tensor],
+    masks: tuple[TokenGrid, list[MaskPair]],
+) -> LossOutput:
+    """Return the mean over masks, the loss of each as `loss_mask<i>`, and all tokens and masks for the health."""
+    grid, pairs = masks
+    return LossOutput(
+        loss=torch.stack(losses).mean(),
+        metrics={f"loss_mask{i}": loss.detach() for i, loss in enumerate(losses)},
+        predictions=torch.cat([z.detach().flatten(0, 1) for z in predictions]),
+        targets=torch.cat([h.detach().flatten(0, 1) for h in targets]),
+        masks=tuple(pairs),
+        grid=grid,
+    )
+
+
+def _to_rows(tokens: Tensor, rows: int) -> Tensor:
+    """Return the tokens of B clips, repeated as a whole to `rows`."""
+    return tokens if len(tokens) == rows else tokens.repeat(rows // len(tokens), 1, 1)

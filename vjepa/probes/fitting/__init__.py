@@ -1,0 +1,1 @@
+"""Training of probes and the choice of their settings."""

@@ -1,0 +1,99 @@
+"""Attentive probes of one shape, computed together: the tokens are read once, and the weights are stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from vjepa.layers.pooling import read_tokens
+from vjepa.probes.attentive import AttentiveProbe
+
+
+class ProbeGrid:
+    """Attentive probes that see the same tokens.
+
+    The weights of all heads lie in one matrix, one row per head. The heads' own parameters are views of their row, so
+    that each head can be used by itself at any time. An optimiser steps the rows, `weights`: a few large tensors
+    instead of hundreds of small ones.
+
+    Args:
+        heads: Probes of one shape, on one device.
+    """
+
+    def __init__(self, heads: Sequence[AttentiveProbe]) -> None:
+        self.heads = tuple(heads)
+        self._shares_reading = not len(self.heads[0].pooler.blocks)
+        if self._shares_reading:
+            before, after = _BeforeReading(self.heads[0]), _AfterReading(self.heads[0])
+            self._queries = vmap(lambda weights: functional_call(before, weights, ()))
+            self._logits = vmap(lambda weights, mixed: functional_call(after, weights, (mixed,)))
+            self._rows = torch.stack([parameters_to_vector(h.parameters()).detach() for h in self.heads])
+            self._gradients = torch.empty_like(self._rows)
+            self._stacked, end = dict[str, Tensor](), 0
+            for name, weight in self.heads[0].named_parameters():
+                begin, end = end, end + weight.numel()
+                stacked = self._rows[:, begin:end].view(len(self.heads), *weight.shape)
+                self._stacked[f"probe.{name}"] = stacked.requires_grad_()
+            self.weights = [[nn.Parameter(row)] for row in self._rows]
+            for head, row in zip(self.heads, self._rows, strict=True):
+                vector_to_parameters(row, head.parameters())
+        else:
+            self.weights = [list(head.parameters()) for head in self.heads]
+
+    def __call__(
+        self, tokens: Float[Tensor, "b n d"], prepare: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "heads b classes"]:
+        """Return the logits of every head; heads with blocks of their own before the pooling read separately.
+
+        Args:
+            tokens: Tokens (B, N, D).
+            prepare: The standardisation, applied to each clip of tokens first.
+        """
+        if not self._shares_reading:
+            prepared = prepare(tokens)
+            return torch.stack([head(prepared) for head in self.heads])
+        queries = self._queries(self._stacked)
+        mixed = read_tokens(tokens, rearrange(queries, "heads hq d -> (heads hq) d"), prepare)
+        by_head = rearrange(mixed, "b (heads hq) d -> heads b hq d", heads=len(self.heads))
+        return cast("Tensor", self._logits(self._stacked, by_head))
+
+    def backward(self, loss: Float[Tensor, ""]) -> None:
+        """Give each of `weights` its gradient of a loss of the logits."""
+        if not self._shares_reading:
+            loss.backward()
+            return
+        end = 0
+        for found in torch.autograd.grad(loss, list(self._stacked.values())):
+            begin, end = end, end + found[0].numel()
+            self._gradients[:, begin:end].view_as(found).copy_(found)
+        for (weight,), row in zip(self.weights, self._gradients, strict=True):
+            weight.grad = row
+
+
+class _BeforeReading(nn.Module):
+    """The half of a probe before it reads the tokens."""
+
+    def __init__(self, probe: AttentiveProbe) -> None:
+        super().__init__()
+        self.probe = probe
+
+    def forward(self) -> Float[Tensor, "hq d"]:
+        return self.probe.pooler.token_queries()
+
+
+class _AfterReading(nn.Module):
+    """The half of a probe after it has read the tokens."""
+
+    def __init__(self, probe: AttentiveProbe) -> None:
+        super().__init__()
+        self.probe = probe
+
+    def forward(self, mixed: Float[Tensor, "b hq d"]) -> Float[Tensor, "b classes"]:
+        return self.probe.linear(self.probe.pooler.pool(mixed)[:, 0])
