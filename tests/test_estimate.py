@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.")
 
 
+OBJECTIVES = ROOT / "configs" / "objectives"
+
+
 def estimated(recipe: Path, out: Path, *more: str) -> dict:
     assert main(["estimate", "--config", str(recipe), "--out", str(out), *more]) == 0
     return json.loads((out / "result.json").read_text())
@@ -110,13 +113,19 @@ def test_devices_of_the_recipe_decide_on_the_clips_of_a_step(recipe, tmp_path):
 
 @pytest.mark.slow
 def test_a_loss_of_covariances_is_estimated(tmp_path):
-    assert estimated(ROOT / "configs" / "vicreg.yaml", tmp_path / "out")["forward_gflop_per_clip"] > 0
+    vicreg = tmp_path / "vicreg.yaml"
+    penalty = "{class_path: vjepa.objectives.VarianceCovariance}"
+    vicreg.write_text(f"model: {{objective: {{init_args: {{penalties: [{penalty}]}}}}}}")
+    overlays = ["--config", str(OBJECTIVES / "sigreg.yaml"), "--config", str(vicreg)]
+    found = estimated(ROOT / "configs" / "quickstart.yaml", tmp_path / "out", *overlays)
+    assert found["forward_gflop_per_clip"] > 0
 
 
 @pytest.mark.slow
 def test_a_recipe_is_estimated_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = estimated(ROOT / "configs" / "ijepa.yaml", tmp_path / "out", "--gpus", "2", "--memory", "8")
+    flags = ["--config", str(OBJECTIVES / "ijepa.yaml"), "--gpus", "2", "--memory", "8"]
+    found = estimated(ROOT / "configs" / "quickstart.yaml", tmp_path / "out", *flags)
     assert [(plan["strategy"], plan["blocks"]) for plan in found["plans"]] == [
         (strategy, blocks) for strategy in ("ddp", "fsdp2") for blocks in ("kept", "recomputed")
     ]

@@ -1,6 +1,9 @@
 """Recipes against each other at equal compute: probes of the trained encoder and at random init, over seeds.
 
-python tools/compare_objectives.py --recipes configs/quickstart.yaml configs/pixels.yaml --seconds 240 --out DIR
+python tools/compare_objectives.py --recipes configs/quickstart.yaml configs/quickstart.yaml+configs/objectives/pixels.yaml \
+    --seconds 240 --out DIR
+
+A recipe is a file, or several joined by "+" of which the later are overlays; it is called by the last one's name.
 
 With --seconds the pace of each recipe is timed first, and each gets as many optimiser steps, schedules included, as
 fit into that time of `fit`; with --steps each gets these; else each gets its own. Runs follow one another: pin the
@@ -25,9 +28,10 @@ PACE_STEPS = (20, 80)  # two lengths: what does not grow with the steps cancels
 Result = dict[str, Any]
 
 
-def fit(recipe: Path, root: Path, flags: Sequence[str]) -> Result:
+def fit(recipe: str, root: Path, flags: Sequence[str]) -> Result:
     """Run a recipe as a user does; returns its result.json."""
-    command = [sys.executable, "-m", "vjepa", "fit", "--config", str(recipe)]
+    configs = [f"--config={file}" for file in recipe.split("+")]
+    command = [sys.executable, "-m", "vjepa", "fit", *configs]
     done = subprocess.run(
         [*command, "--trainer.default_root_dir", str(root), *flags], capture_output=True, text=True
     )
@@ -42,7 +46,7 @@ def finished(root: Path) -> Result:
     return json.loads(found[-1].read_text()) if found else {}
 
 
-def seconds_a_step(recipe: Path, root: Path) -> float:
+def seconds_a_step(recipe: str, root: Path) -> float:
     """Pace of a recipe's `fit` on this machine, now."""
     quiet = ["--report", "null", "--trainer.limit_val_batches", "0"]
     short, long = (
@@ -100,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipes", type=Path, nargs="+", required=True)
+    parser.add_argument("--recipes", nargs="+", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seconds", type=float, help="of fit, for each recipe")
     parser.add_argument("--steps", type=int, help="for each recipe, whatever they take")
@@ -109,17 +113,18 @@ def main() -> None:
     runs: dict[str, list[Result]] = {}
     paces: dict[str, float] = {}
     for recipe in given.recipes:
+        name = Path(recipe).stem
         length = [] if given.steps is None else ["--trainer.max_steps", str(given.steps)]
         for seed in given.seeds:
-            root = given.out / recipe.stem / f"seed{seed}"
+            root = given.out / name / f"seed{seed}"
             result = finished(root)
-            if recipe.stem in runs:  # all seeds of a recipe take the same steps
-                length = ["--trainer.max_steps", str(runs[recipe.stem][0]["steps"])]
+            if name in runs:  # all seeds of a recipe take the same steps
+                length = ["--trainer.max_steps", str(runs[name][0]["steps"])]
             elif not result and given.seconds is not None:
-                paces[recipe.stem] = seconds_a_step(recipe, given.out / recipe.stem / "pace")
-                length = ["--trainer.max_steps", str(round(given.seconds / paces[recipe.stem]))]
+                paces[name] = seconds_a_step(recipe, given.out / name / "pace")
+                length = ["--trainer.max_steps", str(round(given.seconds / paces[name]))]
             result = result or fit(recipe, root, [*length, "--seed_everything", str(seed), *flags])
-            runs.setdefault(recipe.stem, []).append(result)
+            runs.setdefault(name, []).append(result)
             settings = {key: str(value) for key, value in vars(given).items()} | {"flags": flags}
             write_result(
                 given.out, figures={"seconds_a_step": paces, "runs": runs}, settings=settings, seed=seed

@@ -1,4 +1,4 @@
-"""Every recipe parses, and builds its model without memory for weights."""
+"""Every recipe parses, alone or below its overlays, and builds its model without memory for weights."""
 
 from pathlib import Path
 
@@ -7,66 +7,66 @@ import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = [
-    path
-    for path in sorted((ROOT / "configs").glob("*.yaml"))
-    if {"trainer", "model", "data"} <= set(yaml.safe_load(path.read_text(encoding="utf-8")) or ())
-]
+CONFIGS = ROOT / "configs"
+RECIPES = sorted(CONFIGS.glob("*.yaml"))
+OVERLAYS = sorted([*CONFIGS.glob("objectives/*.yaml"), *CONFIGS.glob("data/*.yaml")])
+OBJECTIVES = [path for path in OVERLAYS if path.parent.name == "objectives"]
 
 
-@pytest.fixture(params=RECIPES, ids=lambda path: path.name)
-def recipe(request) -> Path:
-    return request.param
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def command_of(path: Path) -> list[str]:
+    """The recipe and overlays that the command of a file's header names."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    (command,) = (line for line in lines if line.startswith("# Command:"))
+    words = command.split()
+    assert words[2:4] == ["vjepa", "fit"], command
+    return [after for word, after in zip(words, words[1:], strict=False) if word == "--config"]
+
+
+def built_model(files: list[str], folder: Path, monkeypatch):
+    """The module of `vjepa fit` with these files, on the meta device."""
+    from vjepa.commands import fit
+
+    built = []
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(fit.FitCLI, "_run_subcommand", lambda cli, verb: built.append(cli.model))
+    flags = [word for file in files for word in ("--config", str(ROOT / file))]
+    with torch.device("meta"):
+        fit.main("fit", [*flags, "--trainer.accelerator", "cpu", "--trainer.devices", "1"])
+    (model,) = built
+    weights = list(model.parameters())
+    assert weights and all(weight.is_meta for weight in weights)
+    return model
 
 
 # adapt.yaml begins with a checkpoint: tests/training/test_adapt.py runs it
-@pytest.mark.parametrize("recipe", [r for r in RECIPES if r.name != "adapt.yaml"], ids=lambda path: path.name)
-def test_recipe_builds_its_model_on_the_meta_device(recipe, monkeypatch, tmp_path):
-    from vjepa.commands import fit
-
-    if recipe.name == "adapt.yaml":
-        pytest.skip("its networks are those of a checkpoint: tests/training/test_adapt.py")
-
-    built = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fit.FitCLI, "_run_subcommand", lambda cli, verb: built.append(cli.model))
-    with torch.device("meta"):
-        fit.main("fit", ["--config", str(recipe), "--trainer.accelerator", "cpu", "--trainer.devices", "1"])
-    assert len(built) == 1
-    weights = list(built[0].parameters())
-    assert weights and all(weight.is_meta for weight in weights)
+@pytest.mark.parametrize("path", [r for r in [*RECIPES, *OVERLAYS] if r.name != "adapt.yaml"], ids=name_of)
+def test_recipe_builds_its_model_on_the_meta_device(path, monkeypatch, tmp_path):
+    built_model(command_of(path), tmp_path, monkeypatch)
 
 
-def test_recipe_opens_with_its_command(recipe):
-    first = recipe.read_text(encoding="utf-8").splitlines()
-    comment = "\n".join(line for line in first[:12] if line.startswith("#"))
-    assert f"vjepa fit --config configs/{recipe.name}" in comment, f"{recipe.name}: say how to run it"
+@pytest.mark.parametrize("path", OBJECTIVES, ids=name_of)
+def test_an_overlay_replaces_the_objective_of_any_recipe(path, monkeypatch, tmp_path):
+    mine = tmp_path / "mine.yaml"  # arguments of LatentPrediction that no other objective has
+    mine.write_text("model: {objective: {init_args: {loss_exp: smooth, frame_counts: [16]}}}\n")
+    files = ["configs/folder.yaml", str(mine), name_of(path)]
+    model = built_model(files, tmp_path, monkeypatch)
+    overlay = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["objective"]
+    assert type(model.objective).__name__ == overlay["class_path"].split(".")[-1]
+    assert model.objective.target_encoder.embed_dim == 192  # of folder.yaml
+    assert hasattr(model.objective, "frame_counts") == (path.stem == "ijepa")
 
 
-COMPARED = ("quickstart", "dense", "ijepa", "sigreg", "vicreg", "pixels")
+@pytest.mark.parametrize("path", [*RECIPES, *OVERLAYS], ids=name_of)
+def test_recipe_opens_with_its_command(path):
+    assert command_of(path)[-1] == name_of(path)
 
 
-def test_recipes_of_the_objectives_differ_in_little_else():
-    texts = [(ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8") for name in COMPARED]
-    first, *others = (yaml.safe_load(text) for text in texts)
-    for name, other in zip(COMPARED[1:], others, strict=True):
-        networks = [
-            recipe["model"]["objective"]["init_args"]["encoder"]["init_args"] for recipe in (first, other)
-        ]
-        own = (
-            {"levels"}
-            if name == "dense"
-            else {"patch_size", "num_frames", "tubelet_size"}
-            if name == "ijepa"
-            else set()
-        )
-        assert {k for k in {**networks[0], **networks[1]} if networks[0].get(k) != networks[1].get(k)} == own
-        for recipe in (first, other):
-            recipe["data"]["sampler"]["num_frames"] = 16  # I-JEPA's are images
-        assert other["data"] == first["data"] and other["report"] == first["report"]
-        assert other["model"]["weight_decay"] == first["model"]["weight_decay"]
-        free = {"default_root_dir"} | (
-            {"max_steps", "val_check_interval"} if name in ("sigreg", "ijepa") else set()
-        )
-        trainers = [{k: v for k, v in r["trainer"].items() if k not in free} for r in (first, other)]
-        assert trainers[0] == trainers[1]
+@pytest.mark.parametrize("path", OVERLAYS, ids=name_of)
+def test_an_overlay_is_short_and_names_its_folder_of_runs(path):
+    text = path.read_text(encoding="utf-8")
+    assert len([line for line in text.splitlines() if not line.startswith("#")]) < 20
+    assert yaml.safe_load(text)["trainer"]["default_root_dir"] == f"runs/{path.stem}"

@@ -53,7 +53,7 @@ def recipe_file(name: str) -> Path:
         UsageError: If there is none of that name.
     """
     installed = Path(str(files("vjepa"))) / "configs" / name
-    clone = Path(__file__).resolve().parents[1] / "configs" / name
+    clone = Path(__file__).resolve().parents[2] / "configs" / name
     for path in (installed, clone):
         if path.is_file():
             return path
