@@ -53,6 +53,10 @@ def test_an_overlay_replaces_the_objective_of_any_recipe(path, monkeypatch, tmp_
     mine = tmp_path / "mine.yaml"  # arguments of LatentPrediction that no other objective has
     mine.write_text("model: {objective: {init_args: {loss_exp: smooth, frame_counts: [16]}}}\n")
     files = ["configs/folder.yaml", str(mine), name_of(path)]
+    if path.stem == "dense":  # levels end with the encoder's last block
+        levels = tmp_path / "levels.yaml"
+        levels.write_text("model: {objective: {init_args: {encoder: {init_args: {levels: [2, 5]}}}}}\n")
+        files.append(str(levels))
     model = built_model(files, tmp_path, monkeypatch)
     overlay = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["objective"]
     assert type(model.objective).__name__ == overlay["class_path"].split(".")[-1]
