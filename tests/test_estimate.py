@@ -17,9 +17,6 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.")
 
 
-OBJECTIVES = ROOT / "configs" / "objectives"
-
-
 def estimated(recipe: Path, out: Path, *more: str) -> dict:
     assert main(["estimate", "--config", str(recipe), "--out", str(out), *more]) == 0
     return json.loads((out / "result.json").read_text())
@@ -68,8 +65,6 @@ def test_what_is_given_decides(recipe, tmp_path):
     assert plan("--memory", "0.00001")["batch_that_fits"] == 0
     shared = plan("--gpus", "2")
     assert shared["strategy"] == "ddp" and shared["states_gb"] >= alone["states_gb"]
-    true = estimated(recipe, tmp_path / "out", "--gpus", "2", "--trainer.precision", "bf16-true")["plans"]
-    assert {each["strategy"] for each in true} == {"ddp"} and true[0]["peak_gb"] < shared["peak_gb"]
     assert shared["days"] == pytest.approx(alone["days"], rel=0.01)  # twice the clips on twice the devices
 
 
@@ -84,7 +79,7 @@ def test_flags_are_numbers_above_zero_and_precisions_that_are_known(recipe, caps
         assert main(["estimate", "--config", str(recipe), *flags]) == 2
         assert told in capsys.readouterr().err
     assert main(["estimate", "--config", str(recipe), "--trainer.precision", "64-true"]) == 2
-    assert "Give 32-true, bf16-mixed, bf16-true, 16-mixed" in capsys.readouterr().err
+    assert "Set it to 32-true, bf16-mixed or 16-mixed" in capsys.readouterr().err
 
 
 def test_parts_of_a_mixture_are_shapes_of_clips():
@@ -113,18 +108,20 @@ def test_devices_of_the_recipe_decide_on_the_clips_of_a_step(recipe, tmp_path):
 
 @pytest.mark.slow
 def test_a_loss_of_covariances_is_estimated(tmp_path):
-    vicreg = tmp_path / "vicreg.yaml"
-    penalty = "{class_path: vjepa.objectives.VarianceCovariance}"
-    vicreg.write_text(f"model: {{objective: {{init_args: {{penalties: [{penalty}]}}}}}}")
-    overlays = ["--config", str(OBJECTIVES / "sigreg.yaml"), "--config", str(vicreg)]
-    found = estimated(ROOT / "configs" / "quickstart.yaml", tmp_path / "out", *overlays)
+    penalty = [
+        "--model.objective.init_args.penalties",
+        '[{"class_path": "vjepa.objectives.VarianceCovariance"}]',
+    ]
+    overlay = ["--config", str(ROOT / "configs" / "objectives" / "sigreg.yaml")]
+    found = estimated(ROOT / "configs" / "quickstart.yaml", tmp_path / "out", *overlay, *penalty)
     assert found["forward_gflop_per_clip"] > 0
 
 
 @pytest.mark.slow
 def test_a_recipe_is_estimated_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    flags = ["--config", str(OBJECTIVES / "ijepa.yaml"), "--gpus", "2", "--memory", "8"]
+    overlay = ["--config", str(ROOT / "configs" / "objectives" / "ijepa.yaml")]
+    flags = [*overlay, "--gpus", "2", "--memory", "8"]
     found = estimated(ROOT / "configs" / "quickstart.yaml", tmp_path / "out", *flags)
     assert [(plan["strategy"], plan["blocks"]) for plan in found["plans"]] == [
         (strategy, blocks) for strategy in ("ddp", "fsdp2") for blocks in ("kept", "recomputed")

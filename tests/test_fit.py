@@ -327,7 +327,8 @@ def test_a_run_without_an_end_is_refused(clips, tmp_path, capsys):
             "must be 0 to 1",
         ),
         (["--model.lr.init_args.peak", "-0.1"], "it must be 0 or more"),
-        (["--trainer.precision", "64-true"], "Set it to 32-true, bf16-mixed, bf16-true or 16-mixed"),
+        (["--trainer.precision", "64-true"], "Set it to 32-true, bf16-mixed or 16-mixed"),
+        (["--trainer.precision", "bf16-true"], "to be no faster than bf16-mixed and to take more memory"),
         (["--trainer.accumulate_grad_batches", "-2"], "give 1 or more"),
     ],
 )
@@ -342,7 +343,7 @@ def test_values_out_of_range_are_mistakes_and_no_crashes(clips, tmp_path, capsys
     [
         ("train/unhealty", "Did you mean train/unhealthy?"),
         ("val/loss", "monitor val/loss is no figure of this run"),
-        ("probe/linear", "There is no vjepa.online_probe.OnlineProbe in trainer.callbacks"),
+        ("probe/linear", "There is no vjepa.training.online_probe.OnlineProbe in trainer.callbacks"),
     ],
 )
 def test_a_figure_that_no_run_logs_chooses_no_checkpoint(clips, tmp_path, capsys, monitor, told):

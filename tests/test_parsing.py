@@ -121,25 +121,48 @@ def test_recipes_of_lightning_cli(part, tmp_path, recipe, told):
     assert told.format(file=file, width=NEAREST) in error_of("fit", "--config", str(file))
 
 
-def test_the_file_that_sets_a_wrong_key_is_named_among_several(part, tmp_path):
-    recipe, overlay = tmp_path / "recipe.yaml", tmp_path / "overlay.yaml"
-    right = "model:\n  part: {class_path: outside.Part, init_args: {width: 3}}\ndata: {num_clips: 4}\n"
-    wrong = f"# num_clips\n{right}trainer:\n  num_clips: 4\n"
-    for order in ((recipe, overlay), (overlay, recipe)):
-        flags = [flag for file in order for flag in ("--config", str(file))]
-        recipe.write_text(right)
-        overlay.write_text(wrong)
-        assert f"unknown key 'trainer.num_clips' ({overlay}:6)" in error_of("fit", *flags)
-        overlay.write_text("model:\n  part:\n    init_args: {widht: 3}\n")
-        if order[0] == recipe:
-            assert f"outside.Part ({overlay}:3){NEAREST}" in error_of("fit", *flags)
+@pytest.fixture
+def files(part, tmp_path):
+    """A recipe, and a function that writes a second file and returns the flags of both."""
+    (tmp_path / "recipe.yaml").write_text(
+        f"model:\n  part: {part}\n  learning_rate: 3\ndata:\n  num_clips: 3\n"
+    )
+
+    def with_overlay(text: str) -> list[str]:
+        (tmp_path / "over.yaml").write_text(text)
+        return ["--config", str(tmp_path / "recipe.yaml"), f"--config={tmp_path / 'over.yaml'}"]
+
+    return with_overlay
 
 
-def test_of_two_files_that_set_a_wrong_key_the_later_is_named(part, tmp_path):
-    recipe, overlay = tmp_path / "recipe.yaml", tmp_path / "overlay.yaml"
-    recipe.write_text("model: {part: outside.Part, learnng_rate: 1}\n")
-    overlay.write_text("model:\n  learnng_rate: 3\n")
-    assert f"({overlay}:2)" in error_of("fit", "--config", str(recipe), f"--config={overlay}")
+@pytest.mark.parametrize(
+    ("overlay", "told"),
+    [
+        ("model:\n  part: {init_args: {widht: 3}}\n", "'model.part.widht' of outside.Part ({file}:2)"),
+        ("model:\n  width: 3\n", "unknown key 'model.width' ({file}:2)"),
+        ("# learning_rat\nmodel.learning_rat: 3\n", "unknown key 'model.learning_rat' ({file}:2)"),
+        ("data:\n  learning_rate: 3\n", "unknown key 'data.learning_rate' ({file}:2)"),
+        ("model: [\n", "Problems parsing config {file}"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["fit", "validate"])
+def test_the_file_of_several_that_is_wrong_is_named(files, tmp_path, verb, overlay, told):
+    assert told.format(file=tmp_path / "over.yaml") in error_of(verb, *files(overlay))
+
+
+def test_an_overlay_alone_or_at_an_old_place_is_explained(part, tmp_path):
+    (tmp_path / "objectives").mkdir()
+    overlay = tmp_path / "objectives" / "pixels.yaml"
+    overlay.write_text(
+        "# Overlay: pixels.\n# Command:  vjepa fit --config A --config B\ndata: {num_clips: 3}\n"
+    )
+    assert error_of("fit", "--config", str(overlay)).endswith(
+        f"{overlay} is an overlay: give the recipe that it changes before it, as another --config."
+    )
+    assert error_of("fit", "--config", str(tmp_path / "pixels.yaml")) == (
+        f"--config {tmp_path / 'pixels.yaml'}: no such file; {overlay} is an overlay. "
+        "Give: vjepa fit --config A --config B"
+    )
 
 
 def test_advice_names_the_help_of_the_verb(part):

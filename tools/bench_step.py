@@ -11,8 +11,7 @@ ViT-S, 16 frames of 224 x 224, batch 2, rotary positions, predictor 192 x 6, 8 b
 part: median milliseconds over the steps, its share of the step, the FLOP/s of its linear layers over ALL of its
 time, and their share of the matrix product's FLOP/s measured in the same run. So the share is a lower bound of what
 the linear layers reach by themselves; a line a kind of work, from one more step under a profiler, says that apart.
-Reading clips is not in it: tools/bench_data.py times that. In bf16-true our weights are in bf16 with their lower
-halves beside them, and Meta's modules go on as in bf16, which is mixed.
+Reading clips is not in it: tools/bench_data.py times that.
 """
 
 from __future__ import annotations
@@ -42,10 +41,10 @@ from vjepa.masks import TubeBlocks
 from vjepa.models import Predictor, create_model
 from vjepa.objectives import LatentPrediction
 from vjepa.objectives.masked import tokens_at
-from vjepa.optim import SplitAdamW, ema_update, halve, in_halves
+from vjepa.optim import ema_update
 from vjepa.types import MaskPair
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "bf16-true": torch.bfloat16}
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MOMENTUM = 0.99925  # of the published recipe
 SIDE = 1536  # of the plain matrix product
 
@@ -130,8 +129,6 @@ class Ours:
 
     def __init__(self, given: Setting, dtype: str) -> None:
         self.given, self.clock = given, Clock()
-        if dtype == "bf16-true":
-            halve(given.objective)
         self.mixed = dtype == "bf16"
         self.optimizer = adamw(given.objective)
         for module in given.objective.modules():
@@ -231,8 +228,6 @@ SIDES: dict[str, Callable[[Setting, str], Ours | Theirs]] = {"ours": Ours, "thei
 def adamw(module: nn.Module) -> torch.optim.AdamW:
     """Of what is trained."""
     trained = [p for p in module.parameters() if p.requires_grad]
-    if in_halves(module):
-        return SplitAdamW([{"params": trained, "lr": 1e-4}])
     return torch.optim.AdamW(trained, lr=1e-4, fused=True)
 
 

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vjepa.masks import ImageBlocks, RandomTubes, TubeBlocks
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives import DensePrediction, LatentPrediction, Objective, PixelPrediction
-from vjepa.optim import Constant, SplitAdamW, decay_groups, ema_update, halve
+from vjepa.optim import Constant, decay_groups, ema_update
 from vjepa.training.dry_run import OWN_OPERATORS, drawn_lengths, dry_flops, dry_memory
 from vjepa.types import ClipBatch
 
@@ -44,7 +44,6 @@ TRIALS: dict[str, tuple[tuple[int, int, int, int], str, bool]] = {
     "dense": ((4, 16, 160, 160), "32-true", False),
     "pixels": ((4, 16, 160, 160), "32-true", False),
     "mixed": ((4, 16, 160, 160), "bf16-mixed", False),
-    "true": ((4, 16, 160, 160), "bf16-true", False),
 }
 
 
@@ -88,10 +87,7 @@ def measured(name: str) -> dict[str, float]:
     for block in objective.modules():
         if hasattr(block, "recompute"):
             block.recompute = recompute
-    if precision == "bf16-true":
-        halve(objective)
-    kind = SplitAdamW if precision == "bf16-true" else torch.optim.AdamW
-    optimizer = kind(decay_groups(objective.context_encoder, objective.predictor))
+    optimizer = torch.optim.AdamW(decay_groups(objective.context_encoder, objective.predictor))
     generator = torch.Generator().manual_seed(0)
 
     def step() -> None:

@@ -1,9 +1,6 @@
-"""Recipes against each other at equal compute: probes of the trained encoder and at random init, over seeds.
+"""A recipe and its overlays at equal compute: probes of the trained encoder and at random init, over seeds.
 
-python tools/compare_objectives.py --recipes configs/quickstart.yaml configs/quickstart.yaml+configs/objectives/pixels.yaml \
-    --seconds 240 --out DIR
-
-A recipe is a file, or several joined by "+" of which the later are overlays; it is called by the last one's name.
+python tools/compare_objectives.py --recipe configs/quickstart.yaml --overlays configs/objectives/*.yaml --out DIR
 
 With --seconds the pace of each recipe is timed first, and each gets as many optimiser steps, schedules included, as
 fit into that time of `fit`; with --steps each gets these; else each gets its own. Runs follow one another: pin the
@@ -28,15 +25,14 @@ PACE_STEPS = (20, 80)  # two lengths: what does not grow with the steps cancels
 Result = dict[str, Any]
 
 
-def fit(recipe: str, root: Path, flags: Sequence[str]) -> Result:
-    """Run a recipe as a user does; returns its result.json."""
-    configs = [f"--config={file}" for file in recipe.split("+")]
-    command = [sys.executable, "-m", "vjepa", "fit", *configs]
+def fit(recipe: Sequence[Path], root: Path, flags: Sequence[str]) -> Result:
+    """Run a recipe with its overlay as a user does; return its result.json."""
+    command = [sys.executable, "-m", "vjepa", "fit", *(f"--config={file}" for file in recipe)]
     done = subprocess.run(
         [*command, "--trainer.default_root_dir", str(root), *flags], capture_output=True, text=True
     )
     if done.returncode:
-        raise SystemExit(f"{recipe}: exit {done.returncode}\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{recipe[-1]}: exit {done.returncode}\n{done.stderr[-3000:]}")
     return finished(root)
 
 
@@ -46,8 +42,8 @@ def finished(root: Path) -> Result:
     return json.loads(found[-1].read_text()) if found else {}
 
 
-def seconds_a_step(recipe: str, root: Path) -> float:
-    """Pace of a recipe's `fit` on this machine, now."""
+def seconds_per_step(recipe: Sequence[Path], root: Path) -> float:
+    """Measure the pace of a recipe's `fit` on this machine."""
     quiet = ["--report", "null", "--trainer.limit_val_batches", "0"]
     short, long = (
         fit(recipe, root / str(steps), ["--trainer.max_steps", str(steps), *quiet])["fit_seconds"]
@@ -104,7 +100,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipes", nargs="+", required=True)
+    parser.add_argument("--recipe", type=Path, required=True)
+    parser.add_argument("--overlays", type=Path, nargs="*", default=[], help="each makes a run of its own")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seconds", type=float, help="of fit, for each recipe")
     parser.add_argument("--steps", type=int, help="for each recipe, whatever they take")
@@ -112,8 +109,8 @@ def main() -> None:
     given, flags = parser.parse_known_args()  # the rest are flags of every fit
     runs: dict[str, list[Result]] = {}
     paces: dict[str, float] = {}
-    for recipe in given.recipes:
-        name = Path(recipe).stem
+    for recipe in ([given.recipe], *([given.recipe, overlay] for overlay in given.overlays)):
+        name = recipe[-1].stem
         length = [] if given.steps is None else ["--trainer.max_steps", str(given.steps)]
         for seed in given.seeds:
             root = given.out / name / f"seed{seed}"
@@ -121,7 +118,7 @@ def main() -> None:
             if name in runs:  # all seeds of a recipe take the same steps
                 length = ["--trainer.max_steps", str(runs[name][0]["steps"])]
             elif not result and given.seconds is not None:
-                paces[name] = seconds_a_step(recipe, given.out / name / "pace")
+                paces[name] = seconds_per_step(recipe, given.out / name / "pace")
                 length = ["--trainer.max_steps", str(round(given.seconds / paces[name]))]
             result = result or fit(recipe, root, [*length, "--seed_everything", str(seed), *flags])
             runs.setdefault(name, []).append(result)

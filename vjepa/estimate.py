@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from vjepa.training.dry_run import (
     dry_memory,
     parts_of,
 )
-from vjepa.training.precision import PrecisionName
+from vjepa.training.precision import precision_name
 from vjepa.types import TokenGrid
 
 GIGA, TERA = 1e9, 1e12
@@ -127,7 +127,7 @@ class Estimator(Trainer):
                 **_fit(model.objective, cost, strategy, gpus=gpus, memory=memory, clips=clips),
                 "days": _days(cost.flops * clips, self.recipe.max_steps, gpus * peak_tflops * TERA * mfu),
             }
-            for strategy in _strategies(gpus, self.recipe.precision)
+            for strategy in _strategies(gpus)
             for cost in costs
         ]
         figures |= {"clips_per_step": clips, "steps": self.recipe.max_steps}
@@ -197,7 +197,7 @@ def _costs(model: PretrainModule, shapes: list[ClipShape], recipe: Any) -> tuple
     """Figures of the recipe as it stands, and its cost without and with blocks computed again."""
     objective = model.objective
     how: dict[str, Any] = {
-        "precision": _precision(recipe.precision),
+        "precision": precision_name(recipe.precision),
         "device": "cpu" if recipe.accelerator == "cpu" else "cuda",
     }
     lengths = [_lengths(model, shape) for shape in shapes]
@@ -220,7 +220,7 @@ def _costs(model: PretrainModule, shapes: list[ClipShape], recipe: Any) -> tuple
                 recompute=recompute,
                 flops=sum(s.share * c.total for s, c in zip(shapes, counted, strict=True)) / clips,
                 state_bytes=once.state,
-                gradient_bytes=_gradient_bytes(objective, how["precision"]),
+                gradient_bytes=_num_bytes(p for p in objective.parameters() if p.requires_grad),
                 fixed_bytes=max(once.peak - once.state - clip_bytes * batch_size, 0.0),
                 clip_bytes=clip_bytes,
                 batch_size=batch_size,
@@ -231,10 +231,8 @@ def _costs(model: PretrainModule, shapes: list[ClipShape], recipe: Any) -> tuple
     return figures, costs
 
 
-def _strategies(gpus: int, precision: Any) -> tuple[Strategy, ...]:
-    if gpus == 1:
-        return ("single",)
-    return ("ddp",) if precision == "bf16-true" else ("ddp", "fsdp2")
+def _strategies(gpus: int) -> tuple[Strategy, ...]:
+    return ("single",) if gpus == 1 else ("ddp", "fsdp2")
 
 
 def _fit(
@@ -305,17 +303,6 @@ def _gigaflops(counted: StepFlops, shape: ClipShape) -> dict[str, float]:
     return {f"{name}_gflop_per_clip": _short(n / shape.batch_size / GIGA) for name, n in parts.items()}
 
 
-def _precision(given: Any) -> PrecisionName:
-    """A recipe's precision; where it has none, Lightning takes fp32."""
-    if given in (None, 32, "32", "32-true"):
-        return "32-true"
-    if given not in get_args(PrecisionName):
-        raise UsageError(
-            f"--trainer.precision {given} cannot be estimated. Give {', '.join(get_args(PrecisionName))}."
-        )
-    return given
-
-
 def _clips_per_step(recipe: Any, batch_size: int, gpus: int) -> int:
     devices = recipe.devices
     if isinstance(devices, list):
@@ -330,11 +317,6 @@ def _clips_per_step(recipe: Any, batch_size: int, gpus: int) -> int:
 def _days(flops: float, steps: int, speed: float) -> float | None:
     """Of a run of `steps`; none where the recipe counts epochs."""
     return _short(flops * steps / speed / SECONDS_PER_DAY) if steps > 0 else None
-
-
-def _gradient_bytes(objective: Objective, precision: PrecisionName) -> int:
-    trained = _num_bytes(p for p in objective.parameters() if p.requires_grad)
-    return trained // 2 if precision == "bf16-true" else trained
 
 
 def _num_bytes(tensors: Iterable[torch.Tensor]) -> int:

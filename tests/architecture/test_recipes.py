@@ -1,76 +1,100 @@
-"""Every recipe parses, alone or below its overlays, and builds its model without memory for weights."""
+"""Every recipe and overlay parses, and builds its model without memory for weights."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from vjepa.commands import fit
+
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "configs"
-RECIPES = sorted(CONFIGS.glob("*.yaml"))
-OVERLAYS = sorted([*CONFIGS.glob("objectives/*.yaml"), *CONFIGS.glob("data/*.yaml")])
-OBJECTIVES = [path for path in OVERLAYS if path.parent.name == "objectives"]
+QUICKSTART, FOLDER = "configs/quickstart.yaml", "configs/folder.yaml"
+OBJECTIVES = [f"configs/objectives/{name}.yaml" for name in ("dense", "ijepa", "pixels", "sigreg")]
 
 
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
+def opening(path: Path) -> str:
+    """The comment at the beginning of a file."""
+    return "".join(re.match(r"(?:#.*\n)*", path.read_text(encoding="utf-8")).group())
 
 
-def command_of(path: Path) -> list[str]:
-    """The recipe and overlays that the command of a file's header names."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    (command,) = (line for line in lines if line.startswith("# Command:"))
-    words = command.split()
-    assert words[2:4] == ["vjepa", "fit"], command
-    return [after for word, after in zip(words, words[1:], strict=False) if word == "--config"]
-
-
-def built_model(files: list[str], folder: Path, monkeypatch):
-    """The module of `vjepa fit` with these files, on the meta device."""
-    from vjepa.commands import fit
-
-    built = []
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(fit.FitCLI, "_run_subcommand", lambda cli, verb: built.append(cli.model))
-    flags = [word for file in files for word in ("--config", str(ROOT / file))]
-    with torch.device("meta"):
-        fit.main("fit", [*flags, "--trainer.accelerator", "cpu", "--trainer.devices", "1"])
-    (model,) = built
-    weights = list(model.parameters())
-    assert weights and all(weight.is_meta for weight in weights)
-    return model
+def commands() -> list[tuple[str, ...]]:
+    """The --config files of each recipe's command; a recipe or overlay ends its own command."""
+    paths = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if "# Command:" in opening(path)]
+    found = []
+    for path in paths:
+        command = next(line for line in opening(path).splitlines() if line.startswith("# Command:"))
+        found.append(tuple(re.findall(r"--config (\S+)", command)))
+        assert found[-1][-1] == str(path.relative_to(ROOT)), f"{path.name}: say how to run it"
+    return found
 
 
 # adapt.yaml begins with a checkpoint: tests/training/test_adapt.py runs it
-@pytest.mark.parametrize("path", [r for r in [*RECIPES, *OVERLAYS] if r.name != "adapt.yaml"], ids=name_of)
-def test_recipe_builds_its_model_on_the_meta_device(path, monkeypatch, tmp_path):
-    built_model(command_of(path), tmp_path, monkeypatch)
+COMMANDS = [files for files in commands() if files != ("configs/adapt.yaml",)]
 
 
-@pytest.mark.parametrize("path", OBJECTIVES, ids=name_of)
-def test_an_overlay_replaces_the_objective_of_any_recipe(path, monkeypatch, tmp_path):
-    mine = tmp_path / "mine.yaml"  # arguments of LatentPrediction that no other objective has
-    mine.write_text("model: {objective: {init_args: {loss_exp: smooth, frame_counts: [16]}}}\n")
-    files = ["configs/folder.yaml", str(mine), name_of(path)]
-    if path.stem == "dense":  # levels end with the encoder's last block
-        levels = tmp_path / "levels.yaml"
-        levels.write_text("model: {objective: {init_args: {encoder: {init_args: {levels: [2, 5]}}}}}\n")
-        files.append(str(levels))
-    model = built_model(files, tmp_path, monkeypatch)
-    overlay = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["objective"]
-    assert type(model.objective).__name__ == overlay["class_path"].split(".")[-1]
-    assert model.objective.target_encoder.embed_dim == 192  # of folder.yaml
-    assert hasattr(model.objective, "frame_counts") == (path.stem == "ijepa")
+def built(monkeypatch, *files: str | Path) -> fit.FitCLI:
+    """The command line of a fit with these recipe files, its model on the meta device and never run."""
+    made = []
+    monkeypatch.setattr(fit.FitCLI, "_run_subcommand", lambda cli, verb: made.append(cli))
+    flags = [word for file in files for word in ("--config", str(ROOT / file))]
+    with torch.device("meta"):
+        fit.main("fit", [*flags, "--trainer.accelerator", "cpu", "--trainer.devices", "1"])
+    return made[0]
 
 
-@pytest.mark.parametrize("path", [*RECIPES, *OVERLAYS], ids=name_of)
-def test_recipe_opens_with_its_command(path):
-    assert command_of(path)[-1] == name_of(path)
+@pytest.mark.parametrize("files", COMMANDS + [(FOLDER, each) for each in OBJECTIVES], ids="+".join)
+def test_recipe_builds_its_model_on_the_meta_device(files, monkeypatch, tmp_path, caplog):
+    monkeypatch.chdir(tmp_path)
+    weights = list(built(monkeypatch, *files).model.parameters())
+    assert weights and all(weight.is_meta for weight in weights)
+    assert not caplog.records  # no setting of a recipe is dropped
 
 
-@pytest.mark.parametrize("path", OVERLAYS, ids=name_of)
-def test_an_overlay_is_short_and_names_its_folder_of_runs(path):
-    text = path.read_text(encoding="utf-8")
-    assert len([line for line in text.splitlines() if not line.startswith("#")]) < 20
-    assert yaml.safe_load(text)["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+def test_every_recipe_and_overlay_says_how_to_run_it():
+    parts = {"configs/masks", "configs/models"}
+    paths = [path for path in (ROOT / "configs").rglob("*.yaml")]
+    own = [path for path in paths if str(path.parent.relative_to(ROOT)) not in parts]
+    assert len(own) == len(commands())
+    for path in own:
+        is_overlay = path.parent != ROOT / "configs"
+        assert opening(path).startswith("# Overlay:") == is_overlay
+        assert all(f"# {word}:" in opening(path) for word in ("Command", "Hardware", "Expected"))
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert is_overlay == (
+            "weight_decay" not in settings.get("model", {})
+        )  # an overlay is no whole recipe
+
+
+def test_an_overlay_keeps_what_it_does_not_name(monkeypatch):
+    first = built(monkeypatch, QUICKSTART).config.fit.as_dict()
+    other = built(monkeypatch, QUICKSTART, "configs/objectives/pixels.yaml").config.fit.as_dict()
+    before, after = first["model"]["objective"], other["model"]["objective"]
+    assert after["class_path"] == "vjepa.objectives.PixelPrediction" and not after["init_args"]["normalize"]
+    assert {k: after["init_args"][k] for k in ("encoder", "predictor", "masks")} == {
+        k: before["init_args"][k] for k in ("encoder", "predictor", "masks")
+    }
+    assert other["model"]["momentum"] is None and other["model"]["lr"]["init_args"].pop("peak") == 0.004
+    first["model"]["lr"]["init_args"].pop("peak")
+    for kept in ("lr", "weight_decay", "lr_rule"):
+        assert other["model"][kept] == first["model"][kept]
+    assert other["data"] == first["data"] and other["report"] == first["report"]
+    roots = [each["trainer"].pop("default_root_dir") for each in (first, other)]
+    assert roots == ["runs/quickstart", "runs/pixels"] and other["trainer"] == first["trainer"]
+
+
+def test_a_setting_that_the_new_class_does_not_take_is_dropped_with_a_warning(monkeypatch, tmp_path, caplog):
+    back = tmp_path / "back.yaml"
+    back.write_text(
+        "model:\n  objective: {class_path: vjepa.objectives.LatentPrediction}\n"
+        "  momentum: {class_path: vjepa.optim.Linear, init_args: {start: 0.99, end: 1.0}}\n"
+    )
+    pixels = "configs/objectives/pixels.yaml"
+    objective = built(monkeypatch, QUICKSTART, pixels, back).config.fit.model.objective
+    assert "normalize" not in objective.init_args
+    (told,) = [record.message for record in caplog.records]
+    assert (
+        told
+        == f"vjepa.objectives.LatentPrediction has no normalize: the value in {ROOT / pixels} is not used"
+    )

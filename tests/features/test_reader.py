@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 import vjepa
 import vjepa.features
-from vjepa.extraction.commands import extract
+from tests.features.given import extract
 from vjepa.features import FeaturesError
 
 

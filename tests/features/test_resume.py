@@ -109,7 +109,9 @@ def test_a_missing_tail_costs_only_what_lies_in_it(small, tmp_path, monkeypatch,
     every, some = (vjepa.features.open(tmp_path / name) for name in ("all", "some"))
     kept = sum(row.path == str(cut) for row in some.rows)
     assert 10 < kept < 32 and len(some.rows) == kept + 4
-    assert torch.equal(some.features[:kept], every.features[:kept])
+    full = kept - kept % 3  # the last batch is shorter, and its arithmetic may round otherwise
+    assert torch.equal(some.features[:full], every.features[:full])
+    torch.testing.assert_close(some.features[full:kept], every.features[full:kept])
     assert float(line.split("nothing is read from ")[1].split(" s")[0]) - some.rows[kept - 1].start < 1.1
     for count in (2, kept // 3):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

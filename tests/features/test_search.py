@@ -4,14 +4,12 @@ import json
 
 import pytest
 import torch
-from vjepa.extraction.neighbours import SearchIndex
 
 import vjepa
 from tests.features.given import extract
 from tests.videos import write_broken
 from vjepa.commands.app import main
-from vjepa.extraction.commands import extract
-from vjepa.extraction.search import search
+from vjepa.commands.search import search
 from vjepa.features import FeaturesError
 from vjepa.features.neighbours import SearchIndex
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from vjepa.convert import convert
 
 import vjepa
 from tests.checkpoints.given import WIDTH, assert_same_bytes, convert, tiny_encoder, tiny_probe

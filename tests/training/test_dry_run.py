@@ -85,23 +85,6 @@ def test_states_are_weights_gradients_and_both_averages():
     assert memory.peak > memory.state
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_weights_in_halves_take_as_many_bytes_and_their_gradients_half(device):
-    objective = objective_of("latent")
-    objective.context_encoder.register_buffer("table", torch.zeros(7))  # as of additive positions
-    whole, trained = (
-        sum(p.numel() for p in objective.parameters() if p.requires_grad or not only)
-        for only in (False, True)
-    )
-    how = {"precision": "bf16-true", "device": device}
-    memory = dry_memory(objective, CLIPS, lengths_of(objective, CLIPS), **how)
-    tables = sum(b.numel() for b in objective.buffers())
-    assert memory.state == 4 * (whole + tables) + (2 + 8) * trained
-    flops = dry_flops(objective, CLIPS, lengths_of(objective, CLIPS), **how)
-    how["precision"] = "bf16-mixed"
-    assert flops == dry_flops(objective, CLIPS, lengths_of(objective, CLIPS), **how)
-
-
 @pytest.mark.slow
 def test_activations_are_what_a_real_step_holds():
     objective = objective_of("latent").train()
@@ -128,7 +111,6 @@ def test_memory_falls_with_recomputation_and_with_two_bytes_a_number_and_grows_w
     kept = dry_memory(objective, CLIPS, lengths).peak
     assert dry_memory(objective, CLIPS, lengths, recompute=True).peak < kept
     assert dry_memory(objective, CLIPS, lengths, precision="bf16-mixed").peak < kept
-    assert dry_memory(objective, CLIPS, lengths, precision="bf16-true").peak < kept
     four = dry_memory(objective, (4, *CLIPS[1:]), lengths).peak
     eight = dry_memory(objective, (8, *CLIPS[1:]), lengths).peak
     assert eight - four == pytest.approx(2 * (four - kept), rel=0.02)

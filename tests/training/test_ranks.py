@@ -68,7 +68,7 @@ def test_fsdp2_stopped_and_resumed_has_the_losses_of_one_rank(one_rank, tmp_path
 def test_a_fit_on_two_sharded_ranks_leaves_whole_networks_and_goes_on(tmp_path):
     for label in "ab":
         write_videos(tmp_path / "clips" / label, 6, num_frames=6, height=24, width=24)
-    probe = {"class_path": "vjepa.online_probe.OnlineProbe", "init_args": {"every_n_steps": 2}}
+    probe = {"class_path": "vjepa.training.online_probe.OnlineProbe", "init_args": {"every_n_steps": 2}}
     recipe = tiny_recipe(tmp_path, tmp_path / "clips", root=tmp_path / "runs", callbacks=[probe])
     command = [sys.executable, "-m", "vjepa", "fit", "--config", str(recipe), "--trainer.devices", "2"]
     command += ["--trainer.strategy", "fsdp2", "--model.mask_batch", "all", "--data.batch_size", "2"]

@@ -19,7 +19,7 @@ from vjepa import __version__
 from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
 from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.commands.report import as_report, write_result
-from vjepa.errors import StoppedBySignal, UsageError, VjepaError
+from vjepa.errors import StoppedBySignal, UsageError, VjepaError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -355,13 +355,13 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
         settings = json.loads(parser.dump(parsed, format="json"))
         flags = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
         arguments = grouped(function, flags)
-    out = flags.get("out")
-    in_folder = out is not None and "://" not in str(out)  # else a URL, which is the verb's own affair
-    if in_folder:
-        check_writable(Path(out))
+    given = flags.get("out")
+    out = None if given is None or "://" in str(given) else Path(given)  # the verb itself writes to a URL
+    if out is not None:
+        check_writable(out)
     report = as_report(function(**arguments))
-    if in_folder:
-        path = write_result(Path(out), figures=report.figures, settings=settings, seed=flags.get("seed"))
+    if out is not None:
+        path = write_result(out, figures=report.figures, settings=settings, seed=flags.get("seed"))
         log.info("results in %s", path)
     show(report)
     return report.exit_code

@@ -48,7 +48,7 @@ class Overrides:
         """Return the arguments that were given, by kind of network."""
         shared = {"position": self.position, "mlp": self.mlp}
         clip = {"img_size": self.img_size, "num_frames": self.num_frames}
-        arguments = {
+        arguments: dict[str, dict[str, Any]] = {
             "encoder": {**shared, **clip, "levels": self.levels, "num_heads": self.num_heads},
             "predictor": {**shared, "grid_size": self.grid_size, "num_heads": self.predictor_num_heads},
             "probe": {"num_heads": self.probe_num_heads},

@@ -22,12 +22,12 @@ from vjepa.checkpoints.opening import check_whole, open_safely
 from vjepa.checkpoints.strict import CheckpointError, key_diff
 from vjepa.commands.fit_report import ReportSettings, report_run
 from vjepa.commands.parsing import explained
+from vjepa.commands.recipes import dropped_settings
 from vjepa.commands.report import Report, write_result
 from vjepa.data import VideoDataModule
 from vjepa.errors import UsageError
 from vjepa.training import (
     AtomicCheckpointIO,
-    Bf16True,
     ExportEncoder,
     HealthVerdict,
     LastCheckpoint,
@@ -40,6 +40,7 @@ from vjepa.training import (
     complete,
     keeps_files,
 )
+from vjepa.training.precision import precision_name
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,8 @@ class FitCLI(LightningCLI):
         argv = cast("list[str]", args)
         with explained(parser, argv):
             self.config = parser.parse_args(argv)
+        for dropped in dropped_settings(self.config[self.config.subcommand].as_dict(), argv):
+            log.warning(dropped)
         self.find_checkpoint()
 
     def find_checkpoint(self) -> None:
@@ -149,6 +152,7 @@ class FitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with what every run has: two logs, whole checkpoints, a bar or lines of progress."""
         settings = self._get(self.config_init, "trainer")
+        precision_name(settings.precision)
         on_terminal = sys.stderr.isatty()
         kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings, on_terminal)]
         kwargs["enable_progress_bar"] = on_terminal and settings.enable_progress_bar is not False
@@ -156,9 +160,6 @@ class FitCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         atomic = [] if any(isinstance(plugin, CheckpointIO) for plugin in plugins) else [AtomicCheckpointIO()]
         kwargs["plugins"] = [*plugins, *atomic]
-        if settings.precision == "bf16-true":  # Lightning's own rounds the weights
-            kwargs["plugins"].append(Bf16True())
-            kwargs["precision"] = None
         kwargs["enable_model_summary"] = bool(settings.enable_model_summary)
         kwargs["use_distributed_sampler"] = False  # the datamodule's own sampler knows the ranks
         root = run_root(self.config[self.config.subcommand])
@@ -246,7 +247,7 @@ class FitCLI(LightningCLI):
         wanted = {monitor for monitor in monitors if monitor.startswith("probe/")}
         if not wanted:
             return
-        from vjepa.online_probe import OnlineProbe
+        from vjepa.training.online_probe import OnlineProbe
 
         probes = [callback for callback in trainer.callbacks if isinstance(callback, OnlineProbe)]
         made = {f"probe/{kind}{end}" for probe in probes for kind in probe.kinds for end in ("", "_gain")}
@@ -254,7 +255,7 @@ class FitCLI(LightningCLI):
             there = (
                 f"There are {', '.join(sorted(made))}"
                 if made
-                else "There is no vjepa.online_probe.OnlineProbe"
+                else "There is no vjepa.training.online_probe.OnlineProbe"
             )
             raise UsageError(
                 f"ModelCheckpoint: monitor {min(missing)} is no figure of this run. {there} in trainer.callbacks."

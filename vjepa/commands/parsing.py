@@ -7,11 +7,9 @@ import importlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
+from vjepa.commands.recipes import check_config_files, existing, overlay_advice, place_of, unreadable
 from vjepa.errors import UsageError, did_you_mean, first_wrong
 
 if TYPE_CHECKING:
@@ -41,6 +39,7 @@ def explained(parser: ArgumentParser, argv: Sequence[str]) -> Iterator[None]:
         parser: The parser that reads `argv` inside the block.
         argv: The arguments it reads.
     """
+    check_config_files(argv)
     try:
         yield
     except argparse.ArgumentError as error:
@@ -56,7 +55,7 @@ def explain(parser: ArgumentParser, message: str, argv: Sequence[str]) -> str:
         argv: The arguments it was given.
     """
     parser, verb = chosen_parser(parser, argv)
-    advice = f"See `{parser.prog.replace(' [options]', '')} --help`."
+    advice = f"See `{parser.prog.replace(' [options]', '')} --help`.{overlay_advice(argv)}"
     if found := NO_ATTRIBUTE.search(message):
         return _unknown_class(found, message, argv)
     if found := NOT_ACCEPTED.search(message):
@@ -68,12 +67,10 @@ def explain(parser: ArgumentParser, message: str, argv: Sequence[str]) -> str:
         within = "".join(f"{place}.init_args." for place in PARSER_KEY.findall(message[: found.start()]))
         missing = [within + key.removeprefix(f"{verb}.") for key in found[1].split(", ")]
         spelt = " and ".join(_spelt(parser, key) for key in missing)
-        if len(missing) > 1 and not _config_files(argv):
+        if len(missing) > 1 and not existing(argv):
             return f"no recipe: give one with --config RECIPE.yaml, or {spelt}. {advice}"
         return f"missing {spelt}: give it on the command line or in a --config file. {advice}"
-    files = _config_files(argv)
-    in_file = files[0] if len(files) == 1 else "the --config file"
-    return f"{readable(message.replace('<unicode string>', in_file))}. {advice}"
+    return f"{readable(message.replace('<unicode string>', unreadable(argv)))}. {advice}"
 
 
 def readable(message: str) -> str:
@@ -126,12 +123,12 @@ def _unknown_key(parser: ArgumentParser, found: re.Match[str], message: str, arg
     if classes:
         parent = ".".join(PARSER_KEY.findall(message[: found.start()]))
         match = did_you_mean(found[1], _class_keys(classes[-1]))
-        where = f" of {classes[-1]}{_place(f'{parent}.{found[1]}', argv)}"
+        where = f" of {classes[-1]}{place_of(f'{parent}.{found[1]}', argv)}"
         allowed = f"the nearest real one is '{match}'" if match else "it takes none"
         return f"unknown key '{parent}.{found[1]}'{where}: {allowed}."
     known = known_keys(parser)
     key, match = first_wrong(found[1], known), did_you_mean(found[1], known)
-    return f"unknown key '{key}'{_place(key, argv)}: the nearest real one is '{match}'."
+    return f"unknown key '{key}'{place_of(key, argv)}: the nearest real one is '{match}'."
 
 
 def _unknown_class(found: re.Match[str], message: str, argv: Sequence[str]) -> str:
@@ -141,7 +138,7 @@ def _unknown_class(found: re.Match[str], message: str, argv: Sequence[str]) -> s
     key = ".".join(PARSER_KEY.findall(message))
     match = did_you_mean(name, classes)
     allowed = f"the nearest real one is {module}.{match}" if match else f"{module} defines no class"
-    return f"unknown class {module}.{name} for '{key}'{_place(f'{key}.{name}', argv)}: {allowed}."
+    return f"unknown class {module}.{name} for '{key}'{place_of(f'{key}.{name}', argv)}: {allowed}."
 
 
 def _class_keys(class_path: str) -> list[str]:
@@ -156,39 +153,3 @@ def _class_keys(class_path: str) -> list[str]:
     else:
         parser.add_function_arguments(made)
     return known_keys(parser)
-
-
-def _place(key: str, argv: Sequence[str]) -> str:
-    """Return ' (FILE:LINE)' of the last configuration file in `argv` that sets `key`, or ''."""
-    parts = [part for part in key.split(".") if part != "init_args"]
-    for file in reversed(_config_files(argv)):
-        line = _line_of(parts, yaml.compose(Path(file).read_text(encoding="utf-8"), yaml.SafeLoader))
-        if line is not None:
-            return f" ({file}:{line + 1})"
-    return ""
-
-
-def _line_of(parts: Sequence[str], node: yaml.Node | None) -> int | None:
-    """Return the line, from 0, on which `node` sets the nested key or names the class `parts`, or None."""
-    if isinstance(node, yaml.ScalarNode) and len(parts) == 1 and node.value.endswith(f".{parts[0]}"):
-        return node.start_mark.line
-    inside: list[tuple[Sequence[str], yaml.Node]] = []
-    if isinstance(node, yaml.SequenceNode):
-        inside = [(parts, item) for item in node.value]
-    elif isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            if [name.value] == list(parts):
-                return name.start_mark.line
-            if name.value == parts[0]:
-                inside.append((parts[1:], value))
-            elif name.value in ("class_path", "init_args"):
-                inside.append((parts, value))
-    lines = (_line_of(rest, value) for rest, value in inside)
-    return next((line for line in lines if line is not None), None)
-
-
-def _config_files(argv: Sequence[str]) -> list[str]:
-    """Return the configuration files named in `argv` that exist."""
-    words = [word for arg in argv for word in arg.split("=", 1)]
-    pairs = zip(words, words[1:], strict=False)
-    return [file for flag, file in pairs if flag in ("--config", "-c") and Path(file).is_file()]

@@ -207,7 +207,9 @@ class ClipSpec:
         known = cls().to_json()
         if unknown := sorted(set(content) - set(known)):
             raise FeaturesError(f"clips with {', '.join(unknown)}: the keys are {', '.join(known)}.")
-        tuples = {name: content[name] for name in ("size", "mean", "std", "layers") if name in content}
+        tuples: dict[str, Any] = {
+            name: content[name] for name in ("size", "mean", "std", "layers") if name in content
+        }
         windows = None
         if content.get("window") is not None:
             given = {name: content.get(name) for name in ("stride", "tail", "short")}
@@ -216,7 +218,7 @@ class ClipSpec:
             return cls(
                 windows=windows,
                 **{name: content[name] for name in FLAT if name in content},
-                **{name: None if value is None else tuple(value) for name, value in tuples.items()},
+                **{name: None if value is None else tuple(value) for name, value in tuples.items()},  # type: ignore[arg-type]
             )
         except TypeError as error:
             raise FeaturesError(f"clips of {dict(content)} cannot be read: {error}.") from error

@@ -178,7 +178,7 @@ class RecordStore:
         return [
             place
             for place, right in zip(entry.places, entry.crc32, strict=True)
-            if place < whole and zlib.crc32(raw[place * size : (place + 1) * size]) == right
+            if place < whole and zlib.crc32(raw[place * size : (place + 1) * size].data) == right
         ]
 
     def keep(self, entries: Iterable[Entry]) -> None:

@@ -244,6 +244,7 @@ class VideoEncoder(Network):
         self, grid: TokenGrid, keep: Tensor | None = None, device: torch.device | None = None
     ) -> list[RotaryTables | None]:
         """Return what each block takes beside the tokens of a clip of this extent; None without rotation."""
-        ids = device_ids(grid, device or self.patch_embed.proj.weight.device) if keep is None else keep
+        device = device or self.patch_embed.proj.weight.device
+        ids = torch.arange(len(grid), device=device)[None] if keep is None else keep
         head_dim = self.embed_dim // self.num_heads
         return rotary_tables(self.position, ids, grid, self.blocks, head_dim=head_dim, side=self.side)

@@ -11,6 +11,8 @@ from vjepa.errors import SettingError
 from vjepa.layers.tokens import gather_tokens
 from vjepa.types import TokenGrid
 
+CHANNELS = 3  # red, green, blue
+
 
 class TubeletEmbed(nn.Module):
     """Linear projection of tubelets: boxes of `tubelet_size` frames and `patch_size` x `patch_size` pixels.
@@ -22,21 +24,19 @@ class TubeletEmbed(nn.Module):
         patch_size: Side of a patch, in pixels.
         tubelet_size: Frames of a tubelet.
         embed_dim: Width of a token.
-        in_chans: Colour channels.
     """
 
-    def __init__(self, *, patch_size: int, tubelet_size: int, embed_dim: int, in_chans: int = 3) -> None:
+    def __init__(self, *, patch_size: int, tubelet_size: int, embed_dim: int) -> None:
         super().__init__()
         size = (tubelet_size, patch_size, patch_size)
-        self.proj = nn.Conv3d(in_chans, embed_dim, kernel_size=size, stride=size)
+        self.proj = nn.Conv3d(CHANNELS, embed_dim, kernel_size=size, stride=size)
 
     def grid_of(self, video: Float[Tensor, "b c t h w"]) -> TokenGrid:
         """Return the extent of a clip in tokens; frames and pixels beyond the last complete tubelet are ignored."""
-        channels = self.proj.in_channels
-        if video.ndim != 5 or video.shape[1] != channels or not video.is_floating_point():
+        if video.ndim != 5 or video.shape[1] != CHANNELS or not video.is_floating_point():
             raise SettingError(
                 f"a clip of shape {tuple(video.shape)} in {str(video.dtype).removeprefix('torch.')}. Give (clips, "
-                f"{channels}, frames, height, width), normalised floats: vjepa.default_transform makes them."
+                f"{CHANNELS}, frames, height, width), normalised floats: vjepa.default_transform makes them."
             )
         frames, height, width = video.shape[2:]
         tubelet, patch, _ = self.proj.kernel_size

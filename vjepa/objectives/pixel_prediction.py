@@ -42,7 +42,7 @@ class PixelPrediction(MaskedObjective):
         normalize: bool = True,
     ) -> None:
         pixels = encoder.patch_embed.proj.weight[0].numel()
-        decoder = partial(predictor, out_dim=pixels)  # jsonargparse's partial takes the other arguments too
+        decoder = partial(predictor, out_dim=pixels)  # type: ignore[call-arg]  # jsonargparse's partial takes the other arguments too
         super().__init__(encoder=encoder, predictor=decoder, masks=masks, moving_average=False)
         self.normalize = normalize
 

@@ -1,11 +1,9 @@
-"""Schedules, parameter groups, moving averages, weights in halves."""
+"""Schedules, parameter groups and moving averages."""
 
 from vjepa.optim.batch_rules import HalfLife, LrRule
 from vjepa.optim.ema import EmaPair, ema_distance, ema_update, gathered
-from vjepa.optim.halves import exact, halve, in_halves
 from vjepa.optim.param_groups import decay_groups
 from vjepa.optim.schedules import Constant, Cosine, Linear, Schedule, WarmupCosine, WarmupStableDecay
-from vjepa.optim.split_adamw import SplitAdamW
 
 __all__ = [
     "Constant",
@@ -15,14 +13,10 @@ __all__ = [
     "Linear",
     "LrRule",
     "Schedule",
-    "SplitAdamW",
     "WarmupCosine",
     "WarmupStableDecay",
     "decay_groups",
     "ema_distance",
     "ema_update",
-    "exact",
     "gathered",
-    "halve",
-    "in_halves",
 ]

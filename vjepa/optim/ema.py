@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vjepa.optim.halves import HalvedParameter, exact
-
 EmaPair = tuple[nn.Module, nn.Module]  # (average, source)
 
 
@@ -19,18 +17,9 @@ def ema_update(pairs: Sequence[EmaPair], momentum: float) -> None:
 
     Average and source are sharded in the same way, so each rank updates its own shard without communication.
     """
-    both = [
-        (average, source)
-        for networks in pairs
-        for average, source in zip(*(network.parameters() for network in networks), strict=True)
-    ]
-    for average, source in both:
-        if isinstance(average, HalvedParameter):
-            average.set_exact(average.exact().lerp_(exact(source), 1.0 - momentum))
-    plain = [(a, s) for a, s in both if not isinstance(a, HalvedParameter)]
-    if plain:
-        averages, sources = ([_own_part(p) for p in each] for each in zip(*plain, strict=True))
-        torch._foreach_lerp_(averages, sources, 1.0 - momentum)
+    averages = [_own_part(weight) for average, _ in pairs for weight in average.parameters()]
+    sources = [_own_part(weight) for _, source in pairs for weight in source.parameters()]
+    torch._foreach_lerp_(averages, sources, 1.0 - momentum)
 
 
 @torch.no_grad()
@@ -39,8 +28,8 @@ def ema_distance(pairs: Sequence[EmaPair]) -> Float[Tensor, ""]:
     difference, norm = torch.zeros(()), torch.zeros(())
     for average, source in pairs:
         for a, s in zip(average.parameters(), source.parameters(), strict=True):
-            difference = difference.to(a.device) + gathered((exact(a) - exact(s)).square().sum())
-            norm = norm.to(a.device) + gathered(exact(s).square().sum())
+            difference = difference.to(a.device) + gathered((a - s).square().sum())
+            norm = norm.to(a.device) + gathered(s.square().sum())
     return (difference / norm.clamp(min=1e-12)).sqrt()
 
 

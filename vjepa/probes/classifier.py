@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vjepa.checkpoints import load_encoder
-from vjepa.checkpoints.load import load_part, main_encoder, open_checkpoint
+from vjepa.checkpoints.load import load_network, main_encoder, open_checkpoint
 from vjepa.checkpoints.source import Source
 from vjepa.data.loading.dataset import VideoClips
 from vjepa.data.manifests.rows import Manifest
@@ -132,14 +132,14 @@ def _released(
             f"{probe}: no such probe. Give a folder of `vjepa probe --out`, or a released probe."
         )
     source = open_checkpoint(probe)
-    if "probe" not in source.parts:
+    if "probe" not in source.networks:
         raise ProbeError(
             f"{source.absent('probe')} Give a probe: of `vjepa probe`, Meta's, or transformers'."
         )
     if probe_class(source, {}) is AnticipationProbe:
         raise _anticipates(probe)
     model = _encoder_of(source, encoder)
-    head = load_part(source, "probe", AttentiveProbe, _heads_of(source, model))
+    head = load_network(source, "probe", AttentiveProbe, _heads_of(source, model))
     if head.config["embed_dim"] != model.embed_dim:
         raise ProbeError(
             f"{probe} reads tokens of width {head.config['embed_dim']}, {encoder or probe} gives {model.embed_dim}. "
@@ -167,11 +167,11 @@ def _encoder_of(source: Source, encoder: str | None) -> VideoEncoder:
     if encoder is not None:
         return load_encoder(encoder)
     part = main_encoder(source)
-    if part not in source.parts:
+    if part not in source.networks:
         raise ProbeError(
             f"{source.path} holds a probe and no encoder. Name the encoder's place with --encoder."
         )
-    return load_part(source, part, VideoEncoder, {})
+    return load_network(source, part, VideoEncoder, {})
 
 
 def _heads_of(source: Source, encoder: VideoEncoder) -> dict[str, int]:

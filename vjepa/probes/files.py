@@ -39,7 +39,7 @@ class NetworkReference:
     @classmethod
     def of(cls, network: nn.Module, path: str) -> NetworkReference:
         """Return the reference of a network that lies at `path`."""
-        return cls(path=path, digest=digest(network), config=dict(network.config))  # type: ignore[call-overload]
+        return cls(path=path, digest=digest(network), config=dict(network.config))  # type: ignore[arg-type]
 
     def check(self, network: nn.Module, path: str) -> None:
         """Check that a network is the one that the probe was trained on.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vjepa.checkpoints.load import open_checkpoint
+from vjepa.checkpoints.load import load_network, open_checkpoint
 from vjepa.checkpoints.source import Source
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.probes.anticipation.probe import AnticipationProbe
@@ -44,12 +44,14 @@ def load_probe(
             )
         return open_probe(Path(path))[0]
     source = open_checkpoint(path, index=index)
-    return load_part(source, "probe", probe_class(source, overrides), overrides, allow_missing=allow_missing)
+    return load_network(
+        source, "probe", probe_class(source, overrides), overrides, allow_missing=allow_missing
+    )
 
 
 def probe_class(source: Source, overrides: Mapping[str, Any]) -> Callable[..., AnyProbe]:
     """Return what builds a checkpoint's probe from its arguments."""
-    arguments = source.arguments("probe", overrides) if "probe" in source.parts else {}
+    arguments = source.arguments("probe", overrides) if "probe" in source.networks else {}
     if "class_path" in arguments:
         return build_probe
     return AnticipationProbe if "num_verbs" in arguments else AttentiveProbe

@@ -12,7 +12,6 @@ from vjepa.training.callbacks import (
 )
 from vjepa.training.module import PretrainModule
 from vjepa.training.nonfinite import NonFiniteError, NonFiniteGuard
-from vjepa.training.precision import Bf16True
 from vjepa.training.sharding import complete
 from vjepa.training.signals import StopOnSignal
 from vjepa.training.verdict import Verdict, verdict
@@ -21,7 +20,6 @@ from vjepa.training.workers import StopOnLostWorker
 
 __all__ = [
     "AtomicCheckpointIO",
-    "Bf16True",
     "ExportEncoder",
     "HealthVerdict",
     "LastCheckpoint",

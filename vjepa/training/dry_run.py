@@ -118,8 +118,8 @@ def dry_flops(
         device: A "cpu" has ways of its own for attention in bf16; others are taken to have fused attention.
         recompute: Compute blocks again in the backward pass; None as the objective's blocks say.
     """
-    kept_in, own = _kept_in(precision, device), dict(OWN_OPERATORS)
-    trial = _trial(objective, lengths, recompute, kept_in)
+    own = dict(OWN_OPERATORS)
+    trial = _trial(objective, lengths, recompute)
     with FakeTensorMode(allow_non_fake_inputs=True), KnownNumbers():
         trial.to_empty(device="cpu")
         with FlopCounterMode(display=False, custom_mapping=own) as forward:
@@ -144,11 +144,11 @@ def dry_memory(
     recompute: bool | None = None,
 ) -> StepMemory:
     """Memory of a training step; arguments as of `dry_flops`."""
-    trial = _trial(objective, lengths, recompute, _kept_in(precision, device))
+    trial = _trial(objective, lengths, recompute)
     live = LiveBytes()
     with FakeTensorMode(allow_non_fake_inputs=True), KnownNumbers(), live:
         trial.to_empty(device="cpu")
-        optimizer = _after_a_step(trial, precision)
+        optimizer = _after_a_step(trial)
         state, live.peak = live.now, live.now
         # Lightning lets the gradients of the step before go after the forward pass
         batch = _batch(clips)
@@ -213,42 +213,26 @@ class _Given(MaskStrategy):
         return MaskPair(context=context, target=target)
 
 
-class _Halves(torch.optim.Optimizer):
-    """What `SplitAdamW` and `halve` keep beside weights of 16 bits; its step, a weight at a time, needs no more."""
-
-    def __init__(self, groups: list[dict[str, Any]], objective: Objective) -> None:
-        super().__init__(groups, {})
-        self.lower = [torch.zeros_like(weight, dtype=torch.int16) for weight in objective.parameters()]
-
-    def step(self, closure: Any = None) -> Any:
-        for weight in (weight for group in self.param_groups for weight in group["params"]):
-            if not self.state[weight]:
-                averages = {name: torch.zeros(weight.shape) for name in ("exp_avg", "exp_avg_sq")}
-                self.state[weight] = averages
-
-
 def parts_of(objective: Objective) -> dict[str, nn.Module]:
     """Return the networks of an objective that are counted by themselves."""
     return {name: network for name in PARTS if (network := getattr(objective, name)) is not None}
 
 
-def _after_a_step(trial: Objective, precision: PrecisionName) -> torch.optim.Optimizer:
+def _after_a_step(trial: Objective) -> torch.optim.Optimizer:
     """AdamW as a step leaves it: with its averages, and the gradients not yet let go."""
     groups = decay_groups(*trial.trained().values())
     for weight in (weight for group in groups for weight in group["params"]):
         weight.grad = torch.zeros_like(weight)
-    optimizer = _Halves(groups, trial) if precision == "bf16-true" else torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups)
     optimizer.step()
     return optimizer
 
 
-def _trial(
-    objective: Objective, lengths: Sequence[MaskLengths], recompute: bool | None, kept_in: torch.dtype
-) -> Objective:
+def _trial(objective: Objective, lengths: Sequence[MaskLengths], recompute: bool | None) -> Objective:
     """A copy that draws no masks."""
     trial = copy.deepcopy(objective).train()
     for weight in trial.parameters():
-        weight.data = weight.data.to(kept_in)
+        weight.data = weight.data.float()
     trial.masks = [_Given(each) for each in lengths]
     for block in (module for module in trial.modules() if isinstance(module, Block)):
         block.recompute = block.recompute if recompute is None else recompute
@@ -277,13 +261,9 @@ def _flops_of(counts: dict[str, dict[Any, int]], network: str) -> int:
 
 def _autocast(precision: PrecisionName, device: Device) -> AbstractContextManager[Any]:
     """Mixed precision of two bytes."""
-    if precision in ("32-true", "bf16-true"):
+    if precision == "32-true":
         return nullcontext()
     return torch.autocast("cpu", dtype=_two_bytes(precision, device))
-
-
-def _kept_in(precision: PrecisionName, device: Device) -> torch.dtype:
-    return _two_bytes(precision, device) if precision == "bf16-true" else torch.float32
 
 
 def _two_bytes(precision: PrecisionName, device: Device) -> torch.dtype:

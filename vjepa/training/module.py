@@ -20,18 +20,9 @@ from vjepa.masks import MaskStrategy
 from vjepa.masks.rank_rows import RankRows
 from vjepa.models.files import network_configs
 from vjepa.objectives import Objective
-from vjepa.optim import (
-    Constant,
-    HalfLife,
-    LrRule,
-    Schedule,
-    SplitAdamW,
-    decay_groups,
-    ema_update,
-    in_halves,
-)
+from vjepa.optim import Constant, HalfLife, LrRule, Schedule, decay_groups, ema_update
 from vjepa.training.health import feature_health, input_health, mask_geometry, network_health, not_measured
-from vjepa.training.precision import check_precision, share_lower_halves
+from vjepa.training.precision import precision_name
 from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
 from vjepa.types import ClipBatch
 
@@ -113,13 +104,11 @@ class PretrainModule(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.AdamW:
         """Return AdamW over the objective's trained networks; each step sets the learning rate and the decay."""
         groups = decay_groups(*self.objective.trained().values())
-        kind = SplitAdamW if in_halves(self.objective) else torch.optim.AdamW
-        return kind(groups, betas=self.betas, eps=self.eps)
+        return torch.optim.AdamW(groups, betas=self.betas, eps=self.eps)
 
     def on_fit_start(self) -> None:
         """Fix the length of the run, which the schedules need."""
-        check_precision(self.trainer, self.objective)
-        share_lower_halves(self.objective)
+        precision_name(self.trainer.precision)
         if self.trainer.accumulate_grad_batches < 1:
             raise SettingError(
                 f"--trainer.accumulate_grad_batches {self.trainer.accumulate_grad_batches}: give 1 or more."

@@ -9,7 +9,7 @@ from torch import nn
 
 from vjepa.layers import Block
 from vjepa.objectives import Objective
-from vjepa.optim import gathered, in_halves
+from vjepa.optim import gathered
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -41,20 +41,18 @@ def sharding_mesh(mesh: DeviceMesh) -> DeviceMesh:
 
 
 def complete(network: Network) -> Network:
-    """A network that is in halves or sharded, as a copy with all of its weights in fp32; any other as it is.
+    """Return a copy of a sharded network with all of its weights, on the CPU; return any other network unchanged.
 
-    The copy of one that is sharded is on the CPU, and all ranks must ask for it together.
+    All ranks must call it together.
     """
     from torch.distributed.tensor import DTensor
 
-    weights = list(network.parameters())
-    is_sharded = any(isinstance(weight, DTensor) for weight in weights)
-    if not (is_sharded or in_halves(network)):
+    if not any(isinstance(weight, DTensor) for weight in network.parameters()):
         return network
     tensors = {name: gathered(tensor).cpu() for name, tensor in network.state_dict().items()}
     plain = type(network)(**cast("dict", network.config))
     plain.load_state_dict(tensors)
-    return plain if is_sharded else plain.to(weights[0].device)
+    return plain
 
 
 def complete_state(optimizer: torch.optim.Optimizer) -> None:

@@ -28,11 +28,15 @@ class Shard:
     name: str
     num_bytes: int
     columns: dict[str, list[Any]]
-    blake2b: str = ""
     left_out: list[dict[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.columns["path"])
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Shard:
+        """Return a shard from its entry in a JSON file. The digest in older files is ignored."""
+        return cls(**{name: value for name, value in saved.items() if name != "blake2b"})
 
 
 def size_of(path: str) -> int:
@@ -69,7 +73,7 @@ def read_index(path: str) -> tuple[dict[str, Any], list[Shard]]:
         content = json.loads(fetch(path))
         if content["format"] != FORMAT:
             raise SettingError(f"format {content['format']!r}")
-        return content, [Shard(**shard) for shard in content.pop("shards")]
+        return content, [Shard.from_json(shard) for shard in content.pop("shards")]
     except (ValueError, KeyError, TypeError) as e:
         raise SettingError(
             f"{path} is no index of shards ({e}). Make one with `vjepa data shard`, or give the .tar files"

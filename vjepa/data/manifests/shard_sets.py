@@ -184,7 +184,7 @@ def scanned(tar: str) -> Shard:
     digest = hashlib.blake2b(f"{tar}\n{state}".encode(), digest_size=16).hexdigest()
     kept = Path.home() / ".cache" / "vjepa" / "shards" / f"{digest}.json"
     if kept.is_file():
-        return Shard(**json.loads(kept.read_text(encoding="utf-8")))
+        return Shard.from_json(json.loads(kept.read_text(encoding="utf-8")))
     shard = scan(tar)
     kept.parent.mkdir(parents=True, exist_ok=True)
     partial = kept.with_name(f".{kept.name}.part")

@@ -126,7 +126,7 @@ def write_shard(plan: ShardPlan) -> Shard:
                 place_of = {"path": file.name, "offset": offset, "size": len(content)}
                 rows += [place_of | {c: getattr(row, c) for c in COLUMNS} for row in file.rows]
         raw.flush()
-        shard = Shard(plan.name, raw.tell(), columns_of(rows), _digest(raw), left_out)
+        shard = Shard(plan.name, raw.tell(), columns_of(rows), left_out)
         # the record first: with it, and a tar of the right size, the shard is done
         put(record_of(plan), io.BytesIO(json.dumps([plan_hash([plan]), asdict(shard)]).encode()))
         if is_url(plan.out):
@@ -149,7 +149,7 @@ def written(plan: ShardPlan) -> Shard | None:
     except DecodeError:
         return None
     whole = size_of(f"{plan.out}/{plan.name}") == shard["num_bytes"]
-    return Shard(**shard) if whole and made_by == plan_hash([plan]) else None
+    return Shard.from_json(shard) if whole and made_by == plan_hash([plan]) else None
 
 
 def _beside(plan: ShardPlan) -> Any:
@@ -186,14 +186,6 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
     begin = tar.offset + BLOCK
     tar.addfile(member, io.BytesIO(content))
     return begin
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    file.seek(0)
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def put(path: str, content: Any) -> None:

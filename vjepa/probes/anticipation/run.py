@@ -126,8 +126,9 @@ def run_anticipation(work: ProbeWork, choice: AnticipationChoice) -> Anticipatio
     save_probe(work.out, best.probe, card)
     baseline = None
     if work.random_init:
-        random = (random_init_like(network, seed=work.compute.seed) for network in (encoder, predictor))
-        baseline, _, more = _fitted(task, *random)
+        seed = work.compute.seed
+        untrained = random_init_like(encoder, seed=seed), random_init_like(predictor, seed=seed)
+        baseline, _, more = _fitted(task, *untrained)
         failures |= more
     counts = {"num_train": len(train), "num_val": len(known), "num_val_unseen_actions": len(val) - len(known)}
     return AnticipationRun(best, heads, baseline, ids, failures, counts, recipe)

@@ -13,7 +13,7 @@ from tests.recipes import tiny_recipe
 from tests.videos import write_manifest
 from vjepa.commands.app import main
 from vjepa.data import read_manifest
-from vjepa.online_probe import OnlineProbe, _few
+from vjepa.training.online_probe import OnlineProbe, _few
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def clips(tmp_path_factory) -> Path:
 
 
 def callback(**settings: Any) -> dict[str, Any]:
-    return {"class_path": "vjepa.online_probe.OnlineProbe", "init_args": settings}
+    return {"class_path": "vjepa.training.online_probe.OnlineProbe", "init_args": settings}
 
 
 def fit(folder: Path, clips: Path, *callbacks: dict[str, Any], more: tuple[str, ...] = ()) -> int:

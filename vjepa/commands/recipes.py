@@ -1,0 +1,126 @@
+"""The recipe files of a command line: a recipe, the overlays after it, and the place of each setting in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vjepa.errors import UsageError
+
+CLASS_KEYS = ("class_path", "init_args")  # levels of a class in YAML, which keys on the command line may omit
+
+
+def config_files(argv: Sequence[str]) -> list[str]:
+    """Return the files that `argv` gives with --config, in order, whether they exist or not."""
+    words = [word for arg in argv for word in arg.split("=", 1)]
+    return [file for flag, file in zip(words, words[1:], strict=False) if flag in ("--config", "-c")]
+
+
+def existing(argv: Sequence[str]) -> list[str]:
+    """Return the files of `config_files` that exist."""
+    return [file for file in config_files(argv) if Path(file).is_file()]
+
+
+def check_config_files(argv: Sequence[str]) -> None:
+    """Check that a recipe that has become an overlay is not asked for at its old place.
+
+    Raises:
+        UsageError: If a file is missing and a folder beside it has an overlay of that name.
+    """
+    for file in map(Path, config_files(argv)):
+        found = None if file.is_file() else next(iter(sorted(file.parent.glob(f"*/{file.name}"))), None)
+        if found is not None:
+            told = "".join(f" Give:{command}" for command in _commands(found))
+            raise UsageError(f"--config {file}: no such file; {found} is an overlay.{told}")
+
+
+def overlay_advice(argv: Sequence[str]) -> str:
+    """Return what to do if the first file in `argv` is an overlay, or ''."""
+    first = next(iter(existing(argv)), None)
+    if first is None or not Path(first).read_text(encoding="utf-8").startswith("# Overlay"):
+        return ""
+    return f" {first} is an overlay: give the recipe that it changes before it, as another --config."
+
+
+def place_of(key: str, argv: Sequence[str]) -> str:
+    """Return ' (FILE:LINE)' of the last file in `argv` that sets `key`, or ''.
+
+    Files are read in order. If several set a key, the parser accepted it in the earlier ones.
+
+    Args:
+        key: A dotted key, which may omit `class_path` and `init_args`; its last part may be the name of a class.
+        argv: Arguments of the command line.
+    """
+    for file in reversed(existing(argv)):
+        line = _line_of(_composed(file), key.split("."))
+        if line is not None:
+            return f" ({file}:{line})"
+    return ""
+
+
+def unreadable(argv: Sequence[str]) -> str:
+    """Return the first file in `argv` that is no YAML, or words for it if all are."""
+    files = existing(argv)
+    broken = (file for file in files if _composed(file) is None)
+    return next(broken, files[0] if len(files) == 1 else "the --config file")
+
+
+def dropped_settings(parsed: Any, argv: Sequence[str]) -> list[str]:
+    """Return a line for each `init_args` entry of a file that a later `class_path` does not accept.
+
+    Args:
+        parsed: The parsed configuration as nested dictionaries.
+        argv: Arguments of the command line.
+    """
+    return [
+        f"{class_path} has no {key}: the value in {file} is not used"
+        for file in existing(argv)
+        for key, class_path in _dropped(yaml.safe_load(Path(file).read_text(encoding="utf-8")), parsed)
+    ]
+
+
+def _dropped(written: Any, parsed: Any) -> Iterator[tuple[str, str]]:
+    """Yield each key of `init_args` that was written for one class and is missing from another, with the latter."""
+    if not (isinstance(written, dict) and isinstance(parsed, dict)):
+        return
+    if parsed.get("class_path") not in (None, written.get("class_path", parsed.get("class_path"))):
+        kept = parsed.get("init_args") or {}
+        for key in written.get("init_args") or {}:
+            if key not in kept:
+                yield key, parsed["class_path"]
+    for key in written:
+        yield from _dropped(written[key], parsed.get(key))
+
+
+def _commands(overlay: Path) -> list[str]:
+    lines = overlay.read_text(encoding="utf-8").splitlines()
+    return [line.removeprefix("# Command: ") for line in lines if line.startswith("# Command: ")]
+
+
+def _composed(file: str) -> yaml.Node | None:
+    try:
+        return yaml.compose(Path(file).read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        return None
+
+
+def _line_of(node: yaml.Node | None, parts: list[str]) -> int | None:
+    """Return the line of a setting below `node`, counted from 1."""
+    below: list[tuple[yaml.Node, list[str]]] = []
+    if isinstance(node, yaml.ScalarNode) and parts == [node.value.split(".")[-1]]:
+        return node.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode):
+        below = [(each, parts) for each in node.value]
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            own = str(name.value).split(".")
+            if own == parts:
+                return name.start_mark.line + 1
+            if parts[: len(own)] == own:
+                below.append((value, parts[len(own) :]))
+            elif name.value in CLASS_KEYS:
+                below.append((value, parts))
+    return next((line for each, rest in below if (line := _line_of(each, rest)) is not None), None)
