@@ -44,12 +44,31 @@ def built(monkeypatch, *files: str | Path) -> fit.FitCLI:
     return made[0]
 
 
-@pytest.mark.parametrize("files", COMMANDS + [(FOLDER, each) for each in OBJECTIVES], ids="+".join)
+@pytest.mark.parametrize("files", COMMANDS, ids="+".join)
 def test_recipe_builds_its_model_on_the_meta_device(files, monkeypatch, tmp_path, caplog):
     monkeypatch.chdir(tmp_path)
     weights = list(built(monkeypatch, *files).model.parameters())
     assert weights and all(weight.is_meta for weight in weights)
     assert not caplog.records  # no setting of a recipe is dropped
+
+
+@pytest.mark.parametrize("overlay", OBJECTIVES)
+def test_an_overlay_replaces_the_objective_and_schedule_of_any_recipe(overlay, monkeypatch, tmp_path):
+    mine, levels = tmp_path / "mine.yaml", tmp_path / "levels.yaml"
+    mine.write_text(
+        "model:\n  lr: {class_path: vjepa.optim.Constant, init_args: {at: 1.0e-3}}\n"
+        "  objective: {init_args: {loss_exp: smooth, frame_counts: [16]}}\n"  # of LatentPrediction alone
+    )
+    blocks = "[2, 5]" if "dense" in overlay else "[]"  # the last level is the encoder's last block
+    levels.write_text(
+        f"model: {{objective: {{init_args: {{encoder: {{init_args: {{levels: {blocks}}}}}}}}}}}"
+    )
+    monkeypatch.chdir(tmp_path)
+    model = built(monkeypatch, FOLDER, mine, overlay, levels).model
+    asked = yaml.safe_load((ROOT / overlay).read_text(encoding="utf-8"))["model"]["objective"]["class_path"]
+    assert type(model.objective).__name__ == asked.split(".")[-1]
+    assert model.objective.target_encoder.embed_dim == 192  # of folder.yaml
+    assert hasattr(model.objective, "frame_counts") == ("ijepa" in overlay)
 
 
 def test_every_recipe_and_overlay_says_how_to_run_it():
