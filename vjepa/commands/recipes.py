@@ -33,8 +33,8 @@ def check_config_files(argv: Sequence[str]) -> None:
     for file in map(Path, config_files(argv)):
         found = None if file.is_file() else next(iter(sorted(file.parent.glob(f"*/{file.name}"))), None)
         if found is not None:
-            told = "".join(f" Give:{command}" for command in _commands(found))
-            raise UsageError(f"--config {file}: no such file; {found} is an overlay.{told}")
+            advice = "".join(f" Give:{command}" for command in _commands(found))
+            raise UsageError(f"--config {file}: no such file; {found} is an overlay.{advice}")
 
 
 def overlay_advice(argv: Sequence[str]) -> str:
@@ -62,7 +62,7 @@ def place_of(key: str, argv: Sequence[str]) -> str:
 
 
 def unreadable(argv: Sequence[str]) -> str:
-    """Return the first file in `argv` that is no YAML, or words for it if all are."""
+    """Return the first file in `argv` that is not valid YAML, or words for it if all are."""
     files = existing(argv)
     broken = (file for file in files if _composed(file) is None)
     return next(broken, files[0] if len(files) == 1 else "the --config file")
