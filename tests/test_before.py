@@ -68,8 +68,8 @@ def test_extract_gives_the_same_features(tmp_path, flags, file):
 @pytest.mark.parametrize(
     ("probe", "videos", "flags", "file"),
     [
-        ("probe_linear", ["left/0.mp4", "right/1.mp4"], [], "classified.json"),
-        ("probe_attentive", [""], ["--window", "0.75"], "classified_windows.json"),
+        ("run_probe_linear", ["left/0.mp4", "right/1.mp4"], [], "classified.json"),
+        ("run_probe_attentive", [""], ["--window", "0.75"], "classified_windows.json"),
     ],
 )
 def test_old_probes_classify_as_they_did(tmp_path, probe, videos, flags, file):
@@ -103,7 +103,7 @@ def shares(listed):
 
 
 def test_the_old_knn_probe_opens_with_its_old_path(tmp_path, capsys):
-    shutil.copytree(BEFORE / "probe_knn", tmp_path / "probe")
+    shutil.copytree(BEFORE / "run_probe_knn", tmp_path / "probe")
     assert main(["classify", str(VIDEOS[0]), "--probe", str(tmp_path / "probe")]) == 2
     assert "no longer at" in capsys.readouterr().err  # the encoder has moved; the message asks for --encoder
     given = ["--probe", str(tmp_path / "probe"), "--encoder", str(BEFORE / "export")]

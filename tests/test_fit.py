@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_model_is_refused(clips, tmp_path, capsys):
     assert deeper != recipe.read_text()
     recipe.write_text(deeper)
     assert main(["fit", "--config", str(recipe), "--ckpt_path", str(last)]) == 2
-    assert "is of another model: missing: objective" in capsys.readouterr().err
+    assert "belongs to another model: missing: objective" in capsys.readouterr().err
     assert not log_dir(tmp_path / "runs", 1).exists()
 
 
@@ -130,7 +130,7 @@ def test_a_run_that_is_stopped_says_so_and_saves(clips, tmp_path, sent, code):
     assert rest.splitlines()[-1].startswith(f"vjepa: ended by {sent.name}: step ")
     last = log_dir(tmp_path / "runs") / "checkpoints" / "last.ckpt"
     step = torch.load(last, weights_only=True)["global_step"]
-    assert f"step {step} is saved; go on with --ckpt_path {last}" in rest
+    assert f"step {step} is saved; resume with --ckpt_path {last}" in rest
 
 
 @pytest.mark.parametrize("found", [True, False])
@@ -160,7 +160,7 @@ def test_a_slurm_job_saves_a_whole_step_and_is_requeued(tmp_path, found):
     if found:
         assert (tmp_path / "asked").read_text() == "requeue 42\n"
     else:
-        assert "SLURM job 42 is not requeued" in rest and "Submit it again" in rest
+        assert "SLURM job 42 could not be requeued" in rest and "Submit it again" in rest
 
 
 def test_a_run_that_was_stopped_ends_bit_equal(tmp_path):
@@ -342,7 +342,7 @@ def test_values_out_of_range_are_mistakes_and_no_crashes(clips, tmp_path, capsys
     ("monitor", "told"),
     [
         ("train/unhealty", "Did you mean train/unhealthy?"),
-        ("val/loss", "monitor val/loss is no figure of this run"),
+        ("val/loss", "monitor val/loss is not a figure of this run"),
         ("probe/linear", "There is no vjepa.training.online_probe.OnlineProbe in trainer.callbacks"),
     ],
 )

@@ -40,10 +40,10 @@ def test_a_run_whose_worker_was_killed_says_so_saves_and_ends_bit_equal(tmp_path
         os.kill(children(process.pid)[-1], signal.SIGKILL)
         rest = process.stderr.read()
     assert process.returncode == 2, rest
-    assert "a process that reads clips ended by itself or was killed" in rest
+    assert "a process that reads clips ended or was killed" in rest
     last = tmp_path / "lost" / "version_0" / "checkpoints" / "last.ckpt"
     step = torch.load(last, weights_only=True)["global_step"]
-    assert f"step {step} is saved; go on with --ckpt_path {last}" in rest
+    assert f"step {step} is saved; resume with --ckpt_path {last}" in rest
     assert main(["fit", "--config", str(lost), *more, "--ckpt_path", "last"]) == 0
     runs = tmp_path / "whole" / "version_0", tmp_path / "lost" / "version_1"
     first, second = ((run / "export" / "encoder.safetensors").read_bytes() for run in runs)
@@ -78,6 +78,6 @@ def test_a_worker_is_lost_however_it_shows(tmp_path, error, expected):
 
 
 def test_the_error_says_what_to_do():
-    told = str(LostWorkerError("DataLoader worker (pid 7) is killed by signal: Killed. "))
-    assert "(DataLoader worker (pid 7) is killed by signal: Killed)" in told
-    assert "lower --data.num_workers" in told and "--ckpt_path last" in told
+    message = str(LostWorkerError("DataLoader worker (pid 7) is killed by signal: Killed. "))
+    assert "(DataLoader worker (pid 7) is killed by signal: Killed)" in message
+    assert "lower --data.num_workers" in message and "--ckpt_path last" in message

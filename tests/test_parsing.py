@@ -142,7 +142,7 @@ def files(part, tmp_path):
         ("model:\n  width: 3\n", "unknown key 'model.width' ({file}:2)"),
         ("# learning_rat\nmodel.learning_rat: 3\n", "unknown key 'model.learning_rat' ({file}:2)"),
         ("data:\n  learning_rate: 3\n", "unknown key 'data.learning_rate' ({file}:2)"),
-        ("model: [\n", 'in "{file}", line 2'),
+        ("model: [\n", 'did not find expected node content in "{file}", line 2'),
     ],
 )
 @pytest.mark.parametrize("verb", ["fit", "validate"])

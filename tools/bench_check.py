@@ -17,8 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.videos import write_videos  # noqa: E402
 from vjepa.data.audit import check  # noqa: E402
-from vjepa.data.audit.run import Running  # noqa: E402
-from vjepa.data.jobs.engine import run_jobs  # noqa: E402
+from vjepa.data.jobs.engine import Running, run_jobs  # noqa: E402
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
     python tools/bench_extract.py --num_windows 1000 --rounds 3 [--img_size 224] [--precision bf16]
     python tools/bench_extract.py --hour            # one video of an hour: memory against a video of a minute
 
-Prints windows a second of: the bare loop (one batch in memory, again and again), ours (real files to a folder), and
-transformers' VJEPA2 of the same size fed by a plain loader (PyAV, one clip after the other, and transformers' own
-processor), where that is installed.
+Prints windows per second of the bare loop (one batch in memory, again and again) and of ours (real files to a folder).
+Where transformers is installed, also of its VJEPA2 of the same size, fed by a plain loader: PyAV, one clip after the
+other, and transformers' own processor.
 The three take turns, so that a change of the machine's load meets all of them.
 """
 
@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 import vjepa
-from vjepa.extraction.commands import extract
-from vjepa.extraction.pooling import Precision
+from vjepa.commands.extract import ClipFlags, WorkFlags, extract
+from vjepa.features.encode import Precision
 from vjepa.worlds.video import write_video
 
 SIZES = {"img_size": 128, "num_frames": 16, "embed_dim": 192, "depth": 12, "num_heads": 3}
@@ -33,7 +33,7 @@ BATCH = 8
 
 
 def make_videos(folder: Path, count: int, num_frames: int, seed: int = 0) -> None:
-    """Short moving videos."""
+    """Write short moving videos."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for i in range(count):
@@ -43,7 +43,7 @@ def make_videos(folder: Path, count: int, num_frames: int, seed: int = 0) -> Non
 
 
 def bare(encoder: torch.nn.Module, count: int, precision: Precision) -> float:
-    """Windows a second of the encoder alone."""
+    """Measure windows per second of the encoder alone."""
     video = torch.randn(BATCH, 3, 16, SIZES["img_size"], SIZES["img_size"])
     began = time.perf_counter()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -53,23 +53,21 @@ def bare(encoder: torch.nn.Module, count: int, precision: Precision) -> float:
 
 
 def ours(encoder: str, data: Path, num_workers: int, precision: Precision) -> float:
-    """Windows a second of `vjepa extract`."""
+    """Measure windows per second of `vjepa extract`."""
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
         report = extract(
             encoder=encoder,
             data=str(data),
             out=Path(out),
-            window=0.64,
-            batch_size=BATCH,
-            num_workers=num_workers,
-            precision=precision,
+            clips=ClipFlags(window=0.64),
+            work=WorkFlags(batch_size=BATCH, num_workers=num_workers, precision=precision),
         )
         return report.figures["num_clips"] / (time.perf_counter() - began)
 
 
 def theirs(data: Path, count: int, precision: Precision) -> float | None:
-    """Windows a second of transformers' model; None where it is missing."""
+    """Measure windows per second of transformers' model; None where it is missing."""
     try:
         from transformers import VJEPA2Config, VJEPA2Model, VJEPA2VideoProcessor
     except ImportError:
@@ -96,12 +94,12 @@ def theirs(data: Path, count: int, precision: Precision) -> float | None:
 
 
 def peak_mb() -> float:
-    """Most memory of this process so far."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def hour(folder: Path, minutes: int) -> None:
-    """Peak memory of a process that extracts a long video, and of its decoder."""
+    """Print the peak memory of a process that extracts a long video, and of its decoder."""
     from vjepa.data import read_manifest  # noqa: F401  loaded before memory is looked at
 
     make_videos(folder / "piece", 1, 25 * 60)
@@ -125,8 +123,9 @@ def hour(folder: Path, minutes: int) -> None:
     small.save_pretrained(folder / "small")
     for name, path in (("1 minute", piece), (f"{minutes} minutes", long)):
         program = (
-            "import resource, sys; from pathlib import Path; from vjepa.extraction.commands import extract\n"
-            f"r = extract(encoder={str(folder / 'small')!r}, data={str(path)!r}, out=Path(sys.argv[1]), window=2.0)\n"
+            "import resource, sys; from pathlib import Path; from vjepa.commands.extract import ClipFlags, extract\n"
+            f"r = extract(encoder={str(folder / 'small')!r}, data={str(path)!r}, out=Path(sys.argv[1]),\n"
+            "            clips=ClipFlags(window=2.0))\n"
             "mb = [resource.getrusage(w).ru_maxrss // 1024 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]\n"
             "print(r.figures['num_clips'], 'windows,', r.figures['seconds'], 's, peak MB', mb)"
         )

@@ -21,6 +21,7 @@ from typing import get_args
 
 import torch
 
+from vjepa.commands.data_world import world_command
 from vjepa.commands.flags import grouped
 from vjepa.commands.probe import probe
 from vjepa.data.manifests.reader import read_manifest

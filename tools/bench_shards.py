@@ -16,7 +16,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the tests' videos and server
 
-from tests.data.servers import serving
+from tests.given.servers import serving
 from tests.videos import write_manifest
 from vjepa.commands.data_shard import shard_command
 from vjepa.data import ClipSampler, TrainTransform, VideoDataModule

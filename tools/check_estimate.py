@@ -1,8 +1,8 @@
-"""What `vjepa estimate` says of small models against what real steps of them take: the table estimated | measured.
+"""Compare `vjepa estimate` with real steps of small models: a table of estimated and measured figures.
 
-FLOPs are counted by torch.utils.flop_counter over a real step. Memory is the most that a process of its own held
-resident (VmHWM of Linux) over real steps, above what it held before its first weight: the system's own count,
-which also sees what the library of matrix products and the allocator take. glibc is told to give freed memory back.
+torch.utils.flop_counter counts the FLOPs of a real step. Memory is the peak of a separate process's resident set
+(VmHWM of Linux) over real steps, above its size before the first weight. That includes the memory of the library of
+matrix products and of the allocator. glibc is set to return freed memory at once.
 
     python tools/check_estimate.py
     python tools/check_estimate.py dense pixels
@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from vjepa.masks import ImageBlocks, RandomTubes, TubeBlocks
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives import DensePrediction, LatentPrediction, Objective, PixelPrediction
 from vjepa.optim import Constant, decay_groups, ema_update
-from vjepa.training.dry_run import OWN_OPERATORS, drawn_lengths, dry_flops, dry_memory
+from vjepa.training.dry_run import DryRun, drawn_lengths, flop_counter
 from vjepa.types import ClipBatch
 
 STEPS = 3
@@ -44,6 +43,7 @@ TRIALS: dict[str, tuple[tuple[int, int, int, int], str, bool]] = {
     "dense": ((4, 16, 160, 160), "32-true", False),
     "pixels": ((4, 16, 160, 160), "32-true", False),
     "mixed": ((4, 16, 160, 160), "bf16-mixed", False),
+    "mixed-recompute": ((6, 16, 160, 160), "bf16-mixed", True),
 }
 
 
@@ -105,11 +105,11 @@ def measured(name: str) -> dict[str, float]:
     peak = _status("VmHWM") - before  # now: counting holds tensors longer
     flops = []
     for _ in range(STEPS):
-        with FlopCounterMode(display=False, custom_mapping=dict(OWN_OPERATORS)) as counter:
+        with flop_counter() as counter:
             step()
         flops.append(counter.get_total_flops())
     parameters = sum(p.numel() for p in objective.parameters())
-    return {"parameters": parameters, "GFLOP a step": statistics.mean(flops) / 1e9, "peak MB": peak / 1e6}
+    return {"parameters": parameters, "GFLOP per step": statistics.mean(flops) / 1e9, "peak MB": peak / 1e6}
 
 
 def estimated(name: str) -> dict[str, float]:
@@ -118,14 +118,15 @@ def estimated(name: str) -> dict[str, float]:
     with torch.device("meta"):
         objective = objective_of(name)
         video = torch.zeros(clips[0], 3, *clips[1:])
-    grid = objective.context_encoder.grid_of(video)
-    mean, longest = drawn_lengths(objective.masks, grid, clips[0])
-
-    how: Any = {"precision": precision, "device": "cpu", "recompute": recompute}
+    mean, most = drawn_lengths(objective.masks, objective.context_encoder.grid_of(video), clips[0])
+    usual, longest = (
+        DryRun(objective, video.shape, masks, precision, "cpu", recompute) for masks in (mean, most)
+    )
+    flops = usual.flops()
     return {
         "parameters": sum(p.numel() for p in objective.parameters()),
-        "GFLOP a step": dry_flops(objective, clips, mean, **how).total / 1e9,
-        "peak MB": dry_memory(objective, clips, longest, **how).peak / 1e6,
+        "GFLOP per step": (flops["forward"] + flops["backward"]) / 1e9,
+        "peak MB": longest.memory()[1] / 1e6,
     }
 
 

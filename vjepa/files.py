@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and digests of content."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -45,6 +46,14 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def digest(*parts: bytes, size: int = 16) -> str:
+    """Return the BLAKE2b digest of the concatenated parts in hexadecimal; `size` is in bytes."""
+    state = hashlib.blake2b(digest_size=size)
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()
 
 
 def umask() -> int:

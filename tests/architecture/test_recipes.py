@@ -8,6 +8,8 @@ import torch
 import yaml
 
 from vjepa.commands import fit
+from vjepa.commands.demo import recipe_file
+from vjepa.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART, FOLDER = "configs/quickstart.yaml", "configs/folder.yaml"
@@ -34,20 +36,22 @@ def commands() -> list[tuple[str, ...]]:
 COMMANDS = [files for files in commands() if files != ("configs/adapt.yaml",)]
 
 
-def built(monkeypatch, *files: str | Path) -> fit.FitCLI:
+def built(monkeypatch, *files: str | Path, more: tuple[str, ...] = ()) -> fit.FitCLI:
     """The command line of a fit with these recipe files, its model on the meta device and never run."""
     made = []
     monkeypatch.setattr(fit.FitCLI, "_run_subcommand", lambda cli, verb: made.append(cli))
     flags = [word for file in files for word in ("--config", str(ROOT / file))]
     with torch.device("meta"):
-        fit.main("fit", [*flags, "--trainer.accelerator", "cpu", "--trainer.devices", "1"])
+        fit.main("fit", [*flags, *more, "--trainer.accelerator", "cpu", "--trainer.devices", "1"])
     return made[0]
 
 
 @pytest.mark.parametrize("files", COMMANDS, ids="+".join)
 def test_recipe_builds_its_model_on_the_meta_device(files, monkeypatch, tmp_path, caplog):
     monkeypatch.chdir(tmp_path)
-    weights = list(built(monkeypatch, *files).model.parameters())
+    deep = files == (FOLDER, OBJECTIVES[0])
+    more = ("--model.objective.init_args.encoder.init_args.levels", "[2, 5]") if deep else ()
+    weights = list(built(monkeypatch, *files, more=more).model.parameters())
     assert weights and all(weight.is_meta for weight in weights)
     assert not caplog.records  # no setting of a recipe is dropped
 
@@ -117,3 +121,9 @@ def test_a_setting_that_the_new_class_does_not_take_is_dropped_with_a_warning(mo
         told
         == f"vjepa.objectives.LatentPrediction has no normalize: the value in {ROOT / pixels} is not used"
     )
+
+
+def test_the_recipes_of_a_clone_are_found():
+    assert recipe_file("quickstart.yaml").samefile(ROOT / QUICKSTART)
+    with pytest.raises(UsageError, match="no recipe is called absent.yaml"):
+        recipe_file("absent.yaml")

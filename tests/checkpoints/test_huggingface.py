@@ -77,7 +77,7 @@ def test_written_folders_are_read_back(tmp_path, caplog):
     assert config["crop_size"] == 32 and len(config["id2label"]) == 5 and config["dtype"] == "float32"
     for warning in ("encoder's 2 heads; the probe has 4", "epsilon of 1e-6", "crop_size=32", "Diving48"):
         assert warning in caplog.text
-    with pytest.raises(CheckpointError, match="has no context encoder; it holds encoder, predictor, probe"):
+    with pytest.raises(CheckpointError, match="has no context_encoder; it holds encoder, predictor, probe"):
         vjepa.load_encoder(folder, which="context")
 
 
@@ -93,8 +93,8 @@ def test_what_is_absent_is_warned_of(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"position": "sincos"}, "knows no other positions; the encoder has position='sincos'. Convert to"),
-        ({"position": "rope_interleaved"}, "knows no other positions"),
+        ({"position": "sincos"}, "has no other positions; the encoder has position='sincos'. Convert to"),
+        ({"position": "rope_interleaved"}, "has no other positions"),
         ({"img_size": (32, 16)}, "in a square grid; img_size is \\(32, 16\\)"),
     ],
 )

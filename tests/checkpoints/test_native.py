@@ -66,9 +66,9 @@ def test_save_pretrained(networks, tmp_path):
     assert_same(vjepa.load_encoder(folder), networks[0])
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "encoder.safetensors"]
     assert all(p.stat().st_mode & 0o044 for p in folder.iterdir())
-    with pytest.raises(CheckpointError, match="holds an encoder alone|has no predictor.safetensors"):
+    with pytest.raises(CheckpointError, match="holds an encoder alone|has no predictor;"):
         load_predictor(folder)
-    with pytest.raises(CheckpointError, match="no context_encoder.safetensors; it holds config.json"):
+    with pytest.raises(CheckpointError, match="no context_encoder; it holds encoder"):
         load_encoder(folder, which="context")
 
 

@@ -13,8 +13,7 @@ from vjepa.data import (
     TrainTransform,
     VideoDataModule,
 )
-from vjepa.data.datamodule import EvalBatches
-from vjepa.data.loading.order import epoch_order
+from vjepa.data.loading.order import EvalBatches, epoch_order
 from vjepa.data.manifests.identity import row_identities
 from vjepa.data.manifests.reader import read_manifest
 from vjepa.worlds import WorldConfig
@@ -231,7 +230,7 @@ def test_broken_files_are_listed_and_limited(tmp_path, caplog):
 def test_a_wholly_broken_set_stops_at_once(tmp_path, batch_size):
     write_broken(tmp_path / "videos")
     data = VideoDataModule(train=str(tmp_path / "videos"), batch_size=batch_size)
-    with pytest.raises(TooManyUnreadableClipsError, match="not one readable clip among the first 3"):
+    with pytest.raises(TooManyUnreadableClipsError, match="no readable clip among the first 3"):
         trainer(tmp_path, max_epochs=1).fit(Watcher(), datamodule=data)
 
 
@@ -325,7 +324,7 @@ def test_clips_of_one_video_share_a_batch_and_broken_ones_are_replaced(folder):
     batches = list(data.train_dataloader())
     assert all(len(batch) == 4 for batch in batches)
     assert all(batch.index[0::2].tolist() == batch.index[1::2].tolist() for batch in batches)
-    with pytest.raises(ValueError, match="clips_per_video 3: give a batch size that it divides"):
+    with pytest.raises(ValueError, match="clips_per_video 3: give a multiple of it as batch size"):
         uneven = datamodule(folder, batch_size=4, reading=Reading(clips_per_video=3))
         uneven.setup("fit")
         uneven.train_dataloader()

@@ -9,7 +9,7 @@ from tests.videos import write_manifest, write_video
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
-    """Path of a small encoder of 4 frames."""
+    """Return the path of a small encoder of 4 frames."""
     torch.manual_seed(1)
     settings = {"img_size": 16, "patch_size": 8, "num_frames": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
     network = vjepa.VideoEncoder(**settings).eval()
@@ -18,11 +18,11 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory):
-    """A manifest of ten short videos of two classes."""
+    """Return a manifest of ten short videos of two classes."""
     return str(write_manifest(tmp_path_factory.mktemp("ten"), 10, num_frames=12, height=32, width=32))
 
 
 @pytest.fixture(scope="session")
 def long_video(tmp_path_factory):
-    """A video of 20 seconds."""
+    """Return a video of 20 seconds."""
     return write_video(tmp_path_factory.mktemp("long") / "long.mp4", num_frames=160, height=32, width=32)

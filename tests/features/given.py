@@ -1,9 +1,9 @@
-"""The verb `extract` with its flags as they are typed."""
+"""The verb `extract` with the flags of the command line."""
 
 from vjepa.commands import extract as verb
 from vjepa.commands.flags import grouped
 
 
 def extract(**flags):
-    """What `vjepa extract` does with these flags."""
+    """Run `vjepa extract` with these flags."""
     return verb.extract(**grouped(verb.extract, flags))

@@ -16,6 +16,7 @@ from tests.features.given import extract
 from tests.videos import write_broken, write_manifest, write_video, write_videos
 from vjepa.checkpoints import save_folder
 from vjepa.commands.app import main
+from vjepa.features import FeaturesError
 
 
 @pytest.fixture(scope="module")

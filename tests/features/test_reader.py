@@ -1,4 +1,4 @@
-"""Windows, layers, pools and formats, as `vjepa.features.open` gives them back."""
+"""Windows, layers, pools and formats, as `vjepa.features.open` reads them."""
 
 import shutil
 import sys

@@ -22,7 +22,7 @@ def contents(out):
 
 
 def index_in_front(video, path):
-    """The same packets in a file whose index comes first, as on the web: cut off, it still opens."""
+    """Write the same packets to a file whose index comes first, as on the web: cut off, it still opens."""
     path.parent.mkdir()
     with av.open(str(video)) as source, av.open(str(path), "w", options={"movflags": "+faststart"}) as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -39,7 +39,7 @@ def names(out):
 
 @pytest.fixture
 def few_units(monkeypatch):
-    """Units of many batches."""
+    """Make units of many batches."""
     monkeypatch.setattr(units, "MAX_UNITS", 4)
 
 
@@ -168,7 +168,7 @@ def test_units_depend_on_no_rank():
 
 @pytest.mark.slow
 def test_kill_9_at_any_moment(small, clips, tmp_path):
-    """Real processes, killed; the last one goes on to the end."""
+    """Real processes, killed; the last one runs to the end."""
     arguments = f"encoder={small!r}, data={clips!r}, window=0.25, batch_size=2"
     program = (
         "import sys, time; from pathlib import Path; from vjepa.features.store import RecordStore\n"

@@ -11,7 +11,7 @@ from tests.videos import write_broken
 from vjepa.commands.app import main
 from vjepa.commands.search import search
 from vjepa.features import FeaturesError
-from vjepa.features.neighbours import SearchIndex
+from vjepa.features.search import SearchIndex
 
 
 @pytest.fixture(scope="module")

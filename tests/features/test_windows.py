@@ -70,7 +70,7 @@ def test_the_options_change_only_the_ends(duration, seconds, stride):
 
 @given(rate=st.floats(min_value=2.0, max_value=60.0), count=st.integers(2, 300), start=st.floats(0.0, 5.0))
 def test_the_windows_of_a_clip_are_those_of_its_bounds(rate, count, start):
-    """`extract --window` and `classify --window` cut a video alike, the options being the same."""
+    """Check that the options alone decide: `extract --window` and `classify --window` cut a video alike."""
     times = start + np.arange(count) / rate
     windows = Windows(0.5, 0.3, tail="align", short="repeat")
     chosen = ClipSpec(num_frames=4, windows=windows).frames(times)

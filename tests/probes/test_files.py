@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import vjepa
+from tests.docs_blocks import blocks_of
 from tests.probes.test_commands import QUICK, tiny_encoder, write_split
 from tests.probes.verbs import classify, probe
 from vjepa.checkpoints import load_encoder, save_folder
@@ -44,22 +45,7 @@ def test_an_old_anticipation_probe_gives_the_same_scores():
     assert len(card.task_names["action"]) == len(card.label_names) == 3
 
 
-OWN = '''
-from torch import Tensor, nn
-
-from vjepa.probes import Probe
-
-
-class MaxProbe(Probe):
-    """The largest score of a token, per class."""
-
-    def __init__(self, *, embed_dim: int, num_classes: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(embed_dim, num_classes)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.linear(tokens).amax(dim=1)
-'''
+HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "probing.md"
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +65,11 @@ def given(place):
 
 
 def test_a_class_of_ones_own_trains_and_travels(place, tmp_path, monkeypatch):
-    (tmp_path / "own_probe.py").write_text(OWN)
+    (block,) = (b for b in blocks_of(HOWTO.read_text(encoding="utf-8")) if b.language == "python")
+    (tmp_path / "my_probe.py").write_text(block.text)
     monkeypatch.syspath_prepend(tmp_path)
     argv = [word for name, value in given(place).items() for word in (f"--{name}", value)]
-    own = ["--probe", "own_probe.MaxProbe", "--lr", "1e-2", "1e-3", "--random_init", "false"]
+    own = ["--probe", "my_probe.MaxProbe", "--lr", "1e-2", "1e-3", "--random_init", "false"]
     assert main(["probe", *argv, *own, "--out", str(tmp_path / "p"), "--grid.num_steps", "40"]) == 0
     result = json.loads((tmp_path / "p" / "result.json").read_text())
     assert result["top1"] == 1.0 and result["chosen"]["num_steps"] == 40

@@ -63,7 +63,7 @@ def test_a_probe_that_anticipates(tmp_path):
     report = convert(src=str(tmp_path / "native"), dst=tmp_path / "back.pt", to="meta")
     assert report.figures["max_abs_difference"] <= 1e-6
     assert_same_bytes(torch.load(tmp_path / "back.pt", weights_only=True)["classifiers"][0], content)
-    with pytest.raises(CheckpointError, match="one classifier; the probe names verbs.*native or meta"):
+    with pytest.raises(CheckpointError, match="one classifier; the probe has num_verbs=.*native or meta"):
         convert(src=str(tmp_path / "native"), dst=tmp_path / "hf", to="hf")
     del content["module.noun_classifier.weight"]
     torch.save({"classifiers": [content]}, tmp_path / "cut.pt")

@@ -80,14 +80,14 @@ def test_a_resumed_run_saves_nothing_between_two_steps(tmp_path):
     assert saved == [(3, 1), (4, 3)]
 
 
-@pytest.mark.parametrize(("every", "told"), [(1, True), (2, False), (4, False)])
-def test_a_validation_within_a_step_is_told_and_the_advice_holds(tmp_path, caplog, every, told):
+@pytest.mark.parametrize(("every", "warned"), [(1, True), (2, False), (4, False)])
+def test_a_validation_within_a_step_is_reported_and_the_advice_holds(tmp_path, caplog, every, warned):
     chosen = ModelCheckpoint(dirpath=tmp_path, monitor="val/loss", save_on_train_epoch_end=False)
     settings = {"accumulate_grad_batches": 2, "val_check_interval": every, "enable_checkpointing": True}
     trainer = quiet_trainer(tmp_path, callbacks=[chosen], num_sanity_val_steps=0, **settings)
     with caplog.at_level("WARNING", logger="vjepa"):
         trainer.fit(tiny_module(), clip_loader(8, 2), clip_loader(2, 2))
-    assert ("to a multiple of 2" in caplog.text) == told
+    assert ("to a multiple of 2" in caplog.text) == warned
 
 
 def test_the_target_encoder_drops_no_paths_while_others_train(tmp_path):
@@ -250,11 +250,11 @@ def test_clips_of_several_lengths_train_one_objective(frame_counts, tmp_path):
     assert moved == ([True, True] if frame_counts else [True, False])  # one strategy; two lengths
 
 
-def test_the_objective_is_told_the_step(tmp_path):
-    module, told = tiny_module(), []
-    module.objective.set_step = lambda step, total: told.append((step, total))
+def test_the_objective_is_given_the_step(tmp_path):
+    module, steps = tiny_module(), []
+    module.objective.set_step = lambda step, total: steps.append((step, total))
     quiet_trainer(tmp_path, accumulate_grad_batches=2).fit(module, clip_loader(8, 2))
-    assert told == [(0, 2), (0, 2), (1, 2), (1, 2)]  # optimiser steps, not batches
+    assert steps == [(0, 2), (0, 2), (1, 2), (1, 2)]  # optimiser steps, not batches
 
 
 def test_a_momentum_goes_with_a_moving_average():

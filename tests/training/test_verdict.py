@@ -43,7 +43,7 @@ def test_healthy_says_nothing_more():
         ({"target_rank": 1.5}, "partial collapse suspected", "rank 2", "model.momentum"),
         ({"ema_distance": 0.0}, "partial collapse suspected", "is the context encoder", "raise model.momentum"),
         ({"target_seen": 0.5}, "partial collapse suspected", "50 % of the targets", "disjoint"),
-        ({"video_std": 0.0}, "partial collapse suspected", "one picture", "vjepa data check"),
+        ({"video_std": 0.0}, "partial collapse suspected", "all one image", "vjepa data check"),
     ],
 )  # fmt: skip
 def test_each_damage_has_its_verdict(change, judgement, why, advice):

@@ -121,6 +121,7 @@ def _joined(sources: list[Source], overrides: Overrides) -> Contents:
             rest=first.rest | other.rest,
             origin=first.origin | other.origin,
             label_names=first.label_names or other.label_names,
+            card=first.card or other.card,
         )
     return first
 
@@ -143,6 +144,11 @@ def _networks(
 
 
 def _write(contents: Contents, place: Path, to: Format) -> list[str]:
+    if to != "native" and "class_path" in contents.arguments.get("probe", {}):
+        raise CheckpointError(
+            f"this probe standardises its tokens first, which --to {to} cannot express. Convert to native, or use it "
+            "where it is."
+        )
     if to == "hf":
         return write_huggingface(contents, place)
     if to == "meta":

@@ -52,11 +52,13 @@ FIXED = {"hidden_act": "gelu", "qkv_bias": True, "layer_norm_eps": 1e-6, "in_cha
 
 # argument -> values that their model can express, and what it has
 EXPRESSIBLE: dict[str, tuple[tuple[Any, ...], str]] = {
+    "position": (("rope",), "turns queries and keys by tiled angles and has no other positions"),
     "mlp": (("gelu",), "has MLPs without a gate"),
     "levels": (((), []), "has one norm for all levels and one patch embedding"),
     "num_levels": ((0,), "predicts one level of the encoder"),
     "out_dim": ((None,), "predicts the width of its own encoder"),
     "action_dim": ((), "has no predictor that takes actions"),
+    "num_verbs": ((), "has one classifier"),
 }
 
 
@@ -117,10 +119,6 @@ class HuggingFaceFolder(Source):
 
     def rest(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         return read_rest(self.path / REST, name)
-
-    def absent(self, name: NetworkName) -> str:
-        held = f"it holds {few([p.replace('_', ' ') for p in self.networks])}"
-        return f"{self.path} has no {name.replace('_', ' ')}; {held}."
 
     def _check_config(self) -> None:
         for key, value in FIXED.items():
@@ -208,14 +206,7 @@ def write_huggingface(contents: Contents, folder: Path) -> list[str]:
 
 def _refuse(contents: Contents) -> None:
     """Raise an error for networks that their model cannot express."""
-    for kind in ("encoder", "predictor"):
-        arguments = contents.arguments.get(kind, {})
-        position = arguments.get("position", "rope")
-        if position != "rope":
-            raise CheckpointError(
-                f"transformers' V-JEPA 2 turns queries and keys by tiled angles and knows no other positions; the "
-                f"{kind} has position={position!r}. Convert to native or meta."
-            )
+    for kind, arguments in contents.arguments.items():
         for name, (values, reason) in EXPRESSIBLE.items():
             if name in arguments and arguments[name] not in values:
                 raise CheckpointError(
@@ -230,11 +221,6 @@ def _refuse(contents: Contents) -> None:
             "or meta."
         )
     probe = contents.arguments.get("probe", {})
-    if "num_verbs" in probe:
-        raise CheckpointError(
-            "transformers' V-JEPA 2 has one classifier; the probe names verbs, nouns and actions. Convert to native "
-            "or meta."
-        )
     if encoder and probe and encoder["embed_dim"] != probe["embed_dim"]:
         raise CheckpointError(
             f"the probe takes tokens of width {probe['embed_dim']}, the encoder gives {encoder['embed_dim']}. "

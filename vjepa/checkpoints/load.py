@@ -172,7 +172,7 @@ def _filled(
     allow_missing: Sequence[str],
 ) -> Network:
     arguments = source.arguments(name, overrides)
-    if "num_heads" not in arguments:
+    if "num_heads" not in arguments and "class_path" not in arguments:
         raise CheckpointError(
             f"{source.path}: weights do not determine the heads of the {kind_of(name)}, of width "
             f"{arguments['embed_dim']}, which is not a published size. Give num_heads=..."
@@ -202,7 +202,12 @@ def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | N
             if idle := source.rest(name, arguments[kind]):
                 rest[name] = idle
     return Contents(
-        arguments=arguments, tensors=tensors, rest=rest, origin=source.origin, label_names=source.label_names
+        arguments=arguments,
+        tensors=tensors,
+        rest=rest,
+        origin=source.origin,
+        label_names=source.label_names,
+        card=source.card,
     )
 
 

@@ -195,13 +195,10 @@ def _probe_of(probes: Any, index: int | None, path: Path) -> Any:
     return probes[index or 0]
 
 
-def _stripped(state: object, where: str) -> tuple[dict[str, Tensor], str]:
+def _stripped(state: Any, where: str) -> tuple[dict[str, Tensor], str]:
     """Remove the prefix of the keys; return the tensors and the prefix."""
-    if (
-        not isinstance(state, Mapping)
-        or not state
-        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
-    ):
+    named = isinstance(state, Mapping) and bool(state)
+    if not named or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise CheckpointError(f"{where}: does not hold only tensors by name.")
     stripped = {PREFIX.sub("", key): value for key, value in state.items()}
     if len(stripped) != len(state):

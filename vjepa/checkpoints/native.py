@@ -15,7 +15,15 @@ from typing import Any
 from torch import Tensor
 
 from vjepa.checkpoints.opening import names_in, read_json, read_safetensors, safetensors_keys
-from vjepa.checkpoints.source import NETWORK_NAMES, REST, Contents, NetworkName, Source, kind_of, rest_of
+from vjepa.checkpoints.source import (
+    NETWORK_NAMES,
+    PROBE_CARD,
+    REST,
+    Contents,
+    NetworkName,
+    Source,
+    rest_of,
+)
 from vjepa.checkpoints.strict import CheckpointError, key_diff
 from vjepa.files import write_tensors, write_text
 from vjepa.models.files import CONFIG, FORMAT
@@ -41,20 +49,13 @@ class NativeFolder(Source):
         self.facts: dict[str, Any] = {}
         self.origin: dict[str, list[str]] = dict(config.get("origin", {}))
         self.label_names = tuple(config.get("label_names", ()))
-
-    def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        if kind_of(name) not in self._config:
-            raise CheckpointError(f"{self.path / CONFIG} does not describe the {name}.")
-        return {**self._config[kind_of(name)], **overrides}
+        self.card = {entry: config[entry] for entry in PROBE_CARD if entry in config}
 
     def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         return read_safetensors(self._file(name))
 
     def rest(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         return read_rest(self.path / REST, name)
-
-    def absent(self, name: NetworkName) -> str:
-        return f"{self.path} has no {self._file(name).name}; it holds {names_in(self.path)}."
 
     def _file(self, name: NetworkName) -> Path:
         return self.path / f"{name}.safetensors"
@@ -83,15 +84,9 @@ class RunFile(Source):
         }
         self.origin: dict[str, list[str]] = {}
 
-    def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self._config[kind_of(name)], **overrides}
-
     def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         prefix = PREFIXES[name]
         return {k.removeprefix(prefix): v for k, v in self._state.items() if k.startswith(prefix)}
-
-    def absent(self, name: NetworkName) -> str:
-        return f"{self.path} is of a run that has no {name}; it holds {', '.join(self.networks)}."
 
 
 def read_rest(file: Path, name: NetworkName) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ def _bits(tensor: Tensor) -> Tensor:
 def _outputs(network: nn.Module) -> Tensor:
     """Run a network on a random input that is the same for every network of its kind."""
     generator = torch.Generator().manual_seed(0)
-    dtype = next(network.parameters()).dtype
+    dtype = next(network.parameters(), torch.empty(0)).dtype  # a k-NN probe has no parameters
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(dtype)

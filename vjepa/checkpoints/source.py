@@ -6,16 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from vjepa.checkpoints.strict import CheckpointError
 from vjepa.models.files import FORMAT
 
 NetworkName = Literal["encoder", "context_encoder", "predictor", "probe"]
 # "encoder" is the one to use (the moving average, if there is one), "context_encoder" the one trained
 NETWORK_NAMES: tuple[NetworkName, ...] = ("encoder", "context_encoder", "predictor", "probe")
 REST = "rest.safetensors"
+# what the config of a probe that was trained here says beside its arguments and label names
+PROBE_CARD = ("kind", "clip", "reads_encoder", "reads_predictor", "task_names", "recipe")
 
 
 def kind_of(name: NetworkName) -> str:
@@ -33,6 +37,7 @@ class Source(ABC):
         facts: Other contents, such as the step, for `vjepa inspect`.
         origin: Entry and prefix of each network in a Meta file.
         label_names: Names of a probe's classes, if they are known.
+        card: Entries of `PROBE_CARD` in the config of a folder that `vjepa probe` wrote.
     """
 
     path: Path
@@ -41,13 +46,18 @@ class Source(ABC):
     facts: dict[str, Any]
     origin: dict[str, list[str]]
     label_names: tuple[str, ...] = ()
+    card: Mapping[str, Any] = MappingProxyType({})
 
-    @abstractmethod
+    _config: Mapping[str, Any]  # the arguments of each kind of network, if the format stores them
+
     def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Return the constructor arguments of a network, with `overrides` in place of those of the checkpoint.
 
         `num_heads` is missing if neither contains it.
         """
+        if kind_of(name) not in self._config:
+            raise CheckpointError(f"{self.path} does not describe the {name}.")
+        return {**self._config[kind_of(name)], **overrides}
 
     @abstractmethod
     def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -57,9 +67,9 @@ class Source(ABC):
         """Return a network's tensors that ours, built with `arguments`, does not use; a conversion keeps them."""
         return {}
 
-    @abstractmethod
     def absent(self, name: NetworkName) -> str:
         """Return the message for a network that is not in the checkpoint."""
+        return f"{self.path} has no {name}; it holds {', '.join(self.networks)}."
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,7 @@ class Contents:
         rest: Tensors by network that ours do not use.
         origin: As in `Source`.
         label_names: As in `Source`.
+        card: As in `Source`.
     """
 
     arguments: dict[str, dict[str, Any]]
@@ -79,12 +90,13 @@ class Contents:
     rest: dict[NetworkName, dict[str, Tensor]] = field(default_factory=dict)
     origin: dict[str, list[str]] = field(default_factory=dict)
     label_names: tuple[str, ...] = ()
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self) -> dict[str, Any]:
         """Return the content of a folder's `config.json`."""
         origin = {"origin": self.origin} if self.origin else {}
         names = {"label_names": list(self.label_names)} if self.label_names else {}
-        return {"format": FORMAT, **self.arguments, **origin, **names}
+        return {"format": FORMAT, **self.arguments, **origin, **names, **self.card}
 
     def rest_flat(self) -> dict[str, Tensor]:
         """Return the tensors that our networks do not use, as `<network>.<key>`."""

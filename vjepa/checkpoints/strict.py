@@ -16,6 +16,7 @@ from vjepa.errors import VjepaError
 
 Network = TypeVar("Network", bound=nn.Module)
 NUMBERED = re.compile(r"^(?P<stem>.*?)\.(?P<number>\d+)(?P<leaf>\..*)?$")
+FEW = 4  # names in a message
 TYPES = ("float32", "bfloat16", "float16", "float64")
 MANY_LEAVES = 2  # keys of a module that are named; more are counted
 
@@ -113,10 +114,10 @@ def grouped(keys: Iterable[str]) -> list[str]:
     return plain
 
 
-def few(names: Sequence[str], most: int = 4) -> str:
+def few(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+    rest = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + rest
 
 
 def keywords_that_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

@@ -63,7 +63,7 @@ VERBS = {
     ),
     "estimate": Verb(
         "parameters, FLOPs, memory, the batch that fits and the days that a recipe takes",
-        "vjepa.estimate:main",
+        "vjepa.commands.estimate:main",
         "vjepa estimate --config configs/k400.yaml --gpus 8 --memory 80",
         forwards=True,
     ),

@@ -1,4 +1,4 @@
-"""`vjepa data check`: an audit with its progress, its files and its report."""
+"""The verb `vjepa data check`: an audit with its progress, its files and its report."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pathlib import Path
 from vjepa.commands.report import Report
 from vjepa.data.audit.findings import UNUSABLE, AuditReport, ClipNeeds
 from vjepa.data.audit.page import write_page
-from vjepa.data.audit.run import Running, check
-from vjepa.data.jobs.engine import Engine
+from vjepa.data.audit.run import check
+from vjepa.data.jobs.engine import Engine, Running
 from vjepa.data.remote import is_url
 from vjepa.errors import UsageError
 from vjepa.files import write_bytes, write_text
@@ -25,7 +25,7 @@ from vjepa.files import write_bytes, write_text
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 60.0
-SHOWN = 100  # findings shown at the end; all of them are in report.json
+MAX_SHOWN = 100  # findings in the table at the end; all of them are in report.json
 SECONDS_BETWEEN_LINES = 10.0
 JOURNAL = "check.jsonl"
 TITLES = {
@@ -52,69 +52,66 @@ def check_command(
     timeout_seconds: float | None = None,
     resume: bool = False,
 ) -> Report:
-    """Decode every clip of a manifest once and list what is broken, doubled, or on both sides of a split.
+    """Decode every clip of a manifest once and list what is broken, duplicated, or in two splits.
 
     Args:
         source: Manifest, folder or video.
-        out: Folder for result.json, report.json (all findings and files), report.html (histograms, pictures), and
-            quarantine.csv, the list of what no clip can be made of, with reasons; a fit leaves it out by
+        out: Folder for result.json, report.json (all findings and files), report.html (histograms, thumbnails), and
+            quarantine.csv, the list of unusable files and rows with reasons. A fit excludes these with
             --data.reading.quarantine.
         root: Folder that relative paths in the manifest start from.
-        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a decoder of your own.
-        against: Another manifest, such as that of the validation clips, which should share nothing with the first.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of your own decoder.
+        against: Another manifest, such as the validation clips', which should share nothing with the first.
         num_frames: Frames in a clip of your recipe; rows too short for one are listed.
-        fps: Frames of the clip a second; without it, a clip takes every frame.
-        min_seconds: Shortest video or part that is wanted.
+        fps: Frames per second of a clip; without it, a clip takes every frame.
+        min_seconds: Shortest accepted video or part.
         engine: Processes of this machine, or tasks of a Ray cluster.
-        num_processes: Files decoded at a time. 0 decodes in this process. Default: one a core.
-        timeout_seconds: How long a file may take before its process is ended; 60 by default.
-        resume: Take up the check that was begun in the same folder.
+        num_processes: Number of files decoded in parallel. 0 decodes in this process. Default: one per core.
+        timeout_seconds: Time limit per file; beyond it the file's process is ended. Default: 60.
+        resume: Continue the check that was begun in the same folder.
     """
     if resume and out is None:
-        raise UsageError("--resume without --out: there is no check to take up. Give the folder it wrote to.")
-    if num_processes is None:
-        num_processes = (os.cpu_count() or 1) if engine == "local" else 0
-    if timeout_seconds is None and (num_processes or engine == "ray"):
-        timeout_seconds = TIMEOUT_SECONDS
-    if out is not None:
+        raise UsageError("--resume without --out: there is no check to resume. Give the folder it wrote to.")
+    journal = None if out is None else out / JOURNAL
+    if out is not None and journal is not None:
         out.mkdir(parents=True, exist_ok=True)
         if not resume:
-            (out / JOURNAL).unlink(missing_ok=True)
-    running = Running(
-        engine=engine,
-        num_processes=num_processes,
-        timeout_seconds=timeout_seconds,
-        journal=None if out is None else out / JOURNAL,
+            journal.unlink(missing_ok=True)
+    running = Running.filled(
+        engine, num_processes, timeout_seconds, default_seconds=TIMEOUT_SECONDS, journal=journal
     )
-    needs = ClipNeeds(num_frames=num_frames, fps=fps, min_seconds=min_seconds)
     report = check(
         source,
         root=root,
         decoder=decoder,
         against=against,
-        needs=needs,
+        needs=ClipNeeds(num_frames=num_frames, fps=fps, min_seconds=min_seconds),
         running=running,
-        progress=shown_on_terminal if sys.stderr.isatty() else told_in_lines,
+        progress=show_bar if sys.stderr.isatty() else log_progress,
     )
     if out is not None:
         write_quarantine(out / "quarantine.csv", report)
         write_findings(out / "report.json", report)
         write_page(out / "report.html", report, decoder=decoder, running=running)
+    return _report(report)
+
+
+def _report(report: AuditReport) -> Report:
     rows = [
         {"what": found.kind, "path": printable(found.path), "reason": printable(found.reason)}
-        for found in report.findings[:SHOWN]
+        for found in report.findings[:MAX_SHOWN]
     ]
     return Report(title=title_of(report), rows=rows, figures=report.figures())
 
 
 def printable(text: str) -> str:
-    """In one line, what can be shown of a name: on disk it may hold line ends, and need not be Unicode."""
+    """Return a name as one printable line: on disk it may have line ends, and need not be Unicode."""
     shown = text.encode("utf-8", "replace").decode()
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
 
 
 def title_of(report: AuditReport) -> str:
-    """The outcome in one line; findings that most sets are free of are named only where there are some."""
+    """Return the outcome in one line; rare kinds of findings are named only if there are some."""
     begun = (
         f"{len(report.broken)} broken files, {len(report.empty)} rows without a frame, "
         f"{len(report.repeated)} rows repeated"
@@ -124,12 +121,13 @@ def title_of(report: AuditReport) -> str:
         for kind, text in TITLES.items()
         if (count := sum(f.kind == kind for f in report.findings))
     ]
-    shown = f" (the first {SHOWN} of {len(report.findings)} findings)" if len(report.findings) > SHOWN else ""
+    count = len(report.findings)
+    shown = f" (the first {MAX_SHOWN} of {count} findings)" if count > MAX_SHOWN else ""
     return ", ".join([begun, *rest]) + shown
 
 
 def write_quarantine(path: Path, report: AuditReport) -> None:
-    """Write what no clip can be made of; a row without `start` and `end` is the whole file."""
+    """Write the unusable files and rows; an entry without `start` and `end` means the whole file."""
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(["path", "reason", "start", "end"])
@@ -150,8 +148,8 @@ def write_findings(path: Path, report: AuditReport) -> None:
     write_text(json.dumps(content, indent=1), path)
 
 
-def shown_on_terminal(steps: Iterator[None], total: int) -> Iterable[None]:
-    """A bar on standard error."""
+def show_bar(steps: Iterator[None], total: int) -> Iterable[None]:
+    """Show a progress bar on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -160,11 +158,11 @@ def shown_on_terminal(steps: Iterator[None], total: int) -> Iterable[None]:
         yield from bar.track(steps, total=total)
 
 
-def told_in_lines(steps: Iterator[None], total: int) -> Iterable[None]:
-    """A line every ten seconds, for a log file."""
-    told = time.monotonic()
+def log_progress(steps: Iterator[None], total: int) -> Iterable[None]:
+    """Log the progress every ten seconds, for a log file."""
+    last = time.monotonic()
     for done, step in enumerate(steps, start=1):
         yield step
-        if time.monotonic() - told > SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
+        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
             log.info("%d of %d files decoded", done, total)

@@ -1,4 +1,4 @@
-"""`vjepa data manifest`: manifests of a public data set from its own annotation."""
+"""The verb `vjepa data manifest`: writes manifests of a public data set from its own annotation."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ BUILDERS: dict[str, Callable[[Sources], Annotated]] = {
     "inflevel": inflevel,
 }
 ONE_FILE = ("k400", "k600", "k700", "coin", "coin-steps")  # may be given an annotation file, not its folder
-COLUMNS = ("path", "label", "start", "end", "group", "pair")
+WRITTEN_COLUMNS = ("path", "label", "start", "end", "group", "pair")
 
 
 class Located(NamedTuple):
@@ -73,29 +73,27 @@ def manifest_command(
     """Write the manifests of a public data set from its own annotation files.
 
     Args:
-        dataset: Which one.
+        dataset: The data set.
         root: Folder of its videos, frame folders or images; paths in the manifests start from it.
         out: Folder for train.csv, val.csv and test.csv (those that the data set has), labels.csv and missing.csv,
-            which lists the annotated clips whose files were not found.
-        annotations: Annotation file, or the folder of it; by default the root.
-        fold: Which of the official splits, where there are three (ucf101, hmdb51).
+            which lists the annotated clips without a file.
+        annotations: Annotation file, or its folder; by default the root.
+        fold: The official split to use, if there are three (ucf101, hmdb51).
     """
     for folder in (root, annotations):
         if folder is not None and not folder.exists():
             raise ManifestError(folder, 0, "no such folder. Give the one that the data set was unpacked to")
     if annotations is not None and annotations.is_file() and dataset not in ONE_FILE:
-        raise ManifestError(
-            annotations, 0, f"{dataset} has several annotation files. Give the folder of them"
-        )
+        raise ManifestError(annotations, 0, f"{dataset} has several annotation files. Give their folder")
     annotated = BUILDERS[dataset](Sources(root, annotations or root, fold))
     tree = Tree(root, images=dataset == "in1k")
     located = [Located(clip, tree.find(clip)) for clip in annotated.clips]
     if not any(path for _, path in located):
-        first = annotated.clips[0].file if annotated.clips else "none at all"
+        first = annotated.clips[0].file if annotated.clips else "no clip"
         raise ManifestError(
             root,
             0,
-            f"none of the {len(located):,} annotated clips lies below (the first: {first}). Correct --root",
+            f"none of the {len(located):,} annotated clips has a file below (the first: {first}). Correct --root",
         )
     labels = annotated.labels or tuple(sorted({clip.label for clip in annotated.clips if clip.label}))
     out.mkdir(parents=True, exist_ok=True)
@@ -106,7 +104,7 @@ def manifest_command(
     rows = [row for row in rows if row["annotated"]]
     unknown = sorted(_unknown(annotated, set(labels)))
     for label in unknown:
-        log.warning("label %r is not among the known ones", label)
+        log.warning("label %r is not a known label", label)
     figures = {
         "dataset": dataset,
         "num_annotated": len(located),
@@ -122,22 +120,21 @@ def manifest_command(
 
 
 def _split(out: Path, split: str, located: list[Located]) -> dict[str, object]:
-    """Write the manifest of one split, if anything of it is there, and count."""
-    mine = [found for found in located if found.clip.split == split]
-    there = [(clip, path) for clip, path in mine if path is not None]
-    if there:
-        extra = dict.fromkeys(name for clip, _ in there for name, _ in clip.extra)
-        cells = [_cells(clip, path) for clip, path in there]
-        header = [
-            name for name in (*COLUMNS, *extra) if name == "path" or any(row.get(name) for row in cells)
-        ]
+    """Write the manifest of one split, if it has files, and count."""
+    annotated = [each for each in located if each.clip.split == split]
+    found = [(clip, path) for clip, path in annotated if path is not None]
+    if found:
+        extra = dict.fromkeys(name for clip, _ in found for name, _ in clip.extra)
+        cells = [_cells(clip, path) for clip, path in found]
+        names = (*WRITTEN_COLUMNS, *extra)
+        header = [name for name in names if name == "path" or any(row.get(name) for row in cells)]
         _write(out / f"{split}.csv", header, [[row.get(name, "") for name in header] for row in cells])
     return {
         "split": split,
-        "annotated": len(mine),
-        "found": len(there),
-        "missing": len(mine) - len(there),
-        "labels": len({clip.label for clip, _ in there if clip.label}),
+        "annotated": len(annotated),
+        "found": len(found),
+        "missing": len(annotated) - len(found),
+        "labels": len({clip.label for clip, _ in found if clip.label}),
     }
 
 
@@ -147,11 +144,11 @@ def _cells(clip: AnnotatedClip, path: str) -> dict[str, str]:
         for seconds in (clip.start, clip.end)
     )
     values = (path, clip.label, start, end, clip.group, clip.pair)
-    return {**dict(zip(COLUMNS, values, strict=True)), **dict(clip.extra)}
+    return {**dict(zip(WRITTEN_COLUMNS, values, strict=True)), **dict(clip.extra)}
 
 
 def _unknown(annotated: Annotated, known: set[str]) -> set[str]:
-    """Labels that the data set's own list lacks; where it has no list, those that are in no training clip."""
+    """Return the labels that the data set's own list lacks or, without a list, those that no training clip has."""
     if not annotated.labels:
         trained = {clip.label for clip in annotated.clips if clip.split == "train"}
         known = trained or known

@@ -1,4 +1,4 @@
-"""`vjepa data shard`: the plan of a set, its shards written one by one or side by side, and its index."""
+"""The verb `vjepa data shard`: plans a set, writes its shards one by one or in parallel, and writes its index."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from vjepa.commands.report import Report
 from vjepa.data.decoders.base import decoder_class
 from vjepa.data.jobs.engine import Engine, run_jobs
 from vjepa.data.manifests.reader import read_manifest
-from vjepa.data.manifests.shard_index import INDEX, Shard, read_index
+from vjepa.data.manifests.shard_index import SHARD_INDEX, Shard, read_shard_index
 from vjepa.data.remote import filesystem, is_url
 from vjepa.data.shards.writer import (
     ShardPlan,
     plan_hash,
     plan_shards,
     record_of,
-    write_index,
     write_shard,
-    written,
+    write_shard_index,
+    written_shard,
 )
 from vjepa.errors import UsageError
 
@@ -38,43 +38,27 @@ def shard_command(
     engine: Engine = "local",
     seed: int = 0,
 ) -> Report:
-    """Write the videos of a manifest as WebDataset tar shards, byte for byte, mixed by a seed.
+    """Write the videos of a manifest as WebDataset tar shards, with unchanged bytes, in an order shuffled by a seed.
 
-    Started again after a stop, it goes on where it was.
+    If it was stopped, the same command continues where it stopped.
 
     Args:
-        source: Manifest, folder, video, or shards to be dealt out anew.
+        source: Manifest, folder, video, or shards to distribute again.
         out: Folder or URL of the shards and their index, shards.json.
-        name: Of the set; its shards are name-000000.tar and on.
-        max_bytes: Size of a shard; a single larger video has a shard of its own.
-        clips_per_shard: Clips in a shard, if they are to be limited too.
+        name: Name of the set; its shards are name-000000.tar and so on.
+        max_bytes: Largest size of a shard; a single larger video gets its own shard.
+        clips_per_shard: Largest number of clips in a shard (default: no limit).
         root: Folder that relative paths in the manifest start from.
-        decoder: "auto", a backend's name, or the class path of a decoder of your own; each video's first frame is
-            decoded, and one that cannot be is left out and listed.
-        num_processes: Shards written at a time; 0 writes one after the other, or with ray, as many as it has cores.
+        decoder: "auto", a backend's name, or the class path of your own decoder. It decodes the first frame of each
+            video; a video for which this fails is omitted and listed.
+        num_processes: Number of shards written in parallel; 0 writes one after the other, or with ray, as many as it
+            has cores.
         engine: "local", processes of this machine, or "ray", a cluster whose nodes all reach source and out.
-        seed: Of the mixing.
+        seed: Seed of the shuffle.
     """
-    limit = 1 if clips_per_shard is None else clips_per_shard
-    if min(max_bytes, limit) < 1 or not name or "/" in name:
-        raise UsageError(
-            f"--max_bytes {max_bytes}, --clips_per_shard {clips_per_shard}, --name {name!r}: the numbers must be at "
-            "least 1, the name a file name."
-        )
-    if out.startswith(("http:", "https:")):
-        raise UsageError(
-            f"--out {out}: nothing can be written over http. Give a folder, s3://... or gs://..."
-        )
-    decoder_class(decoder)
     out = out.rstrip("/")
-    if (
-        not is_url(out)
-        and Path(source).is_dir()
-        and Path(out).resolve().is_relative_to(Path(source).resolve())
-    ):
-        raise UsageError(
-            f"--out {out} is in {source}, which would be taken for shards. Give a folder elsewhere."
-        )
+    _check_flags(source, out, name, max_bytes, clips_per_shard)
+    decoder_class(decoder)
     plans = plan_shards(
         read_manifest(source, root=root),
         out=out,
@@ -88,46 +72,65 @@ def shard_command(
     return _report(out, shards)
 
 
+def _check_flags(source: str, out: str, name: str, max_bytes: int, clips_per_shard: int | None) -> None:
+    limit = 1 if clips_per_shard is None else clips_per_shard
+    if min(max_bytes, limit) < 1 or not name or "/" in name:
+        raise UsageError(
+            f"--max_bytes {max_bytes}, --clips_per_shard {clips_per_shard}, --name {name!r}: the numbers must be at "
+            "least 1, the name a file name."
+        )
+    if out.startswith(("http:", "https:")):
+        raise UsageError(
+            f"--out {out}: shards cannot be written over http. Give a folder, s3://... or gs://..."
+        )
+    folder = Path(source)
+    if not is_url(out) and folder.is_dir() and Path(out).resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"--out {out} is in {source}, which would be mistaken for shards. Give a folder elsewhere."
+        )
+
+
 def _finished(out: str, plans: list[ShardPlan]) -> list[Shard] | None:
-    """The shards of a whole set that these plans made.
+    """Return the shards of a complete set that these plans made.
 
     Raises:
-        UsageError: if the folder holds other shards.
+        UsageError: If the folder holds other shards.
     """
     names = _files_in(out)
-    if INDEX in names:
-        about, shards = read_index(f"{out}/{INDEX}")
+    if SHARD_INDEX in names:
+        about, shards = read_shard_index(f"{out}/{SHARD_INDEX}")
         if about["plan"] == plan_hash(plans):
             return shards
-    begun = {plan.name for plan in plans if f"{plan.name}.json" in names and written(plan) is not None}
+    begun = {plan.name for plan in plans if f"{plan.name}.json" in names and written_shard(plan) is not None}
     others = {file for file in names if file.endswith(".tar")} - begun
-    if INDEX in names or others:
+    if SHARD_INDEX in names or others:
         raise UsageError(
-            f"--out {out} holds other shards ({', '.join(sorted(others)[:3]) or INDEX}). Give a new folder, or delete "
-            "them."
+            f"--out {out} holds other shards ({', '.join(sorted(others)[:3]) or SHARD_INDEX}). Give a new folder, or "
+            "delete them."
         )
     return None
 
 
 def _write(out: str, plans: list[ShardPlan], *, engine: Engine, num_processes: int) -> list[Shard]:
-    """Write what is not there yet, and the index.
+    """Write the missing shards, and the index.
 
     Raises:
-        UsageError: if a shard cannot be written.
+        UsageError: If a shard cannot be written.
     """
-    written_as: dict[int, Shard] = {}
+    written: dict[int, Shard] = {}
     for result in run_jobs(write_shard, plans, engine=engine, num_processes=num_processes):
         if result.value is None:
             raise UsageError(
-                f"{plans[result.index].name}: {result.error}. Mend that and give the command again: it goes on here."
+                f"{plans[result.index].name}: {result.error}. Correct that and give the same command: it continues "
+                "here."
             )
-        written_as[result.index] = result.value
+        written[result.index] = result.value
         log.info(
-            "%s: %d clips, %d of %d shards", result.value.name, len(result.value), len(written_as), len(plans)
+            "%s: %d clips, %d of %d shards", result.value.name, len(result.value), len(written), len(plans)
         )
-    shards = [written_as[i] for i in range(len(plans))]
+    shards = [written[i] for i in range(len(plans))]
     names = plans[0].label_names
-    write_index(out, shards=shards, label_names=names, plan=plan_hash(plans))
+    write_shard_index(out, shards=shards, label_names=names, plan=plan_hash(plans))
     for plan in plans:
         _delete(record_of(plan))
     return shards
@@ -151,13 +154,11 @@ def _delete(path: str) -> None:
 def _report(out: str, shards: list[Shard]) -> Report:
     left_out = [entry for shard in shards for entry in shard.left_out]
     figures = {
-        "index": f"{out}/{INDEX}",
+        "index": f"{out}/{SHARD_INDEX}",
         "num_shards": len(shards),
         "num_clips": sum(map(len, shards)),
         "num_bytes": sum(shard.num_bytes for shard in shards),
         "left_out": left_out,
     }
-    title = (
-        f"{figures['num_clips']} clips in {len(shards)} shards, {len(left_out)} files left out as unreadable"
-    )
+    title = f"{figures['num_clips']} clips in {len(shards)} shards, {len(left_out)} unreadable files omitted"
     return Report(title=title, rows=[dict(entry) for entry in left_out], figures=figures)

@@ -20,10 +20,10 @@ def demo(
     """Generate videos, pre-train on them, probe against random init, extract features, draw a picture.
 
     Args:
-        out: Folder for everything.
+        out: Folder for all results.
         num_steps: Optimiser steps of pre-training.
         num_clips: Training clips to generate.
-        seed: Of everything.
+        seed: Seed of data, training and probes.
     """
     recipe = recipe_file("quickstart.yaml")
     log.info("1/2  generate, pre-train, probe: vjepa fit --config %s", recipe.name)
@@ -47,14 +47,13 @@ def demo(
 
 
 def recipe_file(name: str) -> Path:
-    """A recipe of `configs/`: of the installed package, or of the clone that this file is in.
+    """Return the path of a recipe in `configs/` of the installed package, or of the clone with this file.
 
     Raises:
-        UsageError: If there is none of that name.
+        UsageError: If no recipe has that name.
     """
-    installed = Path(str(files("vjepa"))) / "configs" / name
-    clone = Path(__file__).resolve().parents[2] / "configs" / name
-    for path in (installed, clone):
+    package = Path(str(files("vjepa"))).resolve()
+    for path in (package / "configs" / name, package.parent / "configs" / name):
         if path.is_file():
             return path
-    raise UsageError(f"no recipe is called {name}. Give a file with `vjepa fit --config FILE`.")
+    raise UsageError(f"no recipe is called {name}. Give a file: `vjepa fit --config FILE`.")

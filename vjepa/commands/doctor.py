@@ -1,4 +1,4 @@
-"""`vjepa doctor`: what works on this machine, each part really tried."""
+"""The verb `doctor`: what works on this machine, by trying each part."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ Row = dict[str, Any]
 
 
 def doctor(*, out: Path | None = None) -> Report:
-    """Tries devices, video decoders, attention kernels and bf16, and tells memory, disk and versions.
+    """Try devices, video decoders, attention kernels and bf16, and report memory, disk and versions.
 
     Args:
-        out: Folder for `result.json`; nothing is written without it.
+        out: Folder for `result.json`; without it nothing is written.
 
     Returns:
-        A row for each part: what it is, whether it works ("yes" or "no"), and the figure or the true cause.
+        One row per part: its name, whether it works ("yes" or "no"), and a figure or the cause of the failure.
     """
     rows = [_row("system", platform.platform(), True, f"{os.cpu_count()} cores, {platform.machine()}")]
     devices = available_devices()
@@ -55,7 +55,7 @@ def doctor(*, out: Path | None = None) -> Report:
 
 
 def available_devices() -> list[torch.device]:
-    """The CPU, and every accelerator that torch sees."""
+    """Return the CPU, and every accelerator that torch finds."""
     devices = [torch.device("cpu")]
     if torch.accelerator.is_available():
         kind = torch.accelerator.current_accelerator()
@@ -65,7 +65,7 @@ def available_devices() -> list[torch.device]:
 
 
 def decoder_rows() -> list[Row]:
-    """A row for each decoder backend, really tried, and one for `auto`, which says which of them it uses."""
+    """Try each decoder backend; return a row per backend, and one for `auto` that names its choice."""
     tried = {name: trial(name) for name in BUILT_IN if name != "auto"}
     rows = [_row("decoder", name, found.works, found.detail) for name, found in tried.items()]
     try:
@@ -75,7 +75,7 @@ def decoder_rows() -> list[Row]:
 
 
 def attention_rows(device: torch.device) -> list[Row]:
-    """A row for each kernel of scaled dot-product attention, tried forward on `device`."""
+    """Try the forward pass of each kernel of scaled dot-product attention on `device`; return a row per kernel."""
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     query = torch.ones(1, 2, 64, 32, device=device, dtype=dtype)
     rows = []
@@ -87,14 +87,14 @@ def attention_rows(device: torch.device) -> list[Row]:
                     F.scaled_dot_product_attention(query, query, query)
                 works, detail = True, str(dtype).removeprefix("torch.")
             except RuntimeError as error:
-                told = [str(reason.message).split(" (Triggered")[0] for reason in reasons]
-                works, detail = False, " ".join((told or [str(error)])[-1].split())
+                causes = [str(reason.message).split(" (Triggered")[0] for reason in reasons]
+                works, detail = False, " ".join((causes or [str(error)])[-1].split())
         rows.append(_row("attention", f"{kernel.lower()} on {device}", works, detail))
     return rows
 
 
 def bf16_row(device: torch.device) -> Row:
-    """Speed of a bf16 matrix product on `device`, beside fp32."""
+    """Return the speed of a bf16 matrix product on `device`, and its ratio to fp32."""
     full, half = (_matmul_seconds(device, dtype) for dtype in (torch.float32, torch.bfloat16))
     gigaflop = 2 * MATMUL_SIDE**3 / 1e9
     detail = f"{gigaflop / half:.0f} Gflop/s, {full / half:.1f} times fp32 ({gigaflop / full:.0f})"
@@ -102,7 +102,7 @@ def bf16_row(device: torch.device) -> Row:
 
 
 def _matmul_seconds(device: torch.device, dtype: torch.dtype) -> float:
-    """Fastest of a few products; reading one number back waits for the device."""
+    """Return the shortest time of a few products; reading a number waits for the device."""
     matrix = torch.ones(MATMUL_SIDE, MATMUL_SIDE, device=device, dtype=dtype)
     seconds = []
     for _ in range(MATMUL_TRIALS):
@@ -125,7 +125,7 @@ def _device_detail(device: torch.device) -> str:
 def _free_memory() -> str:
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
-        return "not told by this system"
+        return "unknown on this system"
     kibibytes = {line.split(":")[0]: int(line.split()[1]) for line in meminfo.read_text().splitlines()}
     return f"{kibibytes['MemAvailable'] / 2**20:.1f} of {kibibytes['MemTotal'] / 2**20:.1f} GiB"
 

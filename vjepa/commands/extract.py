@@ -14,12 +14,11 @@ from vjepa.checkpoints import load_encoder
 from vjepa.commands.flags import Flat
 from vjepa.commands.report import Report
 from vjepa.data import read_manifest
-from vjepa.features.about import describe_encoder
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.encode import DType, Precision
 from vjepa.features.errors import FeaturesError
 from vjepa.features.extract import ClipSource
-from vjepa.features.folder import Extraction, extract_to
+from vjepa.features.folder import Extraction, describe_encoder, extract_to
 from vjepa.features.pooling import FeatureMaker, Pool, load_pooler
 from vjepa.features.search import check_searchable, write_search
 from vjepa.features.store import Ranks
@@ -89,7 +88,7 @@ class FeatureFlags:
         """Return the layers as numbers.
 
         Raises:
-            FeaturesError: If they are no numbers.
+            FeaturesError: If they are not numbers.
         """
         try:
             return tuple(int(word) for word in self.layers.split(","))
@@ -217,7 +216,7 @@ def _report(made: Extraction, seconds: float) -> Report:
 
 
 def _device() -> torch.device:
-    """The accelerator if there is one; of several, that which torchrun gives this process."""
+    """Return the accelerator if there is one; of several, the one that torchrun assigns to this process."""
     if not torch.accelerator.is_available():
         return torch.device("cpu")
     found = torch.accelerator.current_accelerator()

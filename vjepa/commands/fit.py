@@ -37,7 +37,7 @@ from vjepa.training import (
     ProgressLines,
     StopOnLostWorker,
     StopOnSignal,
-    complete,
+    gathered_network,
     keeps_files,
 )
 from vjepa.training.precision import precision_name
@@ -45,7 +45,7 @@ from vjepa.training.precision import precision_name
 log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
-QUIET = (  # Lightning's own, of no use to who runs a recipe
+QUIET = (  # warnings of Lightning that do not help the user of a recipe
     r".*isinstance\(treespec, LeafSpec\)",
     r".*The number of training batches .* is smaller than the logging interval",
     r".*does not have many workers which may be a bottleneck",
@@ -53,9 +53,9 @@ QUIET = (  # Lightning's own, of no use to who runs a recipe
     r"\s*By default only one JsonargparseDeprecationWarning",
     r"\s*``instantiate_classes`` was deprecated",
     r"\s*skip_none parameter was deprecated",
-    r"find_unused_parameters=True was specified",  # where a batch uses them all after all
-    r"The dirpath has changed from",  # a resumed run writes to a folder of its own
-    r"Found \d+ module\(s\) in eval mode",  # a frozen encoder stays in it
+    r"find_unused_parameters=True was specified",  # raised if a batch uses all weights after all
+    r"The dirpath has changed from",  # a resumed run writes to a new folder
+    r"Found \d+ module\(s\) in eval mode",  # a frozen encoder stays in eval mode
 )
 STEPS_BETWEEN_CHECKPOINTS = 200
 
@@ -68,26 +68,24 @@ def main(verb: str, argv: Sequence[str]) -> Report:
         argv: Its flags, as typed.
 
     Returns:
-        What was measured: of a fit, loss and health and, where the recipe asks for it, probes and a picture.
+        The measured figures; for a fit loss and health and, if the recipe asks for it, probes and a picture.
     """
     return started(FitCLI, verb, argv, trainer_class=Trainer).outcome
 
 
 def started(kind: type[FitCLI], verb: str, argv: Sequence[str], *, trainer_class: type[Trainer]) -> FitCLI:
-    """Parse a recipe and do with it what the verb says.
+    """Parse a recipe and run the verb on it.
 
     Args:
-        kind: Whose verb it is.
+        kind: Command line of the verb.
         verb: One of its subcommands, a method of `trainer_class`.
         argv: Its flags, as typed.
-        trainer_class: Whose arguments are flags.
+        trainer_class: Class whose arguments become flags.
     """
     for noise in QUIET:
         warnings.filterwarnings("ignore", message=noise)
     for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(
-            logging.WARNING
-        )  # they set themselves to INFO when they are imported
+        logging.getLogger(name).setLevel(logging.WARNING)  # the import sets it to INFO
     return kind(
         PretrainModule,
         VideoDataModule,
@@ -108,7 +106,7 @@ class FitCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The two verbs, and which arguments of the trainer's methods are not flags."""
+        """Return, for both verbs, the arguments of the trainer's method that are not flags."""
         return {
             "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
             "validate": {"model", "dataloaders", "datamodule", "weights_only", "verbose"},
@@ -132,7 +130,7 @@ class FitCLI(LightningCLI):
         self.find_checkpoint()
 
     def find_checkpoint(self) -> None:
-        """See that the checkpoint to go on from is there; "last" and "auto" become its name."""
+        """Check that the checkpoint to resume from exists, and replace "last" and "auto" by its path."""
         settings = self.config[self.config.subcommand]
         if settings.ckpt_path in ("last", "auto"):
             root = run_root(settings)
@@ -140,17 +138,17 @@ class FitCLI(LightningCLI):
             if found is None and settings.ckpt_path == "last":
                 raise UsageError(
                     f"--ckpt_path last: no {LAST} below {root}. Give the file, or --trainer.default_root_dir, or "
-                    "auto to begin where there is none."
+                    "auto to start a new run if there is none."
                 )
             log.info(
                 "--ckpt_path %s: %s", settings.ckpt_path, found or f"no {LAST} below {root}, from the start"
             )
             settings.ckpt_path = None if found is None else str(found)
         if settings.ckpt_path is not None:
-            checkpoint_at(Path(settings.ckpt_path))  # before LightningCLI reads it, with a traceback
+            checkpoint_at(Path(settings.ckpt_path))  # LightningCLI would read it with a traceback
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer with what every run has: two logs, whole checkpoints, a bar or lines of progress."""
+        """Build the trainer with two loggers, atomic checkpoints, and a bar or lines of progress."""
         settings = self._get(self.config_init, "trainer")
         precision_name(settings.precision)
         on_terminal = sys.stderr.isatty()
@@ -161,25 +159,27 @@ class FitCLI(LightningCLI):
         atomic = [] if any(isinstance(plugin, CheckpointIO) for plugin in plugins) else [AtomicCheckpointIO()]
         kwargs["plugins"] = [*plugins, *atomic]
         kwargs["enable_model_summary"] = bool(settings.enable_model_summary)
-        kwargs["use_distributed_sampler"] = False  # the datamodule's own sampler knows the ranks
+        kwargs["use_distributed_sampler"] = (
+            False  # the datamodule's own sampler splits the clips between ranks
+        )
         root = run_root(self.config[self.config.subcommand])
         if settings.logger in (None, True):
             csv = CSVLogger(root, name="")
             kwargs["logger"] = [csv, TensorBoardLogger(root, name="", version=csv.version)]
         kwargs["default_root_dir"] = root
-        if settings.strategy == "fsdp2":  # one file a checkpoint, as every other strategy writes
+        if settings.strategy == "fsdp2":  # one file per checkpoint, as with every other strategy
             kwargs["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
         callbacks = kwargs.pop("callbacks")  # LightningCLI adds to the list it is given
         trainer = super().instantiate_trainer(callbacks=list(callbacks), **kwargs)
         if settings.strategy in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy):
-            # not all weights have a part in every batch: mask tokens beyond the mask strategies, and the patch
-            # embedding of clips where a batch is of images
+            # some weights are not used in every batch: mask tokens beyond the mask strategies, and the patch
+            # embedding of clips in a batch of images
             kwargs["strategy"] = "ddp_find_unused_parameters_true"
             trainer = super().instantiate_trainer(callbacks=list(callbacks), **kwargs)
         return trainer
 
     def before_fit(self) -> None:
-        """See that there are data, before the loggers make a folder, and start the clock."""
+        """Check the data before the loggers create a folder, and start the clock."""
         self._check_checkpoint()
         self._check_monitors()
         self.datamodule.prepare_data()
@@ -187,12 +187,12 @@ class FitCLI(LightningCLI):
         self.started = time.monotonic()
 
     def after_fit(self) -> None:
-        """Sum up the run."""
+        """Report the run."""
         seconds = round(time.monotonic() - self.started, 1)
         self.datamodule.ledger.gather()
         if not keeps_files(self.trainer):
             return
-        encoder = complete(self.model.objective.target_encoder)  # all ranks together
+        encoder = gathered_network(self.model.objective.target_encoder)  # all ranks together
         if not self.trainer.is_global_zero:
             return
         settings = self.config_init[self.config.subcommand]
@@ -205,18 +205,18 @@ class FitCLI(LightningCLI):
         )
 
     def before_validate(self) -> None:
-        """See that there are data and a checkpoint, before the loggers make a folder."""
+        """Check data and checkpoint before the loggers create a folder."""
         self._check_checkpoint()
         self.datamodule.prepare_data()
         self.datamodule.setup("validate")
 
     def after_validate(self) -> None:
-        """Report what was measured."""
+        """Report the measured figures."""
         figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         self.outcome = Report(title="validation", figures=figures)
 
     def _check_checkpoint(self) -> None:
-        """See that a checkpoint fits the model, and that there can be a folder for the run."""
+        """Check that the checkpoint fits the model, and that the folder of the run can be created."""
         settings = self.config[self.config.subcommand]
         root = run_root(settings).absolute()
         real = next(place for place in (root, *root.parents) if place.exists())
@@ -227,7 +227,7 @@ class FitCLI(LightningCLI):
         if settings.ckpt_path is None:
             return
         content = checkpoint_at(Path(settings.ckpt_path))
-        held, step = content.get("state_dict", {}), content.get("global_step", 0)
+        weights, step = content.get("state_dict", {}), content.get("global_step", 0)
         if 0 < self.trainer.max_steps <= step:
             log.warning(
                 "%s is of step %d, --trainer.max_steps %d: nothing is left to train",
@@ -235,13 +235,13 @@ class FitCLI(LightningCLI):
                 step,
                 self.trainer.max_steps,
             )
-        if diff := key_diff(self.model.state_dict(), held):
+        if diff := key_diff(self.model.state_dict(), weights):
             raise UsageError(
-                f"--ckpt_path {settings.ckpt_path} is of another model: {diff}. Give the recipe it was made with."
+                f"--ckpt_path {settings.ckpt_path} belongs to another model: {diff}. Give its own recipe."
             )
 
     def _check_monitors(self) -> None:
-        """See that the probes by which checkpoints are chosen are made."""
+        """Check that the run has the probes by which checkpoints are chosen."""
         trainer = cast("Any", self.trainer)
         monitors = {getattr(callback, "monitor", None) or "" for callback in trainer.checkpoint_callbacks}
         wanted = {monitor for monitor in monitors if monitor.startswith("probe/")}
@@ -258,7 +258,7 @@ class FitCLI(LightningCLI):
                 else "There is no vjepa.training.online_probe.OnlineProbe"
             )
             raise UsageError(
-                f"ModelCheckpoint: monitor {min(missing)} is no figure of this run. {there} in trainer.callbacks."
+                f"ModelCheckpoint: monitor {min(missing)} is not a figure of this run. {there} in trainer.callbacks."
             )
 
     def _callbacks(self, settings: Namespace, on_terminal: bool) -> list[Any]:
@@ -267,7 +267,7 @@ class FitCLI(LightningCLI):
         own += [make() for make in (HealthVerdict, NonFiniteGuard) if make not in given]
         own.append(MonitoredFigures())
         chosen = [each for each in settings.callbacks or [] if isinstance(each, ModelCheckpoint)]
-        # one that waits for a figure is no substitute: a run that is killed before goes on from nowhere
+        # a checkpoint that waits for a figure does not suffice: a run killed before it could not resume
         if settings.enable_checkpointing is not False and all(each.monitor for each in chosen):
             own.append(
                 ModelCheckpoint(
@@ -282,16 +282,16 @@ class FitCLI(LightningCLI):
 
 
 def run_root(settings: Namespace) -> Path:
-    """Folder of a recipe's runs: `--trainer.default_root_dir`, or `runs`."""
+    """Return the folder of a recipe's runs: `--trainer.default_root_dir`, or `runs`."""
     return Path(settings.trainer.default_root_dir or "runs")
 
 
 def checkpoint_at(path: Path) -> dict[str, Any]:
-    """What a run's checkpoint holds, its tensors mapped and not copied.
+    """Return the content of a run's checkpoint, with memory-mapped tensors.
 
     Raises:
-        FileNotFoundError: If there is none.
-        CheckpointError: If it is no file of torch's, or no checkpoint.
+        FileNotFoundError: If the file does not exist.
+        CheckpointError: If torch did not write it, or it is not a checkpoint.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint. Give a .ckpt file, or 'last'.")
@@ -305,5 +305,5 @@ def checkpoint_at(path: Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(root: Path) -> Path | None:
-    """The newest `last.ckpt` below `root`, if there is one."""
+    """Return the newest `last.ckpt` below `root`, if there is one."""
     return max(root.glob(f"**/{LAST}"), key=lambda path: path.stat().st_mtime, default=None)

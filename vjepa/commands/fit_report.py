@@ -1,4 +1,4 @@
-"""What a fit ends with: loss, health, probes against random init, and a picture."""
+"""The report of a fit: loss, health, probes against random init, and a picture."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def report_run(
     data: VideoDataModule,
     settings: ReportSettings | None,
 ) -> Report:
-    """Sum up a finished fit.
+    """Return the report of a finished fit.
 
     Args:
-        trainer: It has run.
-        module: What it trained.
-        encoder: Its target encoder, whole.
-        data: What on.
-        settings: Which probes, and whether to draw; None for loss and health alone.
+        trainer: Trainer of the fit.
+        module: Trained module.
+        encoder: Its target encoder with all weights.
+        data: Data of the fit.
+        settings: Probes and picture; None for loss and health only.
     """
     rows: list[dict[str, Any]] = _health_rows(trainer)
     judges = [callback for callback in cast("Any", trainer).callbacks if isinstance(callback, HealthVerdict)]
@@ -86,8 +86,8 @@ def report_run(
     rows.append({"what": "clips per step", "trained": f"{module.clips_per_step:g}"})
     rows.append({"what": "peak learning rate", "trained": f"{module.peak_lr():.4g}"})
     if settings is not None and data.val_manifest is not None:
-        twin = random_init_like(encoder, seed=module.seed)
-        trained, untrained = (_features(network, data, trainer) for network in (encoder, twin))
+        random_init = random_init_like(encoder, seed=module.seed)
+        trained, untrained = (_features(network, data, trainer) for network in (encoder, random_init))
         for label in settings.labels or ():
             scores = probe_scores(data, label, settings.probes, trained, untrained, seed=module.seed)
             figures[f"probe_{label}"] = scores
@@ -97,7 +97,7 @@ def report_run(
             ]
         if settings.picture:
             path = _folder(trainer) / PICTURE
-            draw_run(trainer, module, data, encoder, twin).save(path)
+            draw_run(trainer, module, data, encoder, random_init).save(path)
             figures["picture"] = str(path)
     return Report(title="run", rows=rows, figures=figures)
 
@@ -111,7 +111,7 @@ def probe_scores(
     *,
     seed: int,
 ) -> dict[str, dict[str, float]]:
-    """Top-1 of each kind of probe, on the trained encoder and on its random twin, with chance."""
+    """Return the top-1 accuracy per kind of probe: of the trained encoder, of random init, and by chance."""
     train = read_manifest(str(data.sources["train"]), root=data.root, label_column=label)
     val = read_manifest(
         str(data.sources["val"]), root=data.root, label_column=label, label_names=train.label_names
@@ -139,16 +139,16 @@ def draw_run(
     module: PretrainModule,
     data: VideoDataModule,
     encoder: VideoEncoder,
-    twin: VideoEncoder,
+    random_init: VideoEncoder,
 ) -> Any:
-    """The picture of a run on its first readable validation clip."""
+    """Return the picture of a run on its first readable validation clip."""
     video = next(batch.video[:1] for batch in data.val_dataloader() if len(batch))
     grid = encoder.grid_of(video)
     generator = module.mask_generator(0, 0)
     drawn = ((type(m).__name__, m.sample(grid, 1, generator)) for m in module.objective.masks)
     masks = {f"{name} {i + 1}": pair for i, (name, pair) in enumerate(drawn)}
     with torch.no_grad():
-        tokens = [network.cpu().eval()(video)[0] for network in (encoder, twin)]
+        tokens = [network.cpu().eval()(video)[0] for network in (encoder, random_init)]
     return run_picture(
         video=_pixels(video[0]),
         grid=grid,
@@ -162,12 +162,12 @@ def draw_run(
 
 def _folder(trainer: L.Trainer) -> Path:
     folder = run_folder(trainer)
-    assert folder is not None  # asked before: `keeps_files`
+    assert folder is not None  # the caller has checked `keeps_files`
     return folder
 
 
 def _health_rows(trainer: L.Trainer) -> list[dict[str, Any]]:
-    """The last known loss and health: on held-out clips where there are any, else on training clips."""
+    """Return the latest loss and health, on held-out clips if there are any, else on training clips."""
     known = trainer.callback_metrics | trainer.logged_metrics
     found = []
     for name in HEALTH:

@@ -63,7 +63,7 @@ def add_flags(
 
 
 def grouped(function: Callable[..., Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a verb's function: flags of a group as one value, the others as they are.
+    """Return the arguments of a verb's function: flags of a group as one value, the others unchanged.
 
     Args:
         function: The function.

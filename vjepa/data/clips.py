@@ -1,4 +1,4 @@
-"""One clip from one file, for a notebook or a command."""
+"""Reader of one clip from one file, for a notebook or a command."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def read_clip(
     """Decode one clip.
 
     Args:
-        path: the video file, or a URL that fsspec opens.
-        num_frames: frames in the clip; a video that ends earlier repeats its last frame.
-        fps: frames of the clip a second of video; null takes every frame.
-        start_seconds: where the clip begins, in seconds after the first frame.
-        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder` of your own.
+        path: The video file, or a URL that fsspec opens.
+        num_frames: Frames in the clip; a video that ends earlier repeats its last frame.
+        fps: Frames per second of video; None takes every frame.
+        start_seconds: Start of the clip, in seconds after the first frame.
+        decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of your own `Decoder`.
 
     Returns:
         `frames` uint8 RGB (T, C, H, W) and their `timestamps` (T,) in seconds.
 
     Raises:
-        DecodeError: if the file cannot be read.
-        ShortVideoError: if the video ends before `start_seconds`.
+        DecodeError: If the file cannot be read.
+        ShortVideoError: If the video ends before `start_seconds`.
     """
     import torch
 

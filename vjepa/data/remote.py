@@ -1,4 +1,4 @@
-"""Videos that are no file of this machine: behind a URL, or in a tar shard. Fetched with a bounded number of tries."""
+"""Videos behind a URL or in a tar shard, fetched with a limited number of tries."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRIES = 3
-WAIT_SECONDS = 0.2  # before the second try; twice as long before each one after
+WAIT_SECONDS = 0.2  # before the second try; doubled before each further one
 TIMEOUT_SECONDS = 60.0  # of one request
-# two letters at least: one is a drive of Windows. `simplecache::s3://...` is a chain of fsspec's
+# at least two letters: one letter is a drive of Windows. `simplecache::s3://...` is a chain of fsspec
 URL = re.compile(r"[A-Za-z][\w+.-]+(::[A-Za-z][\w+.-]*)*://.+", re.DOTALL)
 MEMBER = re.compile(r"(?P<shard>.+?\.tar)#(?P<offset>\d+):(?P<size>\d+):(?P<name>.+)", re.DOTALL)
-# what file systems of fsspec let through that is no OSError; named, as their packages may not be installed
+# errors that fsspec's file systems raise beside OSError; by name, as their packages may not be installed
 NETWORK_ERRORS = (
     ("aiohttp", "ClientError"),
     ("gcsfs.retry", "HttpError"),
@@ -38,7 +38,7 @@ Fetch = Callable[[str], bytes]
 
 
 class Member(NamedTuple):
-    """One file inside a tar shard: `size` bytes from byte `offset` on; `name` names its video for good."""
+    """One file inside a tar shard: `size` bytes from byte `offset`; `name` is the path of its original video."""
 
     shard: str
     offset: int
@@ -56,7 +56,7 @@ class Member(NamedTuple):
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether fsspec is to open `path`.
+    """Return whether `path` is a URL, which fsspec opens.
 
     >>> is_url("s3://bucket/clip.mp4"), is_url("clips/clip.mp4"), is_url("C://clip.mp4")
     (True, False, False)
@@ -65,7 +65,7 @@ def is_url(path: str | Path) -> bool:
 
 
 def member_of(path: str | Path) -> Member | None:
-    """What `Member.path` wrote; None where `path` is no member of a shard."""
+    """Parse a path that `Member.path` wrote; return `None` for any other path."""
     found = MEMBER.fullmatch(str(path))
     if found is None:
         return None
@@ -73,11 +73,11 @@ def member_of(path: str | Path) -> Member | None:
 
 
 def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of a URL, and the path in it.
+    """Return the file system of a URL, and the path in it.
 
     Raises:
-        ImportError: if a package is missing; the message says how to get it.
-        ValueError: if the protocol is not known.
+        ImportError: If a package is missing; the message says how to install it.
+        ValueError: If the protocol is not known.
     """
     try:
         from fsspec.core import url_to_fs
@@ -89,7 +89,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
         fs, path = url_to_fs(url)
     except ImportError as e:
         raise MissingPackageError(
-            f'{url}: {e}. `pip install "vjepa-toolkit[shards]"` brings http; s3fs reads s3, gcsfs reads gs.'
+            f'{url}: {e}. `pip install "vjepa-toolkit[shards]"` adds http; s3fs reads s3, gcsfs reads gs.'
         ) from e
     except ValueError as e:
         raise SettingError(
@@ -99,10 +99,10 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 def fetch(path: str, start: int | None = None, end: int | None = None) -> bytes:
-    """Bytes `start` to `end` of a file or URL, all of it by default.
+    """Return bytes `start` to `end` of a file or URL, by default all.
 
     Raises:
-        DecodeError: naming what was tried and why it failed.
+        DecodeError: With what was tried and why it failed.
     """
     if not is_url(path):
         try:
@@ -119,7 +119,7 @@ def fetch(path: str, start: int | None = None, end: int | None = None) -> bytes:
 
 
 def fetch_video(path: str) -> bytes:
-    """All bytes of a row's video: a file, a URL, or a member of a shard."""
+    """Return all bytes of a row's video: a file, a URL, or a member of a shard."""
     member = member_of(path)
     if member is None:
         return fetch(path)
@@ -148,14 +148,12 @@ def _get(url: str, start: int | None, end: int | None) -> bytes:
 
 
 def _get_http(url: str, start: int | None, end: int | None) -> bytes:
-    """Without fsspec's event loop, which workers that are forked share with the main process: they wait in vain."""
-    wanted = (
-        {}
-        if start is None and end is None
-        else {"Range": f"bytes={start or 0}-{'' if end is None else end - 1}"}
-    )
+    """Read by http without fsspec: its event loop is not copied to forked workers, which would wait forever."""
+    headers = {}
+    if not (start is None and end is None):
+        headers["Range"] = f"bytes={start or 0}-{'' if end is None else end - 1}"
     try:
-        with urlopen(Request(url, headers=wanted), timeout=TIMEOUT_SECONDS) as answer:
+        with urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as answer:
             return answer.read()
     except HTTPError as e:
         kind = {404: FileNotFoundError, 410: FileNotFoundError, 401: PermissionError, 403: PermissionError}
@@ -167,7 +165,7 @@ def _get_http(url: str, start: int | None, end: int | None) -> bytes:
 
 
 def _network_errors() -> tuple[type[Exception], ...]:
-    """Those of the installed packages that are in use: an error of a package not imported cannot be raised."""
+    """Return the errors of the packages that are imported; the others cannot be raised."""
     loaded = [(sys.modules.get(module), name) for module, name in NETWORK_ERRORS]
     return tuple(getattr(module, name) for module, name in loaded if module is not None)
 
@@ -183,14 +181,14 @@ def _cause(error: BaseException) -> str:
 def _wrong_length(got: int, start: int, end: int) -> str:
     if got > end - start:
         return (
-            f"{end - start} bytes were asked for and {got} came: the server does not answer ranged requests. "
+            f"{end - start} bytes were requested and {got} received: the server does not answer ranged requests. "
             "Serve the shards from one that does, or copy them to this machine"
         )
-    return f"truncated: bytes {start} to {end} asked for, {got} of {end - start} are there"
+    return f"truncated: of bytes {start} to {end} only {got} of {end - start} exist"
 
 
 def suffix_of(path: str) -> str:
-    """File ending of a row's video, in lower case: decoders look at it.
+    """Return the file ending of a row's video in lower case; decoders depend on it.
 
     >>> suffix_of("https://host/a.MP4?version=2"), suffix_of("a.tar#0:9:b/c.webm")
     ('.mp4', '.webm')

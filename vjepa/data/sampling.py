@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip: pure functions of timestamps and a generator."""
+"""The choice of a clip's frames: pure functions of timestamps and a generator."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from numpy import ndarray
 
 from vjepa.errors import SettingError, VjepaError
 
-# Matroska rounds times to the millisecond: a frame due at 66.67 ms may be stamped 67 ms
+# Matroska rounds times to the millisecond: a frame at 66.67 ms may have the timestamp 67 ms
 ROUNDING_SECONDS = 1e-3
 # 29.97 fps counts as 30, but 30.01, measured from rounded timestamps, does not count as 31
 ROUNDING_FPS = 0.02
 
+Position = Literal["random", "centre", "start"]
+
 
 class ShortVideoError(VjepaError, ValueError):
-    """A video too short for a clip, where `short="error"`."""
+    """A video that is too short for a clip, with `short="error"`."""
 
 
 @runtime_checkable
 class FrameSampler(Protocol):
-    """Anything that chooses frames of a video; raises `ShortVideoError` where it has too few."""
+    """An object that chooses frames of a video; it raises `ShortVideoError` if there are too few."""
 
     def sample(
         self,
@@ -38,16 +40,16 @@ class FrameSampler(Protocol):
 def time_indices(
     timestamps: Float64[ndarray, "n"], start_seconds: float, fps: float, num_frames: int
 ) -> Int64[ndarray, "t"]:
-    """Frames on screen at `start_seconds + k / fps`; the last one where the video is over.
+    """Return the frames shown at `start_seconds + k / fps`; after the end of the video, the last frame.
 
     Args:
-        timestamps: when each frame is first shown, in seconds, ascending.
-        start_seconds: when the clip begins.
-        fps: frames of the clip a second.
-        num_frames: frames in the clip.
+        timestamps: Time of each frame in seconds, ascending.
+        start_seconds: Start of the clip.
+        fps: Frames per second of the clip.
+        num_frames: Frames in the clip.
 
     Returns:
-        (num_frames,) frame numbers.
+        (num_frames,) frame indices.
 
     >>> time_indices(np.arange(50) / 25, start_seconds=0.0, fps=4.0, num_frames=5).tolist()
     [0, 6, 12, 18, 25]
@@ -66,18 +68,18 @@ def reference_indices(
     allow_overlap: bool = False,
     random_start: Callable[[int, int], int] | None = None,
 ) -> Int64[ndarray, "c t"]:
-    """Frame numbers by the rule of the published V-JEPA code (spec.md section 5), with all its habits.
+    """Return frame indices by the rule of the published V-JEPA code (spec.md section 5), with all its quirks.
 
     Args:
-        num_frames_video: frames in the video.
-        clip_frames: frames in a clip.
-        frame_step: nominal step; the true spacing is `clip_frames * frame_step / (clip_frames - 1)`.
-        num_clips: clips, one from each equal part of the video.
-        allow_overlap: let the clips of a short video overlap instead of shortening them.
+        num_frames_video: Frames in the video.
+        clip_frames: Frames in a clip.
+        frame_step: Nominal step; the true spacing is `clip_frames * frame_step / (clip_frames - 1)`.
+        num_clips: Number of clips, one from each equal part of the video.
+        allow_overlap: Let the clips of a short video overlap instead of shortening them.
         random_start: `random_start(low, high)` draws from [low, high); None begins each part at its start.
 
     Returns:
-        (num_clips, clip_frames) frame numbers.
+        (num_clips, clip_frames) frame indices.
 
     >>> reference_indices(300, 16, 4)[0, :6].tolist()
     [0, 4, 8, 12, 17, 21]
@@ -108,7 +110,7 @@ def _padded_linspace(stop: int, frame_step: int, clip_frames: int, largest: int)
 
 
 def reference_step(fps_video: float, fps: float) -> int:
-    """The published code's integer step for `fps`: `ceil(fps_video) // fps`, 0 where the video is slower.
+    """Return the published code's integer step for `fps`: `ceil(fps_video) // fps`, 0 if the video is slower.
 
     >>> reference_step(29.97, 4.0)
     7
@@ -117,39 +119,37 @@ def reference_step(fps_video: float, fps: float) -> int:
 
 
 def usable_part(timestamps: Float64[ndarray, "n"], start: float | None, end: float | None) -> tuple[int, int]:
-    """First frame of the part of a video between two times, and the frame after its last.
+    """Return the first frame of the part of a video between two times, and the frame after its last.
 
     Raises:
-        ShortVideoError: if there is none.
+        ShortVideoError: If the part has no frame.
 
     >>> usable_part(np.arange(10) / 10, start=0.2, end=0.5)
     (2, 5)
     """
-    first = 0 if start is None else int(np.searchsorted(timestamps, start - ROUNDING_SECONDS, side="left"))
-    stop = (
-        len(timestamps)
-        if end is None
-        else int(np.searchsorted(timestamps, end - ROUNDING_SECONDS, side="left"))
+    first, stop = (
+        default if time is None else int(np.searchsorted(timestamps, time - ROUNDING_SECONDS, side="left"))
+        for time, default in ((start, 0), (end, len(timestamps)))
     )
     if stop <= first:
         raise ShortVideoError(
-            f"no frame between {start} and {end} seconds: the video runs from {timestamps[0]:.3f} to "
+            f"no frame between {start} and {end} seconds: the video goes from {timestamps[0]:.3f} to "
             f"{timestamps[-1]:.3f}. Correct start and end in the manifest."
         )
     return first, stop
 
 
 class ClipSampler:
-    """Chooses the frames of a clip.
+    """A rule that chooses the frames of a clip.
 
     Args:
-        num_frames: frames in a clip.
-        fps: frames of the clip a second of video, honest for any frame rate; null takes every frame, or every
+        num_frames: Frames in a clip.
+        fps: Frames per second of video, correct for any frame rate of the video; null takes every frame, or every
             frame_step-th.
-        frame_step: take every frame_step-th frame instead of a frame rate (give fps null).
-        rule: "time" follows the clock; "reference" is the published code's integer rule, for parity.
-        short: a video shorter than a clip repeats its last frame, or is an error.
-        position: where in the video the clip lies.
+        frame_step: Take every frame_step-th frame instead of a frame rate (set fps to null).
+        rule: "time" follows the timestamps; "reference" is the published code's integer rule, for parity.
+        short: Whether a video shorter than a clip repeats its last frame, or is an error.
+        position: Position of the clip in the video.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class ClipSampler:
         frame_step: int | None = None,
         rule: Literal["time", "reference"] = "time",
         short: Literal["repeat", "error"] = "repeat",
-        position: Literal["random", "centre", "start"] = "random",
+        position: Position = "random",
     ) -> None:
         if fps is not None and frame_step is not None:
             raise SettingError(f"fps {fps} and frame_step {frame_step} both given. Set one of them to null.")
@@ -169,7 +169,7 @@ class ClipSampler:
                 f"num_frames {num_frames}, fps {fps}, frame_step {frame_step}: all must be above 0 (or null)."
             )
         if rule == "reference" and position == "centre":
-            raise SettingError("rule 'reference' knows no position 'centre'. Use 'random' or 'start'.")
+            raise SettingError("rule 'reference' has no position 'centre'. Use 'random' or 'start'.")
         self.num_frames = num_frames
         self.fps = fps
         self.frame_step = frame_step
@@ -177,8 +177,8 @@ class ClipSampler:
         self.short = short
         self.position = position
 
-    def at(self, position: Literal["random", "centre", "start"]) -> ClipSampler:
-        """The same sampler with its clips at `position`; the reference rule takes 'start' for 'centre'."""
+    def at(self, position: Position) -> ClipSampler:
+        """Return the same sampler with its clips at `position`; the reference rule uses 'start' for 'centre'."""
         if self.rule == "reference" and position == "centre":
             position = "start"
         return ClipSampler(
@@ -197,19 +197,19 @@ class ClipSampler:
         start: float | None = None,
         end: float | None = None,
     ) -> Int64[ndarray, "t"]:
-        """Frame numbers of one clip.
+        """Return the frame indices of one clip.
 
         Args:
-            timestamps: when each frame of the video is first shown, in seconds, ascending.
-            generator: draws the clip's start where `position` is "random".
-            start: seconds at which the usable part of the video begins (default: its beginning).
-            end: seconds at which it ends, exclusive (default: its end).
+            timestamps: Time of each frame of the video in seconds, ascending.
+            generator: Draws the clip's start if `position` is "random".
+            start: Start of the usable part of the video in seconds (default: its beginning).
+            end: End of that part in seconds, exclusive (default: its end).
 
         Returns:
-            (num_frames,) frame numbers of the video.
+            (num_frames,) frame indices of the video.
 
         Raises:
-            ShortVideoError: if the part is empty, or too short where `short` is "error".
+            ShortVideoError: If the part is empty, or too short and `short` is "error".
         """
         first, stop = usable_part(timestamps, start, end)
         part = timestamps[first:stop]
@@ -233,7 +233,7 @@ class ClipSampler:
         offset = max(room, 0.0) * {"start": 0.0, "centre": 0.5}.get(self.position, 0.0)
         if self.position == "random":
             offset = max(room, 0.0) * generator.random()
-        # begin when a frame appears, not midway: at the native rate no rounding can then skip one
+        # begin exactly at a frame: at the native rate no rounding can then skip one
         begin = part[time_indices(part, float(part[0]) + offset, self.fps, 1)[0]]
         return time_indices(part, float(begin), self.fps, self.num_frames)
 
@@ -251,21 +251,21 @@ class ClipSampler:
         return np.minimum(offset + step * np.arange(self.num_frames, dtype=np.int64), n - 1)
 
     def span_frames(self, part: Float64[ndarray, "n"]) -> int:
-        """Frames from the first to the last of a clip, at the mean frame rate of this part of a video."""
+        """Return the frames from the first to the last of a clip, at the mean frame rate of this part of a video."""
         if self.fps is None:
             return (self.num_frames - 1) * (self.frame_step or 1) + 1
-        seconds_a_frame = float(part[-1] - part[0]) / (len(part) - 1) if len(part) > 1 else 1 / self.fps
-        return math.ceil((self.num_frames - 1) / self.fps / max(seconds_a_frame, ROUNDING_SECONDS) + 1e-6) + 1
+        spacing = float(part[-1] - part[0]) / (len(part) - 1) if len(part) > 1 else 1 / self.fps
+        return math.ceil((self.num_frames - 1) / self.fps / max(spacing, ROUNDING_SECONDS) + 1e-6) + 1
 
     def reference_clips(
         self, part: Float64[ndarray, "n"], generator: np.random.Generator, num_clips: int = 1
     ) -> Int64[ndarray, "c t"]:
-        """Clips by the published rule, overlapping where several do not fit side by side.
+        """Return clips by the published rule; they overlap if several do not fit one after the other.
 
         Args:
-            part: timestamps of the usable frames, from which the returned numbers count.
-            generator: draws the starts where `position` is "random".
-            num_clips: clips, one from each equal part.
+            part: Timestamps of the usable frames; the returned indices count from the first.
+            generator: Draws the starts if `position` is "random".
+            num_clips: Number of clips, one from each equal part.
         """
         step = self.frame_step or 1
         if self.fps is not None:
@@ -273,8 +273,8 @@ class ClipSampler:
             step = reference_step(fps_video, self.fps)
             if step == 0:
                 raise ShortVideoError(
-                    f"{fps_video:.2f} fps, slower than the {self.fps:g} fps asked for: rule 'reference' "
-                    "cannot read it. Lower fps or set rule='time'."
+                    f"{fps_video:.2f} fps, slower than the requested {self.fps:g} fps: rule 'reference' cannot read "
+                    "it. Lower fps or set rule='time'."
                 )
         if len(part) < self.num_frames * step:
             self._refuse_short(

@@ -15,10 +15,9 @@ from vjepa.features.errors import FeaturesError
 from vjepa.features.reader import FeatureRow, FeatureStore, Timeline, open
 
 if TYPE_CHECKING:
-    from vjepa.features.clip_spec import ClipSpec
+    from vjepa.features.clip_spec import ClipSpec, default_transform
     from vjepa.features.extract import extract_features
     from vjepa.features.pooling import FeatureMaker
-    from vjepa.features.preprocessing import default_transform
     from vjepa.features.store import RecordStore
     from vjepa.features.windows import Windows
 
@@ -41,7 +40,7 @@ _HOMES = {
     "FeatureMaker": "pooling",
     "RecordStore": "store",
     "Windows": "windows",
-    "default_transform": "preprocessing",
+    "default_transform": "clip_spec",
     "extract_features": "extract",
 }
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from numpy import ndarray
+from torch import Tensor
 
 from vjepa.data import ClipSampler, EvalTransform, SegmentSampler, ViewsTransform
 from vjepa.data.sampling import FrameSampler, time_indices, usable_part
@@ -17,7 +18,7 @@ from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
 from vjepa.features.errors import FeaturesError
 from vjepa.features.windows import Windows
 from vjepa.models import VideoEncoder
-from vjepa.types import PixelScale
+from vjepa.types import Clip, PixelScale
 
 FLAT = ("num_frames", "fps", "frame_step", "segments", "views", "short_side")  # the same in a file
 
@@ -28,13 +29,14 @@ class ClipSpec:
 
     The clip lies in the middle of the video: `num_frames` frames at `fps` frames per second, every `frame_step`-th
     frame, or, where both are None, every frame. With `windows` there is a clip per window, of `num_frames` frames
-    spread evenly over it. With `segments` there is a clip from the middle of each of so many equal parts of the video,
-    with `views` each clip is cut into so many squares along the longer side; all of them follow each other in one
-    long clip, in the order (view, segment, frame).
+    spread evenly over it. With `segments` there is a clip from the middle of each of so many equal parts of the video.
+    With `views` each clip is cut into so many squares along the longer side. Segments and views follow each other in
+    one long clip, in the order (view, segment, frame).
 
-    `size` is the height and width of a clip in pixels, `short_side` the pixels of a frame's short side before the
-    central cut (None: the published 256 / 224 of `size`), `mean` and `std` those of each colour channel, of 1.
-    `layers` are the blocks of the encoder whose tokens are read, negative from the end; None: the last.
+    `size` is the height and width of a clip in pixels. `short_side` is the number of pixels of a frame's short side
+    before the central cut (None: the published 256 / 224 of `size`). `mean` and `std` are those of each colour
+    channel, on a scale of 1. `layers` are the blocks of the encoder whose tokens are read, negative from the end (None:
+    the last).
 
     >>> ClipSpec(num_frames=8, fps=4.0, segments=2, views=3).clips_per_video
     6
@@ -222,6 +224,25 @@ class ClipSpec:
             )
         except TypeError as error:
             raise FeaturesError(f"clips of {dict(content)} cannot be read: {error}.") from error
+
+
+@dataclass(frozen=True)
+class ClipToInput:
+    """A transform from a decoded `Clip` to a normalised (C, T, H, W) tensor; draws nothing."""
+
+    transform: EvalTransform | ViewsTransform
+
+    def __call__(self, clip: Clip) -> Float[Tensor, "3 t h w"]:
+        return self.transform(clip.frames)
+
+
+def default_transform(encoder: VideoEncoder) -> ClipToInput:
+    """Return what turns a clip of `vjepa.read_clip` into input of `encoder`: (C, T, H, W), without the batch.
+
+    Args:
+        encoder: The encoder whose native height and width are wanted.
+    """
+    return ClipToInput(ClipSpec.for_encoder(encoder).transform())
 
 
 def spec_of_features(about: Mapping[str, Any]) -> ClipSpec:

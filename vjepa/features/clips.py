@@ -85,7 +85,7 @@ class WindowClips(IterableDataset[WindowBlock]):
     def _blocks(
         self, index: int, first: int, number: int, place: int, of: int
     ) -> Iterator[WindowBlock | None]:
-        """The blocks of a row; None in place of one that is another worker's."""
+        """Yield the blocks of a row; None in place of one that is another worker's."""
         row = self.manifest.rows[index]
         try:
             with self._videos.open(row.path) as opened:
@@ -119,7 +119,7 @@ class WindowClips(IterableDataset[WindowBlock]):
         frames: Int64[ndarray, "w t"],
         block: range,
     ) -> WindowBlock:
-        """One block, up to the first of its windows that cannot be read."""
+        """Read one block, up to the first of its windows that cannot be read."""
         clips: list[Tensor] = []
         shown = opened.video.timestamps
         failure, at_once = None, 1  # then as many as fit
@@ -142,7 +142,7 @@ class WindowClips(IterableDataset[WindowBlock]):
         return WindowBlock(index, block.start, torch.stack(clips), seconds, self.spec.pixel_scale, failure)
 
     def _decode(self, video: Decoder, frames: Int64[ndarray, "w t"]) -> list[UInt8[Tensor, "3 t h w2"]]:
-        """Windows that are decoded together: a frame they share is decoded and resized once."""
+        """Decode windows together: a frame they share is decoded and resized once."""
         needed, place = np.unique(frames, return_inverse=True)
         decoded = video.frames_at(needed.tolist())
         self._window_bytes = decoded[0].nbytes * frames.shape[1]
@@ -152,7 +152,7 @@ class WindowClips(IterableDataset[WindowBlock]):
     def _one_by_one(
         self, open_again: Opener, path: str, frames: Int64[ndarray, "w t"]
     ) -> tuple[list[Tensor], ClipFailure | None]:
-        """The windows before the first that cannot be read alone; what is read does not depend on the block."""
+        """Read the windows before the first that cannot be read alone; the result does not depend on the block."""
         clips: list[Tensor] = []
         for one in frames:
             try:

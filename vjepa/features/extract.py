@@ -82,7 +82,7 @@ class UnitBuffer:
         if block.first != (window if block.row == row else 0):
             raise FeaturesError(
                 f"{path}: its windows come out of order: it changed, or could be opened only at times. "
-                "Run the command again: it goes on where it was."
+                "Run the command again: it continues where it stopped."
             )
         self.expected = (block.row, block.first + len(block.video))
         for number, (clip, (start, end)) in enumerate(
@@ -132,7 +132,7 @@ def extract_features(
     mine = ranks.share(units.num_units)
     left = {unit: at for unit in mine if (at := units.resume(unit)) is not None}
     if left and any(at.batch for at in left.values()):
-        log.info("going on with what is there: %d of %d units are left", len(left), len(mine))
+        log.info("continuing: %d of %d units are left", len(left), len(mine))
     done, stores = 0, {unit: units.store(unit) for unit in left}
     batches = _batches(source, units, left, batch_size)
     for batch, features in encode(maker.encoder, batches, maker, dtype=maker.dtype, of="windows"):
@@ -145,7 +145,7 @@ def extract_features(
 def _batches(
     source: ClipSource, units: Units, left: dict[int, Resume], batch_size: int
 ) -> Iterator[WindowBatch]:
-    """Batches of the units that are left, in order."""
+    """Yield the batches of the units that are left, in order."""
     todo = [row for unit, at in left.items() for row in units.todo(unit, at)]
     blocks = source.blocks(todo)
     ahead = next(blocks, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vjepa.features.about import asked_for, describe
+from vjepa.data import Manifest
+from vjepa.features.clip_spec import ClipSpec, spec_of_features
 from vjepa.features.errors import FeaturesError
 from vjepa.features.extract import ClipSource, extract_features
 from vjepa.features.pooling import FeatureMaker
@@ -22,10 +24,14 @@ from vjepa.features.store import Ranks
 from vjepa.features.units import Units, unit_rows
 from vjepa.features.writers import WRITERS, Format, merge
 from vjepa.files import write_text
+from vjepa.models import VideoEncoder
+from vjepa.models.files import digest
 
 log = logging.getLogger(__name__)
 
 PARTS, PLAN, LOCK = "parts", "plan.json", ".lock"
+FORMAT = 2  # 1 kept the layers beside the preprocessing
+MADE = ("shape", "label_names", "failures")  # results, not requests
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ def extract_to(
     more: dict[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Extraction:
-    """Write the features of all clips to a folder; what was stopped at any moment goes on, to the same files.
+    """Write the features of all clips to a folder; work that was stopped at any moment continues, to the same files.
 
     Args:
         out: The folder.
@@ -84,7 +90,7 @@ def extract_to(
 
 
 def _merged(out: Path, units: Units, source: ClipSource, about: dict[str, Any]) -> dict[str, Any] | None:
-    """`features.json`, if this was the last rank to end or another one has written it; None if some are at work."""
+    """Return `features.json` if this is the last rank to end, or another has written it; None if some are running."""
     if (there := _content(out / ABOUT)) is not None:
         return there
     if not units.are_done():
@@ -98,7 +104,7 @@ def _merged(out: Path, units: Units, source: ClipSource, about: dict[str, Any]) 
 
 
 def _prepare(out: Path, about: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
-    """`features.json` if all was done before; else a folder for the units of these features, and no others."""
+    """Return `features.json` if all was done before; else make a folder for the units of these features alone."""
     about = json.loads(json.dumps(about))
     there = _content(out / ABOUT) or _content(out / PARTS / PLAN)
     if there is not None:
@@ -143,5 +149,64 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def _content(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file; None if there is no file."""
+    """Return the content of a JSON file; None if there is no file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def describe(source: ClipSource, maker: FeatureMaker) -> dict[str, Any]:
+    """Return what `features.json` says of clips, and of what is made of them.
+
+    Args:
+        source: The clips.
+        maker: From clips to features.
+    """
+    return {
+        "format_version": FORMAT,
+        "data": {
+            "source": source.manifest.source,
+            "num_rows": len(source.manifest),
+            "digest": _digest(source.manifest),
+        },
+        "preprocessing": source.spec.to_json(),
+        "pool": maker.pool,
+        "precision": maker.precision,
+        "decoder": source.decoder,
+        "grid": _grid(maker.encoder, source.spec),
+    }
+
+
+def describe_encoder(encoder: VideoEncoder, path: str, which: str) -> dict[str, Any]:
+    """Return what `features.json` says of the encoder."""
+    return {
+        "path": path if "://" in path else str(Path(path).resolve()),
+        "which": which,
+        "digest": digest(encoder),
+        "config": encoder.config,
+    }
+
+
+def asked_for(about: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a `features.json` that was asked for, in today's words also of an older file.
+
+    Args:
+        about: The content of the file.
+    """
+    asked = {key: value for key, value in about.items() if key not in (*MADE, "layers")}
+    return asked | {"format_version": FORMAT, "preprocessing": spec_of_features(about).to_json()}
+
+
+def _digest(manifest: Manifest) -> str:
+    """Return a hash of the rows."""
+    state = hashlib.blake2b(digest_size=16)
+    for row in manifest.rows:
+        state.update(repr((row.path, row.label, row.start, row.end)).encode())
+    state.update(repr(manifest.label_names).encode())
+    return state.hexdigest()
+
+
+def _grid(network: VideoEncoder, spec: ClipSpec) -> list[int]:
+    """Return the tokens of a window in time, height and width, of which pool none and frame keep some."""
+    config = network.config
+    patch, tubelet = config["patch_size"], min(config["tubelet_size"], config["num_frames"])
+    height, width = spec.size
+    return [spec.num_frames // tubelet, height // patch, width // patch]

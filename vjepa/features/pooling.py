@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import reduce
@@ -17,7 +17,7 @@ from vjepa.features.encode import DTYPES, DType, Precision, autocast
 from vjepa.features.errors import FeaturesError
 from vjepa.layers.pooling import AttentivePooler
 from vjepa.models import VideoEncoder
-from vjepa.models.files import digest
+from vjepa.models.files import CONFIG, digest
 from vjepa.types import TokenGrid
 
 Pool = Literal["mean", "none", "frame", "attentive"]
@@ -42,7 +42,7 @@ class TrainedPooler(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
-        """Tokens (B, N, D) to vectors (B, D)."""
+        """Pool tokens (B, N, D) to vectors (B, D)."""
         return self.pooler((tokens.float() - self.mean) / self.std)[:, 0]
 
 
@@ -57,9 +57,9 @@ def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
         FeaturesError: If there is no attentive probe in it, or it was trained on another encoder.
     """
     try:
-        card = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
+        card = _read_card(folder)
         stored = load_file(folder / "probe.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise FeaturesError(
             f"--probe {folder} holds no readable probe ({error}). Give a folder written by `vjepa probe`."
         ) from error
@@ -83,6 +83,20 @@ def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
         }
     )
     return TrainedPooler(pooler, mean=stored["standardize.mean"], std=stored["standardize.std"]).eval()
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    """Return what the pooler needs of a probe's `config.json`, or of the `probe.json` of an old one."""
+    if (folder / "probe.json").is_file():
+        return json.loads((folder / "probe.json").read_text(encoding="utf-8"))
+    content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    encoder, sizes = content["reads_encoder"], content["probe"]
+    return {
+        "kind": content["kind"],
+        "encoder": encoder["path"],
+        "encoder_digest": encoder["digest"],
+        **{name: sizes.get(name) for name in ("embed_dim", "num_heads", "depth")},
+    }
 
 
 class FeatureMaker:
@@ -124,7 +138,9 @@ class FeatureMaker:
         self.pooler = pooler.to(self.device) if pooler is not None else None
         self.dtype = DTYPES[dtype]
         ascending = sorted(range(len(layers)), key=lambda i: layers[i] % depth)
-        self._order = sorted(range(len(layers)), key=lambda i: ascending[i])  # of each, as it was asked for
+        self._order = sorted(
+            range(len(layers)), key=lambda i: ascending[i]
+        )  # of each, in the order asked for
 
     def __call__(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b *feature"]:
         """Return the features (B, ...) of clips (B, 3, T, H, W) on the encoder's device."""

@@ -27,7 +27,7 @@ STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def damaged(file: Path, why: object) -> FeaturesError:
-    """Return the error to raise for a file that is no longer as it was written."""
+    """Return the error to raise for a file that was damaged after it was written."""
     return FeaturesError(f"{file} is damaged ({why}). Delete the folder and run its `vjepa extract` again.")
 
 
@@ -89,7 +89,7 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def features(self) -> Float[Tensor, "w *feature"]:
-        """All features (rows, ...), mapped from the file, which stays as it is; a Parquet file is read whole.
+        """All features (rows, ...), mapped from the file, which does not change; a Parquet file is read whole.
 
         Raises:
             FeaturesError: If the file is damaged.
@@ -114,7 +114,7 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
             length = int.from_bytes(opened.read(8), "little")
             header = json.loads(opened.read(length))
         begin, end = header["features"]["data_offsets"]
-        # "c" (copy on write): torch gets a tensor that may be changed, and the file stays as it is
+        # "c" (copy on write): torch gets a tensor that may be changed, and the file does not change
         raw = np.memmap(file, np.uint8, mode="c", offset=8 + length + begin, shape=(end - begin,))
         return torch.from_numpy(raw).view(dtype).reshape(shape)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -10,25 +9,21 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
-from vjepa import __version__
-from vjepa.data.manifests.rows import Manifest
 from vjepa.features.errors import FeaturesError
 from vjepa.files import write_text
-from vjepa.models.files import digest
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
 
-ABOUT = "about.json"
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 600.0  # without a new record from any other process
 
@@ -55,7 +50,7 @@ class Ranks:
 class Entry:
     """What was added at once: the `places` of records, their `shape`, type and checksums, and what failed, by number.
 
-    `note` is what the caller wants to be told again.
+    `note` holds what the caller reads again.
     """
 
     places: list[int]
@@ -69,10 +64,9 @@ class Entry:
 class RecordStore:
     """Tensors of one shape and type at numbered places: in a folder, or in memory.
 
-    In a folder the records lie in one file, each at its place, and are mapped from it. Each process writes a journal
-    of its own, in which a line follows the records that it lists with their checksums: a process killed at any
-    moment loses what it was adding. Without a folder the records are in RAM or, where there are many, in a scratch
-    file.
+    In a folder the records lie in one file, each at its place, and are mapped from it. Each process writes its own
+    journal, in which a line with checksums follows the records that it lists: a process killed at any moment loses
+    what it was adding. Without a folder the records are in RAM or, where there are many, in a scratch file.
 
     Args:
         folder: Where the files are; None: in memory.
@@ -117,13 +111,10 @@ class RecordStore:
         entry = Entry(list(places), dict(failures or {}), dict(note or {}))
         if records is not None and len(records):
             assert len(records) == len(places)
-            records = records.contiguous()
-            sums = [] if self.folder is None else self._write(places, records)
+            sums = self._write(places, records.contiguous())
             dtype = str(records.dtype).removeprefix("torch.")
-            entry = Entry(entry.places, entry.failures, entry.note, tuple(records.shape[1:]), dtype, sums)
+            entry = replace(entry, shape=tuple(records.shape[1:]), dtype=dtype, crc32=sums)
         if self.folder is None:
-            if records is not None and len(records):
-                self._remember(places, records)
             self._added.append(entry)
             return
         with (self.folder / self._journal).open("a", encoding="utf-8") as journal:
@@ -144,7 +135,7 @@ class RecordStore:
         return dict(sorted(item for entry in self.entries() for item in entry.failures.items()))
 
     def missing(self, places: Iterable[int]) -> list[int]:
-        """Return which of these places have neither failed nor hold a record as it was written.
+        """Return which of these places have not failed and hold no undamaged record.
 
         Args:
             places: The places.
@@ -163,7 +154,7 @@ class RecordStore:
         return [place for place in wanted if place not in good and place not in failed]
 
     def intact(self, entry: Entry) -> list[int]:
-        """Return the places of an entry whose records are as they were written.
+        """Return the places of an entry whose records have the checksums that were written.
 
         Args:
             entry: One of `entries`.
@@ -203,7 +194,7 @@ class RecordStore:
             return None
         last = 1 + max(place for entry in entries for place in entry.places)
         count, first = self.num_records or last, entries[0]
-        # "c": pages of one's own where they are written to; the file stays as it is
+        # "c" (copy on write): the tensor may be changed, the file does not change
         raw = np.memmap(self._file, np.uint8, mode="c", shape=(count * _bytes_of(first),))
         assert first.shape is not None
         return torch.from_numpy(raw).view(getattr(torch, first.dtype)).reshape(count, *first.shape)
@@ -240,7 +231,10 @@ class RecordStore:
         return len({number for e in self.entries() for number in (*e.places, *e.failures)})
 
     def _write(self, places: Sequence[int], records: Tensor) -> list[int]:
-        """Write records at their places and return their checksums."""
+        """Write records at their places and return their checksums; in memory there are none."""
+        if self.folder is None:
+            self._remember(places, records)
+            return []
         raw = records.view(torch.uint8).reshape(len(records), -1).numpy()
         size = raw.shape[1]
         self._file.touch()
@@ -287,45 +281,6 @@ def space(
     file = scratch / f"tokens_{len(list(scratch.iterdir()))}.bin"
     log.info("tokens of %d clips take %.1f GB: kept in %s", shape[0], gigabytes, file)
     return torch.from_file(str(file), shared=True, size=count, dtype=dtype).view(shape)
-
-
-def cache_folder(
-    cache: Path, encoder: nn.Module, manifest: Manifest, preprocessing: Mapping[str, Any]
-) -> Path:
-    """Return the folder in `cache` for these features, named by a hash of all they depend on; about.json says what.
-
-    Labels are not among it: the features serve any column. A local file counts with its size and time of change.
-
-    Args:
-        cache: Folder of all cached features.
-        encoder: The frozen encoder; its weights count.
-        manifest: The clips' videos, in order.
-        preprocessing: How clips are cut from them, and the arithmetic.
-    """
-    rows = hashlib.blake2b(digest_size=16)
-    for row in manifest.rows:
-        rows.update(json.dumps([row.path, row.start, row.end, *_state(row.path)]).encode())
-    about = {
-        "encoder": digest(encoder),
-        "config": getattr(encoder, "config", {}),
-        "preprocessing": dict(preprocessing),
-        "num_rows": len(manifest.rows),
-        "rows": rows.hexdigest(),
-        "vjepa": __version__,
-    }
-    text = json.dumps(about, indent=2, sort_keys=True, default=str)
-    folder = cache / hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(text, folder / ABOUT)
-    return folder
-
-
-def _state(path: str) -> tuple[int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:  # a URL, or missing
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
 
 
 def _line(entry: Entry) -> str:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float16, Int
 from torch import Tensor, nn
 
+from vjepa import __version__
 from vjepa.data.loading.dataset import Sample
 from vjepa.data.manifests.rows import Manifest
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.encode import Precision, autocast, clip_tokens, encode, placed_batches
 from vjepa.features.errors import FeaturesError
 from vjepa.features.store import Ranks, RecordStore, space
+from vjepa.files import write_text
+from vjepa.models.files import digest
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
+
+ABOUT = "about.json"
 
 
 @runtime_checkable
@@ -121,7 +130,7 @@ def tokens_of(
 
 
 def _collected(store: RecordStore, clips: ManifestClips) -> ClipTokens:
-    """What is in a store, without the places of failures."""
+    """Return what is in a store, without the places of failures."""
     tokens, failures = store.records(), store.failures()
     listed = tuple(failures.values())
     if tokens is None:
@@ -136,6 +145,45 @@ def _collected(store: RecordStore, clips: ManifestClips) -> ClipTokens:
         for to, origin in enumerate(good.tolist()):
             tokens[to] = every[origin]
     return ClipTokens(tokens=tokens, index=good % len(clips.manifest), failures=listed)
+
+
+def cache_folder(
+    cache: Path, encoder: nn.Module, manifest: Manifest, preprocessing: Mapping[str, Any]
+) -> Path:
+    """Return the folder in `cache` for these features, named by a hash of all they depend on; about.json says what.
+
+    Labels are not among it: the features serve any column. A local file counts with its size and time of change.
+
+    Args:
+        cache: Folder of all cached features.
+        encoder: The frozen encoder; its weights count.
+        manifest: The clips' videos, in order.
+        preprocessing: How clips are cut from them, and the arithmetic.
+    """
+    rows = hashlib.blake2b(digest_size=16)
+    for row in manifest.rows:
+        rows.update(json.dumps([row.path, row.start, row.end, *_state(row.path)]).encode())
+    about = {
+        "encoder": digest(encoder),
+        "config": getattr(encoder, "config", {}),
+        "preprocessing": dict(preprocessing),
+        "num_rows": len(manifest.rows),
+        "rows": rows.hexdigest(),
+        "vjepa": __version__,
+    }
+    text = json.dumps(about, indent=2, sort_keys=True, default=str)
+    folder = cache / hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(text, folder / ABOUT)
+    return folder
+
+
+def _state(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:  # a URL, or missing
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def listing(failures: Sequence[ClipFailure], most: int = 20) -> str:

@@ -1,4 +1,4 @@
-"""The work of an extraction in units: what ranks share, and where a stopped one goes on.
+"""The work of an extraction in units: what ranks share, and where a stopped one continues.
 
 A unit is a run of manifest rows that one rank does. Batches never cross units: neither ranks, nor workers, nor a
 restart change which clips go through the encoder together.
@@ -33,7 +33,7 @@ def unit_rows(num_rows: int, *, batch_size: int, one_clip: bool) -> int:
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a unit goes on: its next `batch`, `place`, `row` and `window`; rows that `failed` before."""
+    """Where a unit continues: its next `batch`, `place`, `row` and `window`; rows that `failed` before."""
 
     batch: int
     place: int
@@ -43,7 +43,7 @@ class Resume:
 
 
 class Units:
-    """The units of an extraction, each with a store of its own in one folder.
+    """The units of an extraction, each with its own store in one folder.
 
     An entry of a store is a batch. Its failures are those of manifest rows; its note has the number of the `batch`,
     row and seconds of the first and last frame of each of its `windows`, row and window of what is `following`, and
@@ -70,7 +70,7 @@ class Units:
         return [found[number] for number in range(done)]
 
     def resume(self, unit: int) -> Resume | None:
-        """Return where to go on with a unit, at the first batch that is not as it was written; None if it is done."""
+        """Return where to continue a unit: at the first batch that is missing or damaged; None if it is done."""
         store, good = self.store(unit), list[Entry]()
         batches = self.batches(unit)
         for entry in batches:

@@ -223,7 +223,7 @@ def check_format(kind: Format, dtype: str) -> None:
 
 
 def _entries(units: Units) -> Iterator[Entry]:
-    """The batches of all units, in order."""
+    """Yield the batches of all units, in order."""
     return (entry for unit in range(units.num_units) for entry in units.batches(unit))
 
 

@@ -8,9 +8,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vjepa.errors import SettingError
 from vjepa.layers.block_attention import attend_in_blocks
-from vjepa.layers.heads import split_heads
+from vjepa.layers.heads import checked_heads, split_heads
 from vjepa.layers.position import RotaryTables
 
 # Longest sequence for which a CPU uses plain matrix products in bf16. Up to this length the fused kernel takes
@@ -59,9 +58,7 @@ class Attention(nn.Module):
 
     def __init__(self, *, embed_dim: int, num_heads: int) -> None:
         super().__init__()
-        if embed_dim % num_heads:
-            raise SettingError(f"embed_dim (={embed_dim}) must be divisible by num_heads (={num_heads}).")
-        self.num_heads = num_heads
+        self.num_heads = checked_heads(num_heads, embed_dim)
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)
 

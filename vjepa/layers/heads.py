@@ -10,7 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vjepa.errors import SettingError
 from vjepa.layers.position import RotaryTables, rotate, rotate_back
+
+
+def checked_heads(num_heads: int, embed_dim: int) -> int:
+    """Return `num_heads`; raise `SettingError` if it does not divide `embed_dim`."""
+    if embed_dim % num_heads:
+        raise SettingError(f"embed_dim (={embed_dim}) must be divisible by num_heads (={num_heads}).")
+    return num_heads
 
 
 def split_heads(

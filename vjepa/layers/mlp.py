@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 # Bytes of the hidden layer that a CPU computes at once without gradients. The system allocates anything above
-# 32 MB anew each time, which costs as much as the computation
+# 32 MB again each time, which costs as much as the computation
 BLOCK_BYTES = 16 * 2**20
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vjepa.errors import SettingError
 from vjepa.layers.block import INIT_STD, Block, init_weights, rescale_blocks
+from vjepa.layers.heads import checked_heads
 
 PROBE_NORM_EPS = 1e-5  # layer norms of every released probe; encoders use 1e-6
 PART_NUMBERS = (
@@ -117,9 +118,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, *, embed_dim: int, num_heads: int) -> None:
         super().__init__()
-        if embed_dim % num_heads:
-            raise SettingError(f"embed_dim (={embed_dim}) must be divisible by num_heads (={num_heads}).")
-        self.num_heads = num_heads
+        self.num_heads = checked_heads(num_heads, embed_dim)
         self.q = nn.Linear(embed_dim, embed_dim)
         self.kv = nn.Linear(embed_dim, 2 * embed_dim)
 

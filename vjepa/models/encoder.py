@@ -180,7 +180,7 @@ class VideoEncoder(Network):
     def embed(
         self, video: Float[Tensor, "b c t h w"], keep: Int[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Return the tokens that the first block takes: tubelets, with additive positions where there are any."""
+        """Return the input of the first block: embedded tubelets, plus positions if they are additive."""
         grid = self.grid_of(video)
         if keep is not None:
             check_ids(keep, "keep", rows=len(video), length=len(grid))
@@ -195,14 +195,14 @@ class VideoEncoder(Network):
         grid: TokenGrid,
         keep: Int[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Run blocks `first` to `last - 1` alone, without a norm.
+        """Run blocks `first` to `last - 1`, without a norm.
 
         Args:
-            tokens: What block `first` takes: of `embed`, or of the block before it.
+            tokens: Input of block `first`: the output of `embed`, or of the block before it.
             first: The first block, 0-based.
             last: The block after the last one.
             grid: Extent of the clip in tokens.
-            keep: Ids (B, K) of the tokens where they are not the whole clip.
+            keep: Ids (B, K) of the tokens, if they are not all tokens of the clip.
         """
         rotary = self.rotary(grid, keep, tokens.device)
         for i in range(first, last):
@@ -243,7 +243,7 @@ class VideoEncoder(Network):
     def rotary(
         self, grid: TokenGrid, keep: Tensor | None = None, device: torch.device | None = None
     ) -> list[RotaryTables | None]:
-        """Return what each block takes beside the tokens of a clip of this extent; None without rotation."""
+        """Return the rotary tables of each block for a clip of this extent; None with additive positions."""
         device = device or self.patch_embed.proj.weight.device
         ids = torch.arange(len(grid), device=device)[None] if keep is None else keep
         head_dim = self.embed_dim // self.num_heads

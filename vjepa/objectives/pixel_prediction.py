@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, cast
 
 import torch
 from einops import rearrange
@@ -42,7 +43,7 @@ class PixelPrediction(MaskedObjective):
         normalize: bool = True,
     ) -> None:
         pixels = encoder.patch_embed.proj.weight[0].numel()
-        decoder = partial(predictor, out_dim=pixels)  # type: ignore[call-arg]  # jsonargparse's partial takes the other arguments too
+        decoder = partial(cast("Any", predictor), out_dim=pixels)  # jsonargparse's partial takes it
         super().__init__(encoder=encoder, predictor=decoder, masks=masks, moving_average=False)
         self.normalize = normalize
 

@@ -83,6 +83,7 @@ class StandardizedProbe(Probe):
 
     def __init__(self, standardize: Standardize, probe: Probe) -> None:
         super().__init__()
+        self.config = {"embed_dim": len(standardize.mean)}
         self.standardize = standardize
         self.probe = probe
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vjepa.features.clip_spec import ClipSpec, spec_of_old_probe
 from vjepa.files import write_tensors, write_text
+from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import CONFIG, FORMAT, digest
 from vjepa.probes.anticipation.probe import AnticipationProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
@@ -37,9 +38,9 @@ class NetworkReference:
     config: dict[str, Any]
 
     @classmethod
-    def of(cls, network: nn.Module, path: str) -> NetworkReference:
+    def of(cls, network: VideoEncoder | Predictor, path: str) -> NetworkReference:
         """Return the reference of a network that lies at `path`."""
-        return cls(path=path, digest=digest(network), config=dict(network.config))  # type: ignore[arg-type]
+        return cls(path=path, digest=digest(network), config=dict(network.config))
 
     def check(self, network: nn.Module, path: str) -> None:
         """Check that a network is the one that the probe was trained on.

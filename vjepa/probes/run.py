@@ -11,8 +11,8 @@ from typing import Any
 from vjepa.checkpoints import load_encoder
 from vjepa.data.manifests.rows import Manifest
 from vjepa.features.encode import Precision
-from vjepa.features.store import Ranks, RecordStore, cache_folder
-from vjepa.features.tokens import ClipTokens, tokens_of
+from vjepa.features.store import Ranks, RecordStore
+from vjepa.features.tokens import ClipTokens, cache_folder, tokens_of
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
 from vjepa.probes.classifier import open_classifier

@@ -1,4 +1,4 @@
-"""Pre-training: the module, its health, and what happens around the loop."""
+"""Pre-training: the training loop, the health of a run, and callbacks."""
 
 from vjepa.training.adapt import load_objective
 from vjepa.training.callbacks import (
@@ -12,7 +12,7 @@ from vjepa.training.callbacks import (
 )
 from vjepa.training.module import PretrainModule
 from vjepa.training.nonfinite import NonFiniteError, NonFiniteGuard
-from vjepa.training.sharding import complete
+from vjepa.training.sharding import gathered_network
 from vjepa.training.signals import StopOnSignal
 from vjepa.training.verdict import Verdict, verdict
 from vjepa.training.verdict_callback import HealthVerdict
@@ -31,7 +31,7 @@ __all__ = [
     "StopOnLostWorker",
     "StopOnSignal",
     "Verdict",
-    "complete",
+    "gathered_network",
     "keeps_files",
     "load_objective",
     "run_folder",

@@ -1,4 +1,4 @@
-"""Pre-training that goes on from a checkpoint: all of its networks, in one objective."""
+"""An objective that continues pre-training from the networks of a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def load_objective(
     loss_exp: float | Literal["smooth"] = 1.0,
     frame_counts: tuple[int, ...] = (),
 ) -> LatentPrediction:
-    """Latent prediction whose networks are those of a checkpoint, in fp32 whatever they are stored in.
+    """Return latent prediction with the networks of a checkpoint, in fp32 whatever their stored precision.
 
-    The context encoder goes on from the one that was trained, the target encoder from its moving average; where the
-    checkpoint has one encoder, both go on from that. Clips may have other sizes than those it was trained on: additive
-    positions are interpolated, rotary ones count on.
+    The context encoder starts from the trained one, the target encoder from its moving average; if the checkpoint has
+    one encoder, both start from it. Clips may have other sizes than in its training: additive positions are
+    interpolated, rotary positions extrapolate.
 
     Args:
         path: As for `vjepa.load_encoder`; it must hold a predictor.
@@ -33,7 +33,7 @@ def load_objective(
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        CheckpointError: If it holds something else, or no predictor of hidden tokens.
+        CheckpointError: If it has no predictor of hidden tokens.
     """
     source = open_checkpoint(path)
     if "predictor" in source.networks and predictor_class(source, {}) is ActionPredictor:

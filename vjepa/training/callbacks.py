@@ -1,4 +1,4 @@
-"""What happens around the loop: whole checkpoints, the folder to use, lines of progress."""
+"""Callbacks around the training loop: atomic checkpoints, the exported folder, lines of progress."""
 
 from __future__ import annotations
 
@@ -20,33 +20,47 @@ from vjepa.checkpoints.opening import check_whole
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.errors import SettingError
 from vjepa.objectives import Objective
-from vjepa.training.sharding import complete
+from vjepa.training.sharding import gathered_network
 
 log = logging.getLogger(__name__)
 
 
 def keeps_files(trainer: L.Trainer) -> bool:
-    """Whether a run leaves files: not one that only tries a batch (`fast_dev_run`)."""
+    """Return whether a run writes files; one that only tries a batch (`fast_dev_run`) does not."""
     only_tries = cast("Any", trainer).fast_dev_run  # set by the trainer, not declared by it
     return run_folder(trainer) is not None and not only_tries
 
 
 def run_folder(trainer: L.Trainer) -> Path | None:
-    """Where this process writes what the run leaves; of use on the first rank, and to it alone.
+    """Return the folder of the run on the first rank, without communication.
 
-    `trainer.log_dir` is the same folder, but all ranks must ask for it together.
+    `trainer.log_dir` is the same folder, but all ranks must read it together.
     """
     first = trainer.loggers[0] if trainer.loggers else None
     folder = first.log_dir or first.save_dir if first else trainer.default_root_dir
     return None if folder is None else Path(folder)
 
 
+def save_in_run(trainer: L.Trainer, name: str) -> Path | None:
+    """Save the state to `checkpoints/<name>` of the run's folder; return its path, None if the run writes no files."""
+    if not keeps_files(trainer):
+        return None
+    path = Path(str(trainer.log_dir)) / "checkpoints" / name
+    trainer.save_checkpoint(path)
+    return path
+
+
+def log_interval(trainer: L.Trainer) -> int:
+    """Return `log_every_n_steps`, which the trainer sets but does not declare."""
+    return cast("Any", trainer).log_every_n_steps
+
+
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes a checkpoint beside its place and moves it there whole: a killed run leaves the last good one.
+    """Writes a checkpoint to a temporary file and then renames it: a killed run leaves the last good one.
 
     Args:
-        failed_save: Whether a save that fails, e.g. on a full disk, is to "stop" the run or to let it "continue";
-            the last good checkpoint stays in either case.
+        failed_save: Whether a save that fails, for example on a full disk, should "stop" the run or let it
+            "continue"; the last good checkpoint stays in either case.
     """
 
     def __init__(self, *, failed_save: Literal["stop", "continue"] = "stop") -> None:
@@ -59,21 +73,20 @@ class AtomicCheckpointIO(CheckpointIO):
         """Write `checkpoint` to `path`.
 
         Raises:
-            CheckpointError: If that fails and the run is to stop.
+            CheckpointError: If that fails and the run should stop.
         """
         path = Path(path)
         try:
             self._write(checkpoint, path)
         except (OSError, RuntimeError) as error:  # torch turns an error of the file into its own RuntimeError
             kept = "the last good file is kept" if path.is_file() else "there is no earlier one"
-            told = (
-                f"{path} cannot be saved ({str(error).splitlines()[0]}); {kept}. Make room or mend the disk"
-            )
+            reason = str(error).splitlines()[0]
+            message = f"{path} cannot be saved ({reason}); {kept}. Free some space or repair the disk"
             if self.failed_save == "stop":
                 raise CheckpointError(
-                    f"{told}, or let the run go on with failed_save 'continue' of vjepa.training.AtomicCheckpointIO."
+                    f"{message}, or let the run continue: failed_save 'continue' of vjepa.training.AtomicCheckpointIO."
                 ) from error
-            log.error("%s: the run goes on without this checkpoint.", told)
+            log.error("%s: the run continues without this checkpoint.", message)
 
     def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +103,7 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint, never running anything that is in it."""
+        """Read a checkpoint without running any code in it."""
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such checkpoint. Give a .ckpt file, or 'last'.")
@@ -103,7 +116,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 class ExportEncoder(L.Callback):
-    """Writes the networks to `<log dir>/export` whenever a fit ends, for `vjepa.load_encoder`."""
+    """Writes the networks to `<log dir>/export` at the end of a fit, for `vjepa.load_encoder`."""
 
     folder: Path | None = None
 
@@ -113,24 +126,24 @@ class ExportEncoder(L.Callback):
             return
         objective, folder = pl_module.objective, run_folder(trainer)
         assert isinstance(objective, Objective) and folder is not None
-        networks = {name: complete(network) for name, network in objective.exported().items()}
+        networks = {name: gathered_network(network) for name, network in objective.exported().items()}
         if trainer.is_global_zero:
             self.folder = save_folder(folder / "export", networks.pop("encoder"), **networks)
             log.info("%s written to %s", ", ".join(["encoder", *networks]), self.folder)
 
 
 class MonitoredFigures(L.Callback):
-    """Sees that the figures by which checkpoints are chosen are logged, as soon as it can be known."""
+    """Checks as early as possible that the figures by which checkpoints are chosen are logged."""
 
     _known = False
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look for them after the first step that is logged.
+        """Check them after the first logged step.
 
         Raises:
-            ValueError: If one is not there, and will not be.
+            SettingError: If one is missing and will not be logged later.
         """
         figures = sorted(trainer.callback_metrics)
         if self._known or "train/lr" not in figures:
@@ -141,10 +154,10 @@ class MonitoredFigures(L.Callback):
         self._check(trainer, figures + (later if any(trainer.num_val_batches) else []))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look for those of validation after the first one.
+        """Check those of validation after the first one.
 
         Raises:
-            ValueError: If one is not there.
+            SettingError: If one is missing.
         """
         if self._known:
             self._check(trainer, sorted(trainer.callback_metrics))
@@ -156,7 +169,7 @@ class MonitoredFigures(L.Callback):
                 continue
             near = difflib.get_close_matches(monitor, figures, n=1)
             advice = f"Did you mean {near[0]}?" if near else f"There are {', '.join(figures)}."
-            raise SettingError(f"ModelCheckpoint: monitor {monitor} is no figure of this run. {advice}")
+            raise SettingError(f"ModelCheckpoint: monitor {monitor} is not a figure of this run. {advice}")
 
 
 class LastCheckpoint(L.Callback):
@@ -170,16 +183,15 @@ class LastCheckpoint(L.Callback):
         self.name = name
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the checkpoint; a run that only tries one batch leaves none."""
-        if keeps_files(trainer):
-            trainer.save_checkpoint(Path(str(trainer.log_dir)) / "checkpoints" / self.name)
+        """Write the checkpoint, if the run writes files."""
+        save_in_run(trainer, self.name)
 
 
 class ProgressLines(L.Callback):
-    """One line of progress every so often, where no terminal shows a bar.
+    """Logs a line of progress at intervals, if no terminal shows a progress bar.
 
     Args:
-        every_seconds: Least time between two lines.
+        every_seconds: Minimum time between two lines.
     """
 
     def __init__(self, *, every_seconds: float = 15.0) -> None:
@@ -189,13 +201,13 @@ class ProgressLines(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log the step and what is known of it."""
+        """Log the step and its latest figures."""
         now = time.monotonic()
         if now - self.last < self.every_seconds or not trainer.is_global_zero:
             return
         self.last = now
         known: dict[str, Tensor] = trainer.logged_metrics | trainer.callback_metrics
-        every = cast("Any", trainer).log_every_n_steps  # set by the trainer, not declared by it
+        every = log_interval(trainer)
         measured = max(trainer.global_step // every * every, 1)
         health = self._figures(known, "target_std", "target_rank", "loss_over_mean")
         log.info(

@@ -1,4 +1,4 @@
-"""One training loop for every objective: optimiser, schedules, moving average, logging."""
+"""The training loop of every objective: optimiser, schedules, moving average, logging."""
 
 from __future__ import annotations
 
@@ -21,36 +21,37 @@ from vjepa.masks.rank_rows import RankRows
 from vjepa.models.files import network_configs
 from vjepa.objectives import Objective
 from vjepa.optim import Constant, HalfLife, LrRule, Schedule, decay_groups, ema_update
+from vjepa.training.callbacks import log_interval
 from vjepa.training.health import feature_health, input_health, mask_geometry, network_health, not_measured
 from vjepa.training.precision import precision_name
-from vjepa.training.sharding import complete_state, shard_objective, sharding_mesh
+from vjepa.training.sharding import add_missing_state, shard_objective, sharding_mesh
 from vjepa.types import ClipBatch
 
 log = logging.getLogger(__name__)
 
-VALIDATION_EPOCH = 2**32 - 1  # a mask stream of its own, the same in every validation
+VALIDATION_EPOCH = 2**32 - 1  # a separate mask stream, the same in every validation
 
 
 class PretrainModule(L.LightningModule):
-    """Trains an objective with AdamW; once after each optimiser step its moving averages follow.
+    """Trains an objective with AdamW, and updates its moving averages once after each optimiser step.
 
     Args:
         objective: Networks, masks and loss.
         lr: Learning rate of each optimiser step.
         weight_decay: Weight decay of each step, on weights that are neither biases nor vectors.
-        momentum: Momentum of the moving average after each step, or its half-life in clips; left out for
-            objectives without one.
-        lr_rule: How the learning rate follows the clips of a step; as the schedule has it, where left out.
-        betas: Decay of AdamW's two averages.
+        momentum: Momentum of the moving average after each step, or its half-life in clips; omit it for objectives
+            without one.
+        lr_rule: How the learning rate scales with the clips per step; without it, `lr` is used unchanged.
+        betas: Decay rates of AdamW's two averages.
         eps: AdamW's epsilon.
-        seed: Seed of the masks, which depend on it, the rank, and the batch's epoch and number in it alone.
-        mask_batch: Masks are drawn for the clips of one "rank"; or for the batch of "all" ranks, which then
-            train as one rank with all of the batch does.
-        recompute_blocks: Compute each block again in the backward pass: a third more work, and of every block only
-            its input is held until then.
+        seed: Seed of the masks, which depend only on it, the rank, the epoch and the batch's number in the epoch.
+        mask_batch: Draw masks for the clips of one "rank", or for the batch of "all" ranks, which then train as one
+            rank with the whole batch does.
+        recompute_blocks: Compute each block again in the backward pass: costs about one third more compute, and keeps
+            only the input of each block in memory.
         compile_blocks: Compile each block by `torch.compile`, for sequences of any length.
-        target_bf16: Multiply in bf16 in the blocks of the target encoder of a run in fp32, which leaves its tokens
-            in fp32 between them and the loss as it is to about 1e-6; faster where the hardware has bf16.
+        target_bf16: Multiply in bf16 in the blocks of the target encoder of an fp32 run. Tokens between blocks stay
+            in fp32, and the loss changes by about 1e-6; faster on hardware with bf16.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class PretrainModule(L.LightningModule):
                 f"{type(objective).__name__} keeps a moving average, got no momentum. Give one, such as "
                 "{class_path: vjepa.optim.Linear, init_args: {start: 0.998, end: 1.0}}."
                 if momentum is None
-                else f"{type(objective).__name__} keeps no moving average, got momentum {momentum}. Leave it out."
+                else f"{type(objective).__name__} keeps no moving average, got momentum {momentum}. Omit it."
             )
         if not (all(0 <= beta < 1 for beta in betas) and eps >= 0):
             raise SettingError(
@@ -95,7 +96,7 @@ class PretrainModule(L.LightningModule):
             self._lower_target()
 
     def configure_model(self) -> None:
-        """Shard the networks where the strategy is to (FSDP2); Lightning may call this more than once."""
+        """Shard the networks if the strategy is FSDP2; Lightning may call this more than once."""
         from torch.distributed.fsdp import FSDPModule
 
         if self.device_mesh is not None and not isinstance(self.objective, FSDPModule):
@@ -126,24 +127,24 @@ class PretrainModule(L.LightningModule):
             self._share_masks()
         networks = self.objective.trained()
         sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
-        told = ", ".join(f"{name.removeprefix('context_')} {n / 1e6:.2f} M" for name, n in sizes.items())
-        log.info("%s parameters, %d steps", told, self.total_steps)
+        message = ", ".join(f"{name.removeprefix('context_')} {n / 1e6:.2f} M" for name, n in sizes.items())
+        log.info("%s parameters, %d steps", message, self.total_steps)
 
     def on_train_start(self) -> None:
-        """Training mode of the objective, in which its target encoder drops no paths; Lightning keeps what it finds."""
+        """Set the objective's training mode, in which its target encoder drops no paths; Lightning keeps the mode."""
         self.objective.train()
         self._warn_of_validation_within_a_step()
 
     def on_train_epoch_start(self) -> None:
-        """Count an epoch's batches from 0: resumed at an epoch's end, Lightning would take the first for the last."""
+        """Count the batches of an epoch from 0. Resumed at the end of an epoch, Lightning would not."""
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         if progress.current.completed >= self.trainer.num_training_batches:
             progress.reset_on_run()
 
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Keep a batch that makes no step from being saved: the gradients it leaves are in no checkpoint.
+        """Prevent a checkpoint after a batch that ends no step: checkpoints do not hold its gradients.
 
-        Lightning saves a step once, but forgets that it has when it resumes there.
+        Lightning saves each step once, but does not remember that when it resumes there.
         """
         self._step_before = self.trainer.global_step
         saving = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
@@ -152,14 +153,14 @@ class PretrainModule(L.LightningModule):
             each._last_global_step_saved = self._step_before
 
     def on_train_batch_end(self, outputs: Any, batch: ClipBatch, batch_idx: int) -> None:
-        """Let a validation that comes between two steps be saved as ever: its score is worth more."""
+        """Allow checkpoints of a validation within a step: its score matters more."""
         if self.trainer.global_step == self._step_before:
             for each, step in self._saved:
                 each._last_global_step_saved = step
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Loss of one batch."""
-        turn = batch.turn or (self.trainer.current_epoch, batch_idx)  # of a loader that does not count
+        """Return the loss of one batch."""
+        turn = batch.turn or (self.trainer.current_epoch, batch_idx)  # if the loader does not count
         self.objective.set_step(self.trainer.global_step, self.total_steps)
         output = self.objective(batch, self.mask_generator(*turn))
         logged = {"loss": output.loss.detach(), **output.metrics}
@@ -173,7 +174,7 @@ class PretrainModule(L.LightningModule):
         return output.loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Loss and health of one batch of held-out clips, with the same masks every time."""
+        """Log loss and health of one batch of held-out clips, with the same masks every time."""
         if not len(batch):
             return
         output = self.objective(batch, self.mask_generator(VALIDATION_EPOCH, batch_idx))
@@ -181,7 +182,7 @@ class PretrainModule(L.LightningModule):
         self.log_dict(self._named("val", logged), batch_size=len(batch), on_epoch=True, sync_dist=True)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log what only the gradients know."""
+        """Log the figures that need gradients."""
         if self._log_now():
             self.log_dict(self._named("train", network_health(self.objective)))
 
@@ -192,10 +193,9 @@ class PretrainModule(L.LightningModule):
         optimizer: torch.optim.Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Set the step's learning rate and decay, step, then move the averages.
+        """Set the learning rate and decay, take the step, then update the averages.
 
-        Lightning calls this once an optimiser step, whatever the accumulation; at the end of a batch would be
-        too often.
+        Lightning calls this once per optimiser step for any accumulation; the end of a batch comes too often.
         """
         step, log_now = self.trainer.global_step, self._log_now()
         lr = self.lr_factor * self.lr.value(step, self.total_steps)
@@ -204,7 +204,7 @@ class PretrainModule(L.LightningModule):
             group["lr"], group["weight_decay"] = lr, decay if group["decay"] else 0.0
         optimizer.step(closure=optimizer_closure)
         if self.device_mesh is not None:
-            complete_state(cast("Any", optimizer).optimizer)
+            add_missing_state(cast("Any", optimizer).optimizer)
         logged = {"lr": lr, "weight_decay": decay}
         if self.average is not None:
             logged["momentum"] = self.average.value(step, self.total_steps)
@@ -213,42 +213,41 @@ class PretrainModule(L.LightningModule):
             self.log_dict({f"train/{name}": value for name, value in logged.items()})
 
     def on_fit_end(self) -> None:
-        """Hand the mask strategies back as they were."""
+        """Restore the mask strategies."""
         if self.mask_batch == "all":
             self.objective.masks = self._own_masks()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `vjepa.load_encoder` needs to build the networks again."""
+        """Add the configs from which `vjepa.load_encoder` builds the networks."""
         networks = self.objective.exported()
         checkpoint["vjepa"] = network_configs(networks["encoder"], networks.get("predictor"))
 
     def mask_generator(self, epoch: int, batch_idx: int) -> torch.Generator:
-        """Generator of one batch's masks.
+        """Return the generator of one batch's masks.
 
-        Batches are counted, not optimiser steps: under accumulation those repeat, and micro-batches
-        would share masks.
+        It depends on the batch and not on the optimiser step, which micro-batches share under accumulation.
         """
         rank = 0 if self.mask_batch == "all" else self.global_rank
         words = np.random.SeedSequence([self.seed, rank, epoch, batch_idx]).generate_state(2)
         return torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
 
     def peak_lr(self) -> float:
-        """The highest learning rate of the run that was fitted, after the rule."""
+        """Return the highest learning rate of the run, with the rule applied."""
         return self.lr_factor * max(self.lr.value(step, self.total_steps) for step in self._some_steps())
 
     def _count_clips(self) -> None:
-        """Resolve what depends on the clips of a step, over ranks and accumulation."""
+        """Compute what depends on the clips per step, over ranks and accumulation."""
         trainer = cast("Any", self.trainer)
         given = trainer.datamodule
         if not isinstance(given, VideoDataModule):
-            trainer.fit_loop.setup_data()  # a plain loader is not there yet
+            trainer.fit_loop.setup_data()  # a plain loader does not exist yet
         batch = (
             given.mean_batch if isinstance(given, VideoDataModule) else trainer.train_dataloader.batch_size
         )
         by_clips = isinstance(self.momentum, HalfLife) or self.lr_rule is not None
         if batch is None and by_clips:
             raise SettingError(
-                "a half-life or lr_rule needs the clips of a batch, got a loader without batch_size. "
+                "a half-life or lr_rule needs the clips per batch, got a loader without batch_size. "
                 "Give one with batch_size, or a vjepa.data.VideoDataModule."
             )
         self.clips_per_step = (batch or 0) * trainer.world_size * trainer.accumulate_grad_batches
@@ -258,7 +257,7 @@ class PretrainModule(L.LightningModule):
             self.average = Constant(at=self.momentum.momentum(self.clips_per_step))
         else:
             self.average = self.momentum
-        log.info("%g clips a step, peak learning rate %.4g", self.clips_per_step, self.peak_lr())
+        log.info("%g clips per step, peak learning rate %.4g", self.clips_per_step, self.peak_lr())
 
     def _warn_of_validation_within_a_step(self) -> None:
         batches = self.trainer.accumulate_grad_batches
@@ -267,14 +266,14 @@ class PretrainModule(L.LightningModule):
         between = np.isfinite(every) and every != self.trainer.num_training_batches and every % batches
         if chosen and between:
             log.warning(
-                "validation every %d batches comes within a step of %d: a checkpoint chosen there lacks the gradients "
-                "of the step's first batches, and no run resumes from it to the bit. Set "
+                "validation every %d batches falls within a step of %d: a checkpoint chosen there lacks the gradients "
+                "of the step's first batches, so a run does not resume from it bit by bit. Set "
                 "--trainer.val_check_interval to a multiple of %d.",
                 *(every, batches, batches),
             )
 
     def _check_schedules(self) -> None:
-        """See that what is scheduled can be used, now and not when the run is lost."""
+        """Check all scheduled values before the run instead of failing during it."""
         ranges = [("lr", self.lr, 0.0, np.inf), ("weight_decay", self.weight_decay, 0.0, np.inf)]
         ranges += [("momentum", self.average, 0.0, 1.0)] if self.average is not None else []
         for name, schedule, least, most in ranges:
@@ -287,13 +286,13 @@ class PretrainModule(L.LightningModule):
                     )
 
     def _some_steps(self) -> range:
-        """Steps of the run, enough to see where a schedule is highest and lowest."""
+        """Return steps of the run, enough to find the extremes of a schedule."""
         return range(0, self.total_steps, max(self.total_steps // 10_000, 1))
 
     def _lower_target(self) -> None:
         if self.objective.target_encoder in self.objective.trained().values():
             name = type(self.objective).__name__
-            raise SettingError(f"{name} has no target encoder that is not trained. Leave target_bf16 out.")
+            raise SettingError(f"{name} has no target encoder that is not trained. Omit target_bf16.")
         for block in self.objective.target_encoder.blocks:
             cast("Block", block).products = torch.bfloat16
 
@@ -306,13 +305,13 @@ class PretrainModule(L.LightningModule):
         self.objective.masks = [RankRows(strategy=mask, **ranks) for mask in masks]
 
     def _own_masks(self) -> list[MaskStrategy]:
-        """The objective's strategies without what an earlier fit, broken off, may have put around them."""
+        """Return the mask strategies without the wrappers that an interrupted fit may have left."""
         return [mask.strategy if isinstance(mask, RankRows) else mask for mask in self.objective.masks]
 
     def _log_now(self) -> bool:
-        """Whether Lightning writes the figures of this step, the last of every n; or it is the first of all."""
-        every = cast("Any", self.trainer).log_every_n_steps  # set by the trainer, not declared by it
-        return self.trainer.global_step == 0 or (self.trainer.global_step + 1) % every == 0
+        """Return whether to log the figures of this step: the first of the run, and the last of every n."""
+        step = self.trainer.global_step
+        return step == 0 or (step + 1) % log_interval(self.trainer) == 0
 
     def _named(self, stage: str, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
         return {f"{stage}/{name}": value for name, value in metrics.items()}

@@ -1,4 +1,4 @@
-"""What happens when a loss or a gradient is no number: the batch is named and kept, its step is not taken."""
+"""The guard against losses and gradients that are NaN or infinite: it saves the batch and skips the step."""
 
 from __future__ import annotations
 
@@ -12,67 +12,67 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from vjepa.checkpoints.opening import newest_whole
-from vjepa.errors import VjepaError
+from vjepa.errors import SettingError, VjepaError
 from vjepa.optim import gathered
 from vjepa.training.callbacks import keeps_files, run_folder
 from vjepa.types import ClipBatch
 
 log = logging.getLogger(__name__)
 
-NAMED = 20  # files of a batch that a message lists
+NAMED = 20  # maximum number of a batch's files that a message lists
 
 
 class NonFiniteError(VjepaError, ValueError):
-    """A loss or a gradient is no finite number, and the run is to stop for it."""
+    """A loss or gradient that is NaN or infinite and stops the run."""
 
 
 class NonFiniteGuard(L.Callback):
-    """Looks at the loss of each batch and at the gradients before each step.
+    """Checks the loss of each batch, and the gradients before each step.
 
-    Where one is NaN or infinite, the batch's files are named, the batch is written to `bad_batches` in the run's
-    folder, and no weight is stepped; the moving average, the schedules and the data go on.
+    If one is NaN or infinite, the batch's files are listed, the batch is written to `bad_batches` in the run's folder
+    and the optimiser step is skipped; the moving average, the schedules and the data continue.
 
     Args:
-        action: "stop" ends the run; "skip" goes on with the next batch; "rollback" also puts weights and
-            optimiser back to the newest whole checkpoint of the run, where there is one.
-        most: Bad batches of a run that are skipped or rolled back; one more stops it.
+        action: "stop" ends the run; "skip" continues with the next batch; "rollback" also restores weights and
+            optimiser from the newest intact checkpoint of the run, if there is one.
+        most: Maximum number of bad batches per run to skip or roll back; one more stops it.
     """
 
     def __init__(self, *, action: Literal["stop", "skip", "rollback"] = "stop", most: int = 10) -> None:
         self.action, self.most = action, most
         self.count = 0
-        self.batch: ClipBatch | None = None  # that is being trained on
+        self.batch: ClipBatch | None = None  # the current one
         self.bad: ClipBatch | None = None  # the first of the step's micro-batches with a bad loss
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """See that what is configured can be done.
+        """Check that the action is possible.
 
         Raises:
-            ValueError: If networks that are sharded are to be rolled back.
+            SettingError: If the action is "rollback" and the networks are sharded.
         """
         if self.action == "rollback" and isinstance(trainer.strategy, ModelParallelStrategy):
-            raise NonFiniteError(
+            raise SettingError(
                 "NonFiniteGuard: action 'rollback' is not for strategy fsdp2. Give 'skip' or 'stop'."
             )
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the batch."""
+        """Store the batch."""
         self.batch = batch
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Remember the batch whose loss is bad."""
+        """Store the first batch of the step whose loss is bad."""
         if self.bad is None and not bool(loss.detach().isfinite()):
             self.bad = self.batch
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Keep a bad step from being taken.
+        """Prevent a bad step.
 
         Raises:
-            NonFiniteError: If the run is to stop.
+            NonFiniteError: If the run should stop.
         """
         gradients = [
             p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
@@ -80,34 +80,34 @@ class NonFiniteGuard(L.Callback):
         bad, self.bad = self.bad, None
         norm = gathered(
             torch.nn.utils.get_total_norm(gradients)
-        )  # all ranks together, whoever's loss was bad
+        )  # on all ranks, whichever rank's loss was bad
         if bad is None and bool(norm.isfinite()):
             return
         if trainer.precision == "16-mixed":
-            return  # the gradient scaler meets infinite gradients by design, and skips their steps itself
+            return  # the gradient scaler skips steps with infinite gradients itself
         self.count += 1
         what = "gradient" if bad is None else "loss"
         batch = bad or self.batch
         assert batch is not None
-        told = f"step {trainer.global_step}: the {what} is not finite. The batch: {_files(trainer, batch)}"
+        message = f"step {trainer.global_step}: the {what} is not finite. The batch: {_files(trainer, batch)}"
         if saved := self._save(trainer, batch):
-            told = f"{told}; saved in {saved}"
+            message = f"{message}; saved in {saved}"
         if self.action == "stop" or self.count > self.most:
             raise NonFiniteError(
-                f"{told}. Lower model.lr, mend the files, or set the action of vjepa.training.NonFiniteGuard to "
+                f"{message}. Lower model.lr, repair the files, or set the action of vjepa.training.NonFiniteGuard to "
                 f"'skip' or 'rollback' (most: {self.most})."
             )
-        optimizer.zero_grad(set_to_none=True)  # without gradients AdamW leaves weights and averages alone
+        optimizer.zero_grad(set_to_none=True)  # without gradients AdamW changes neither weights nor averages
         if self.action == "rollback":
-            told = f"{told}; {_roll_back(trainer, pl_module, optimizer)}"
-        log.warning("%s; the step is skipped (%d of %d)", told, self.count, self.most)
+            message = f"{message}; {_roll_back(trainer, pl_module, optimizer)}"
+        log.warning("%s; the step is skipped (%d of %d)", message, self.count, self.most)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many bad batches there were."""
+        """Return the number of bad batches."""
         return {"count": self.count}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the number of bad batches."""
         self.count = state_dict["count"]
 
     def _save(self, trainer: L.Trainer, batch: ClipBatch) -> Path | None:
@@ -122,7 +122,7 @@ class NonFiniteGuard(L.Callback):
 
 
 def _files(trainer: L.Trainer, batch: ClipBatch) -> str:
-    """The batch's files, or its rows where the data are no VideoDataModule's."""
+    """Return the batch's files, or its rows without a VideoDataModule."""
     rows = batch.index.tolist()
     data: Any = getattr(trainer, "datamodule", None)
     names = data.paths_of(batch) if hasattr(data, "paths_of") else [f"row {row}" for row in rows]
@@ -131,12 +131,12 @@ def _files(trainer: L.Trainer, batch: ClipBatch) -> str:
 
 
 def _roll_back(trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer) -> str:
-    """Put weights and optimiser back; says to which checkpoint."""
+    """Restore weights and optimiser; return a phrase that names the checkpoint."""
     folder = run_folder(trainer)
     found = newest_whole(folder / "checkpoints") if folder is not None else None
     if found is None:
-        return "there is no checkpoint yet to go back to"
+        return "there is no checkpoint yet to restore"
     held = torch.load(found, map_location=pl_module.device, weights_only=True)
     pl_module.load_state_dict(held["state_dict"])
     optimizer.load_state_dict(held["optimizer_states"][0])
-    return f"weights and optimiser are those of step {held['global_step']} again ({found})"
+    return f"weights and optimiser are restored from step {held['global_step']} ({found})"

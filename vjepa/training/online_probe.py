@@ -18,7 +18,7 @@ from vjepa.features.encode import Precision
 from vjepa.features.tokens import ClipTokens, tokens_of
 from vjepa.models import VideoEncoder
 from vjepa.probes import LabelledTokens, ProbeError, ProbeKind, fit_probe, random_init_like
-from vjepa.training import PretrainModule, complete
+from vjepa.training import PretrainModule, gathered_network
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class OnlineProbe(L.Callback):
             return
         self.last_step = step
         module = cast("PretrainModule", pl_module)
-        encoder = complete(module.objective.target_encoder)  # all ranks together
+        encoder = gathered_network(module.objective.target_encoder)  # all ranks together
         found: Scores | str | None = None
         if trainer.is_global_zero:
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from vjepa.errors import SettingError
 
@@ -40,4 +40,4 @@ def precision_name(given: int | str | None) -> PrecisionName:
         raise SettingError(
             f"--trainer.precision {given} is not supported. Set it to {', '.join(allowed[:-1])} or {allowed[-1]}."
         )
-    return name
+    return cast("PrecisionName", name)

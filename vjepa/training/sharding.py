@@ -1,4 +1,4 @@
-"""FSDP2: each rank keeps a share of every weight, of its gradient, its AdamW state and its moving average."""
+"""FSDP2: each rank keeps a shard of every weight, of its gradient, its AdamW state and its moving average."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def shard_objective(objective: Objective, mesh: DeviceMesh) -> None:
-    """Shard all networks in place, block by block; what is no block belongs to the objective as a whole.
+    """Shard all networks in place: each block by itself, everything else with the objective.
 
-    The target encoder is sharded like the context encoder, so that the moving average needs no other rank.
+    The target encoder is sharded like the context encoder, so that the moving average needs no communication.
 
     Args:
-        objective: Its `forward` is the only way in: it gathers what is no block.
-        mesh: One axis to shard over, or two to replicate over the first and shard over the second.
+        objective: Call only its `forward`, which gathers the weights outside the blocks.
+        mesh: One axis to shard over, or two: to replicate over the first and shard over the second.
     """
     from torch.distributed.fsdp import fully_shard
 
@@ -35,12 +35,12 @@ def shard_objective(objective: Objective, mesh: DeviceMesh) -> None:
 
 
 def sharding_mesh(mesh: DeviceMesh) -> DeviceMesh:
-    """The mesh to shard over, from Lightning's two axes (nodes, devices of a node), or (all devices, 1)."""
+    """Return the mesh to shard over, from Lightning's two axes (nodes, devices per node), or (all devices, 1)."""
     data, devices = mesh.mesh_dim_names or ()
     return mesh[data] if mesh[devices].size() == 1 else mesh
 
 
-def complete(network: Network) -> Network:
+def gathered_network(network: Network) -> Network:
     """Return a copy of a sharded network with all of its weights, on the CPU; return any other network unchanged.
 
     All ranks must call it together.
@@ -55,10 +55,11 @@ def complete(network: Network) -> Network:
     return plain
 
 
-def complete_state(optimizer: torch.optim.Optimizer) -> None:
-    """Give weights that had no gradient yet the state that AdamW would begin with.
+def add_missing_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give weights without a gradient so far the initial state of AdamW.
 
-    A mask token beyond the mask strategies never has one, and a sharded run resumes from complete states only.
+    A mask token beyond the number of mask strategies never gets a gradient, but a sharded run only resumes from
+    states of all weights.
     """
     for group in optimizer.param_groups:
         for weight in group["params"]:

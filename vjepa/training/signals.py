@@ -1,4 +1,4 @@
-"""A run that is told to end saves its state first."""
+"""Saving the state of a run before a signal ends it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import signal
 import subprocess
 import threading
-from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
@@ -14,7 +13,7 @@ import lightning as L
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
 from vjepa.errors import StoppedBySignal
-from vjepa.training.callbacks import keeps_files
+from vjepa.training.callbacks import log_interval, save_in_run
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +21,11 @@ ENDING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "
 
 
 class StopOnSignal(L.Callback):
-    """On Ctrl-C, SIGTERM or SIGUSR1 the step is finished, a checkpoint saved, and the run ended with 128 + signal.
+    """On Ctrl-C, SIGTERM or SIGUSR1, finishes the step, saves a checkpoint and ends the run with 128 + signal.
 
-    A second signal ends the run at once, without a checkpoint. A SLURM job whose environment says so (Lightning's
-    default) is then put back in the queue, if it was the requeue signal; Lightning itself would save in mid-step.
-    Several ranks ask one another every `log_every_n_steps` steps.
+    A second signal ends the run at once, without a checkpoint. After the requeue signal of SLURM the job is requeued
+    if its environment allows that (Lightning's default); Lightning's own handler would save in the middle of a step.
+    Several ranks exchange signals every `log_every_n_steps` steps.
 
     Args:
         name: File name of the checkpoint, in the folder of the run's checkpoints.
@@ -35,14 +34,14 @@ class StopOnSignal(L.Callback):
     def __init__(self, name: str) -> None:
         self.name = name
         self.received: int | None = None
-        self.requeues: signal.Signals | None = None  # the signal after which the job is put back in the queue
+        self.requeues: signal.Signals | None = None  # the signal after which the job is requeued
         self.last_step = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the signals over; the trainer gives them back when it ends."""
+        """Install the handlers; the trainer restores the previous ones when it ends."""
         self.received, self.last_step = None, trainer.global_step
         if threading.current_thread() is not threading.main_thread():
-            return  # signals go to the main thread alone
+            return  # only the main thread receives signals
         environment = cast("Any", trainer)._accelerator_connector.cluster_environment
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             self.requeues = environment.requeue_signal
@@ -52,10 +51,10 @@ class StopOnSignal(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """End the run after a whole step.
+        """End the run after a complete step.
 
         Raises:
-            StoppedBySignal: If a signal has come, here or on another rank.
+            StoppedBySignal: If this or another rank received a signal.
         """
         step = trainer.global_step
         if step == self.last_step:
@@ -63,38 +62,36 @@ class StopOnSignal(L.Callback):
         self.last_step = step
         if not self._asked(trainer):
             return
-        told = "before a checkpoint was wanted"
-        if keeps_files(trainer):
-            path = Path(str(trainer.log_dir)) / "checkpoints" / self.name
-            trainer.save_checkpoint(path)
-            told = f"step {step} is saved; go on with --ckpt_path {path}"
+        message = "this run keeps no checkpoints"
+        if path := save_in_run(trainer, self.name):
+            message = f"step {step} is saved; resume with --ckpt_path {path}"
             if trainer.is_global_zero and self.received is not None and self.received == self.requeues:
                 _requeue()
-        raise StoppedBySignal(self.received or signal.SIGTERM, told)
+        raise StoppedBySignal(self.received or signal.SIGTERM, message)
 
     def _asked(self, trainer: L.Trainer) -> bool:
         if trainer.world_size == 1:
             return self.received is not None
-        every = cast("Any", trainer).log_every_n_steps  # set by the trainer, not declared by it
-        if trainer.global_step % every:
+        if trainer.global_step % log_interval(trainer):
             return False
         return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            raise StoppedBySignal(number, "at once; the last checkpoint stays as it was")
+            raise StoppedBySignal(number, "at once; the last checkpoint is unchanged")
         self.received = number
         log.warning(
-            "%s: the step is finished and saved; a second one ends at once", signal.Signals(number).name
+            "%s: finishing and saving the step; a second signal ends the run at once",
+            signal.Signals(number).name,
         )
 
 
 def _requeue() -> None:
-    """Put this SLURM job back in the queue; SLURM then ends what runs of it."""
+    """Requeue this SLURM job; SLURM then ends its processes."""
     job = str(SLURMEnvironment.job_id())
     try:
         subprocess.run(["scontrol", "requeue", job], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        log.error("SLURM job %s is not requeued: %s. Submit it again.", job, error)
+        log.error("SLURM job %s could not be requeued: %s. Submit it again.", job, error)
     else:
-        log.warning("SLURM job %s is back in the queue", job)
+        log.warning("SLURM job %s is requeued", job)

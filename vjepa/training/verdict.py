@@ -1,7 +1,7 @@
-"""One line on how a run is: a pure function of a short history of its figures.
+"""The verdict on the health of a run, in one line: a pure function of a short history of its figures.
 
-The thresholds were chosen on runs of the embedded world at the quickstart's size; docs/howto/health.md has the
-table of other runs that they judged.
+The thresholds were chosen on runs on the embedded world at the quickstart's size; docs/howto/health.md has a table
+of verdicts on other runs.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Figures = dict[str, float]  # of one step, by name: those of vjepa/training/health.py, `step` and `loss`
+Figures = dict[str, float]  # of one step, by name: `step`, `loss` and those of vjepa/training/health.py
 Judgement = Literal["healthy", "partial collapse suspected", "diverging"]
 
-LATEST = 2  # records in a row that a judgement of features needs: one batch may be odd
+LATEST = 2  # consecutive records that a judgement of features needs: one batch may be an outlier
 ALIKE_COSINE = 0.95  # of targets to their mean; healthy runs stayed below 0.65 in their first 200 steps
 ALIKE_STD = 0.2  # of targets; healthy runs stayed above 0.67
 FEW_DIRECTIONS = 3.0  # effective rank of targets
 FAST_EMA_DISTANCE = 0.4  # healthy runs reached 0.26 in 200 steps, learning rate x100 had 0.42 after 10
-SEEN = 0.01  # share of the targets that may lie in the context; no strategy of this package has any
+SEEN = 0.01  # maximum share of the targets in the context; every strategy of this package has 0
 STILL_STD = 0.01  # spread of normalised pixels; the embedded world has 0.77
 
 
@@ -42,7 +42,7 @@ def verdict(history: Sequence[Figures]) -> Verdict:
     'diverging: loss is not finite at step 10, lower model.lr or lengthen its warm-up'
 
     Args:
-        history: Figures of the run's logged steps, oldest first; figures that are missing are not judged.
+        history: Figures of the run's logged steps, oldest first; missing figures are not judged.
     """
     if not history:
         return Verdict()
@@ -59,12 +59,12 @@ def _not_finite(now: Figures) -> Verdict | None:
 
 
 def _given(now: Figures) -> Verdict | None:
-    """What is wrong with masks and clips, which one batch shows."""
+    """Judge masks and clips, for which one batch is enough."""
     if (seen := now.get("target_seen", 0.0)) > SEEN:
         why = f"the masks hide too little: {100 * seen:.0f} % of the targets are in the context"
         return Verdict("partial collapse suspected", why, "make context and target of the masks disjoint")
     if (std := now.get("video_std", 1.0)) < STILL_STD:
-        why = f"the clips of a batch are one picture (video_std {std:.2g})"
+        why = f"the clips of a batch are all one image (video_std {std:.2g})"
         return Verdict("partial collapse suspected", why, "look at the data with `vjepa data check`")
     return None
 
@@ -95,9 +95,9 @@ def _alike(history: Sequence[Figures]) -> Verdict | None:
 
 
 def _against_alike(now: Figures) -> str:
-    """What to change, by what the objective logs: penalties, a moving average, or neither (pixels)."""
+    """Return what to change, by what the objective logs: penalties, a moving average, or neither (pixels)."""
     if any(name.startswith("penalty_") for name in now):
         return "raise the weights of the objective's penalties or lower model.lr"
     if "ema_distance" in now:
-        return "see that no gradient reaches the targets, lower model.lr or raise model.momentum"
+        return "check that no gradient reaches the targets, lower model.lr or raise model.momentum"
     return "look at the data with `vjepa data check`, or lower model.lr"

@@ -1,44 +1,43 @@
-"""Says how the run is: a line whenever the verdict changes, and figures to choose checkpoints by."""
+"""The callback that logs the verdict on a run, and figures to choose checkpoints by."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 
 from vjepa.errors import SettingError
+from vjepa.training.callbacks import log_interval
 from vjepa.training.verdict import Figures, Verdict, verdict
 
 log = logging.getLogger(__name__)
 
 
 class HealthVerdict(L.Callback):
-    """Judges the run at each step whose figures are logged.
+    """Judges the run at each logged step.
 
     Args:
-        stop_after: Verdicts in a row that are not healthy after which the run ends; None to go on.
-        keep: Steps of figures that a verdict is made of, besides those of the first.
+        stop_after: Number of consecutive unhealthy verdicts after which the run ends; None for never.
+        keep: Number of latest logged steps that a verdict uses, besides the first.
     """
 
     def __init__(self, *, stop_after: int | None = None, keep: int = 20) -> None:
         if keep < 3:
-            raise SettingError(
-                f"keep {keep}: a verdict looks at three steps at least. Raise keep to 3 or more."
-            )
+            raise SettingError(f"keep {keep}: a verdict needs at least three steps. Raise keep to 3 or more.")
         if stop_after is not None and stop_after < 1:
-            raise SettingError(f"stop_after {stop_after}: give 1 verdict or more, or null to go on.")
+            raise SettingError(f"stop_after {stop_after}: give 1 verdict or more, or null for never.")
         self.stop_after, self.keep = stop_after, keep
         self.history: list[Figures] = []
         self.verdict = Verdict()
-        self.unhealthy = 0  # verdicts in a row
+        self.unhealthy = 0  # consecutive verdicts
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Judge, and say so if the verdict is another."""
+        """Judge the run, and log the verdict if it changed."""
         step = trainer.global_step
-        every = cast("Any", trainer).log_every_n_steps  # set by the trainer, not declared by it
+        every = log_interval(trainer)
         known = self.history and self.history[-1]["step"] == step  # micro-batches share a step
         if known or not step or (step > 1 and step % every):
             return
@@ -60,16 +59,16 @@ class HealthVerdict(L.Callback):
         self.verdict = new
         if self.stop_after is not None and self.unhealthy >= self.stop_after:
             log.warning(
-                "the run ends at step %d: %d verdicts in a row were not healthy", step, self.unhealthy
+                "the run ends at step %d: %d consecutive verdicts were not healthy", step, self.unhealthy
             )
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on judging."""
+        """Return the history, which a resumed run needs."""
         return {"history": self.history, "unhealthy": self.unhealthy}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the history of the run that was left."""
+        """Restore the history of the interrupted run."""
         self.history, self.unhealthy = state_dict["history"], state_dict["unhealthy"]
         if self.history:
             self.verdict = verdict(self.history)

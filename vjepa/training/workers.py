@@ -1,4 +1,4 @@
-"""A process that reads clips may be killed, e.g. by a machine that is short of memory: the run saves and ends."""
+"""Saving the state of a run whose data-loader process was killed, for example because memory ran out."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning as L
 
 from vjepa.data.loading.loader import LostWorkerError
-from vjepa.training.callbacks import keeps_files
+from vjepa.training.callbacks import save_in_run
 
 log = logging.getLogger(__name__)
 
 
 class StopOnLostWorker(L.Callback):
-    """When a data-loader process dies, the step is finished, a checkpoint saved, and the run ended with an error.
+    """When a data-loader process dies, finishes the step, saves a checkpoint and ends the run with an error.
 
-    torch raises its own error wherever the main process happens to be, even inside of an optimiser's step, so its
-    handler is held back until the step is whole. With several ranks nothing is saved: the others cannot join in.
+    torch raises its error wherever the main process happens to be, even inside an optimiser step, so this callback
+    defers torch's handler until the step is complete. With several ranks nothing is saved, because the others cannot
+    take part.
 
     Args:
         name: File name of the checkpoint, in the folder of the run's checkpoints.
@@ -31,19 +31,19 @@ class StopOnLostWorker(L.Callback):
     def __init__(self, name: str) -> None:
         self.name = name
         self.handler: Callable[[int, FrameType | None], Any] | None = None  # torch's
-        self.lost = ""  # what torch said
+        self.lost = ""  # torch's message
         self.last_step = 0
-        self.whole = False  # between two steps, without gradients of micro-batches
+        self.between_steps = False  # then no gradients of micro-batches exist
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin a run."""
-        self.lost, self.whole, self.last_step = "", False, trainer.global_step
+        """Reset the state at the start of a run."""
+        self.lost, self.between_steps, self.last_step = "", False, trainer.global_step
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Hold torch's handler back, once there is one: it comes with the first worker."""
-        self.whole = False
+        """Replace torch's handler, which exists from the first worker on."""
+        self.between_steps = False
         if (
             self.handler is None
             and hasattr(signal, "SIGCHLD")
@@ -57,31 +57,29 @@ class StopOnLostWorker(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """End the run after a whole step.
+        """End the run after a complete step.
 
         Raises:
-            LostWorkerError: If a worker is lost.
+            LostWorkerError: If a worker died.
         """
-        self.whole = trainer.global_step != self.last_step
+        self.between_steps = trainer.global_step != self.last_step
         self.last_step = trainer.global_step
-        if self.lost and self.whole:
+        if self.lost and self.between_steps:
             raise LostWorkerError(self.lost)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Give the handler back."""
-        self._give_back()
+        """Restore torch's handler."""
+        self._restore()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Give the handler back, and save if it was a worker that ended the run between two steps."""
-        self._give_back()
-        if not isinstance(exception, LostWorkerError) or not self.whole or trainer.world_size > 1:
+        """Restore torch's handler, and save the state if a worker ended the run between two steps."""
+        self._restore()
+        if not isinstance(exception, LostWorkerError) or not self.between_steps or trainer.world_size > 1:
             return
-        if keeps_files(trainer):
-            path = Path(str(trainer.log_dir)) / "checkpoints" / self.name
-            trainer.save_checkpoint(path)
-            log.error("step %d is saved; go on with --ckpt_path %s", trainer.global_step, path)
+        if path := save_in_run(trainer, self.name):
+            log.error("step %d is saved; resume with --ckpt_path %s", trainer.global_step, path)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         assert self.handler is not None
@@ -90,7 +88,7 @@ class StopOnLostWorker(L.Callback):
         except RuntimeError as error:
             self.lost = str(error)
 
-    def _give_back(self) -> None:
+    def _restore(self) -> None:
         if self.handler is not None:
             signal.signal(signal.SIGCHLD, self.handler)
             self.handler = None

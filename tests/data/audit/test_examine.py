@@ -60,7 +60,7 @@ def test_content_is_that_of_the_pictures(tmp_path):
 def test_a_long_video_is_hashed_and_decoded_in_parts(tmp_path, monkeypatch):
     video = write_video(tmp_path / "a.mp4", num_frames=50, height=16, width=16)
     whole = record(video)
-    monkeypatch.setattr("vjepa.data.audit.examine.BYTES_AT_ONCE", 20 * 16 * 16 * 3)
+    monkeypatch.setattr("vjepa.data.audit.examine.MAX_BYTES", 20 * 16 * 16 * 3)
     assert record(video) == whole and whole.num_frames == 50
 
 

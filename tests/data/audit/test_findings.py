@@ -15,14 +15,14 @@ def reasons(findings) -> list[tuple[str, str, str]]:
 
 def test_a_frame_rate_is_odd_where_nearly_all_have_another():
     found = reasons(of_files(files([25.0] * 19 + [12.0]), set(), ClipNeeds()))
-    assert found == [("odd_fps", "19.mp4", "12 frames a second, 19 of 20 files have 25")]
+    assert found == [("odd_fps", "19.mp4", "12 frames per second, 19 of 20 files have 25")]
     assert not reasons(of_files(files([25.0] * 6 + [30.0] * 4), set(), ClipNeeds()))
     assert not reasons(of_files(files([29.97, 29.970001]), set(), ClipNeeds()))
 
 
 def test_a_frame_rate_below_that_of_the_clip_is_odd():
     found = reasons(of_files(files([25.0, 3.0]), set(), ClipNeeds(fps=4.0)))
-    assert found == [("odd_fps", "1.mp4", "3 frames a second, a clip takes 4: some repeat")]
+    assert found == [("odd_fps", "1.mp4", "3 frames per second, a clip takes 4: some repeat")]
 
 
 def test_what_cannot_be_read_is_sorted():
@@ -40,7 +40,7 @@ def test_what_cannot_be_read_is_sorted():
     ]
     (variable,) = (f for f in of_files(found, {"c"}, ClipNeeds()) if f.kind == "variable")
     assert (
-        "2 of 8 gaps between frames are more than a tenth from 0.100 s, the longest is 0.500 s"
+        "2 of 8 gaps between frames differ from 0.100 s by more than a tenth, the longest is 0.500 s"
         in variable.reason
     )
 
@@ -50,7 +50,7 @@ def test_short_rows_are_named_by_line():
     manifest = Manifest((row,), (), "csv", "m.csv")
     parts = {row: PartRecord(10, 0.9, 0.1)}
     assert reasons(of_rows(manifest, parts, ClipNeeds(min_seconds=2.0))) == [
-        ("short", "a.mp4", "line 7: 1.00 s of video, 2 are wanted")
+        ("short", "a.mp4", "line 7: 1.00 s of video, at least 2 are required")
     ]
     assert reasons(of_rows(manifest, parts, ClipNeeds(num_frames=11))) == [
         ("short", "a.mp4", "line 7: 10 frames, a clip has 11")
@@ -61,7 +61,7 @@ def test_short_rows_are_named_by_line():
 
 def test_needs_that_mean_nothing_are_refused():
     for wrong in ({"num_frames": 0}, {"fps": 0.0}, {"min_seconds": -1.0}):
-        with pytest.raises(ValueError, match="Leave away what is not to be checked"):
+        with pytest.raises(ValueError, match="Omit what must not be checked"):
             ClipNeeds(**wrong)
 
 

@@ -1,4 +1,4 @@
-"""The audit of a data set: every file decoded once, and what is wrong among files, labels and splits."""
+"""The audit of a data set: decodes every file once, and finds faults of files, labels and splits."""
 
 from vjepa.data.audit.findings import AuditReport, ClipNeeds, Finding
 from vjepa.data.audit.run import check

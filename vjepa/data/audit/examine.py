@@ -1,4 +1,4 @@
-"""What one file holds: decoded to its end, measured, and hashed by its pictures."""
+"""The examination of one file: decoded to its end, measured, and hashed by its frames."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from vjepa.data.remote import member_of
 from vjepa.data.sampling import ROUNDING_SECONDS
 from vjepa.errors import DecodeError
 
-BYTES_AT_ONCE = 128_000_000  # of decoded frames; bounds the memory that a long video takes
-UNEVEN = 0.1  # a gap that differs from the usual one by more than this share is of another frame rate
+MAX_BYTES = 128_000_000  # of decoded frames in memory, for long videos
+UNEVEN = 0.1  # a gap that differs from the median by more than this share belongs to another frame rate
 THUMBNAIL_PIXELS = 128
 
-Part = tuple[float | None, float | None]
+Interval = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
 class FileJob:
-    """A file to examine, and the parts of it, (start, end) in seconds, that rows of the manifest name."""
+    """A file to examine, and its parts in the manifest, (start, end) in seconds."""
 
     path: str
-    parts: tuple[Part, ...]
+    parts: tuple[Interval, ...]
     decoder: str
 
     def key(self) -> str:
-        """Names the file as it is now: another one comes when it is changed."""
+        """Return a name of the file in its present state, which changes with the file."""
         member = member_of(self.path)
         try:
             found = os.stat(self.path if member is None else member.shard)
@@ -49,7 +49,7 @@ class FileJob:
 
 @dataclass(frozen=True)
 class PartRecord:
-    """A part of a file: its frames, seconds from the first to the last, the usual seconds between two."""
+    """A part of a file: its frames, the seconds from the first to the last, and the median seconds between two."""
 
     num_frames: int
     seconds: float
@@ -58,9 +58,9 @@ class PartRecord:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file holds; `reason` says why it cannot be read, and then nothing else is known.
+    """The content of a file, or the `reason` why it cannot be read.
 
-    `content` is a hash of all frames; `uneven` counts the gaps between frames that are not the usual one.
+    `content` is a hash of all frames; `uneven` counts the gaps between frames that differ from the median `gap`.
     """
 
     reason: str = ""
@@ -76,13 +76,13 @@ class FileRecord:
 
     @classmethod
     def read(cls, found: dict[str, Any]) -> FileRecord:
-        """From what `examine` gives, which has been JSON."""
+        """Return the record from the result of `examine`, which has been JSON."""
         parts = tuple(PartRecord(*part) for part in found.get("parts", ()))
         return cls(**{**found, "parts": parts, "size": tuple(found.get("size", (0, 0)))})
 
 
 def examine(job: FileJob) -> dict[str, Any]:
-    """Decode a file to its end; the fields of its `FileRecord` as plain JSON."""
+    """Decode a file to its end; return the fields of its `FileRecord` as plain JSON."""
     try:
         with open_video(decoder_class(job.decoder), job.path) as video:
             size, content = _decode_all(video)
@@ -107,7 +107,7 @@ def examine(job: FileJob) -> dict[str, Any]:
 
 
 def _part(shown: Float64[np.ndarray, "n"], start: float | None, end: float | None) -> list[int | float]:
-    """Fields of a `PartRecord`; the bounds as `ClipSampler` takes them."""
+    """Return the fields of a `PartRecord`, with the bounds of `ClipSampler`."""
     first = 0 if start is None else int(np.searchsorted(shown, start - ROUNDING_SECONDS))
     stop = len(shown) if end is None else int(np.searchsorted(shown, end - ROUNDING_SECONDS))
     part = shown[first:stop]
@@ -117,10 +117,10 @@ def _part(shown: Float64[np.ndarray, "n"], start: float | None, end: float | Non
 
 
 def _decode_all(video: Decoder) -> tuple[tuple[int, int], str]:
-    """Decode every frame; width and height, and a hash of each frame's every second row and column."""
+    """Decode every frame; return width and height, and a hash of every second row and column of the frames."""
     _, channels, height, width = video.frames_at([0]).shape
     digest = hashlib.sha256(f"{height} {width}".encode())
-    at_once = max(BYTES_AT_ONCE // (channels * height * width), 16)
+    at_once = max(MAX_BYTES // (channels * height * width), 16)
     for start in range(0, video.num_frames, at_once):
         frames = video.frames_at(list(range(start, min(start + at_once, video.num_frames))))
         pixels = rearrange(frames, "t c h w -> t h w c")[:, ::2, ::2]
@@ -129,7 +129,7 @@ def _decode_all(video: Decoder) -> tuple[tuple[int, int], str]:
 
 
 def thumbnail(job: FileJob) -> str:
-    """The middle frame as a small JPEG in base64; "" where it cannot be decoded."""
+    """Return the middle frame as a small JPEG in base64, or "" if it cannot be decoded."""
     try:
         with open_video(decoder_class(job.decoder), job.path) as video:
             frame = video.frames_at([video.num_frames // 2])

@@ -1,4 +1,4 @@
-"""What is wrong in a data set, from its manifest and what its files were found to hold: no file is opened here."""
+"""The faults of a data set, from its manifest and the records of its files; no file is opened here."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Kind = Literal[
     "broken", "truncated", "hung", "empty", "short", "repeated", "variable", "odd_fps", "duplicate", "leak"
 ]
 UNUSABLE: tuple[Kind, ...] = ("broken", "truncated", "hung", "empty", "short")  # these go in the quarantine
-SHARED_FPS = 0.9  # where this share of the files has one frame rate, another one is odd
-FEW_CLIPS = 10  # a class with fewer is named
+SHARED_FPS = 0.9  # if this share of the files has one frame rate, another rate is odd
+FEW_CLIPS = 10  # a class with fewer clips is listed
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: of a file, or of the row of the manifest that names `start` and `end`."""
+    """A fault of a file, or of the manifest's row with this `start` and `end`."""
 
     kind: Kind
     path: str
@@ -35,12 +35,12 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipNeeds:
-    """What a clip of the recipe takes; nothing by default.
+    """The requirements of a recipe's clip; by default there are none.
 
     Args:
-        num_frames: frames in a clip.
-        fps: frames of the clip a second; without it, a clip takes every frame.
-        min_seconds: shortest video that is wanted.
+        num_frames: Frames in a clip.
+        fps: Frames per second of a clip; None takes every frame.
+        min_seconds: Shortest accepted video.
     """
 
     num_frames: int = 1
@@ -51,11 +51,11 @@ class ClipNeeds:
         if self.num_frames < 1 or (self.fps is not None and self.fps <= 0) or self.min_seconds < 0:
             raise SettingError(
                 f"num_frames {self.num_frames}, fps {self.fps}, min_seconds {self.min_seconds:g}: the first two must "
-                "be above 0, the last at least 0. Leave away what is not to be checked."
+                "be above 0, the last at least 0. Omit what must not be checked."
             )
 
     def lacking(self, part: PartRecord) -> str:
-        """Why `part` is too short, by the rule of `ClipSampler`; "" where it is not.
+        """Return why `part` is too short by the rule of `ClipSampler`, or "" if it is long enough.
 
         >>> ClipNeeds(num_frames=16, fps=4.0).lacking(PartRecord(50, 1.96, 0.04))
         '2.00 s of video, a clip of 16 frames at 4 fps spans 3.75 s'
@@ -72,20 +72,20 @@ class ClipNeeds:
                     f"spans {span:.2f} s"
                 )
         if seconds < self.min_seconds:
-            return f"{seconds:.2f} s of video, {self.min_seconds:g} are wanted"
+            return f"{seconds:.2f} s of video, at least {self.min_seconds:g} are required"
         return ""
 
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What a manifest's files hold, and what is wrong with them; `files` are by path."""
+    """The content of a manifest's files, by path, and their faults."""
 
     manifest: Manifest
     files: Mapping[str, FileRecord]
     findings: tuple[Finding, ...] = field(default=())
 
     def of_kind(self, *kinds: Kind) -> tuple[ClipFailure, ...]:
-        """Findings of these kinds, by path and reason."""
+        """Return the findings of these kinds, with path and reason."""
         return tuple(ClipFailure(found.path, found.reason) for found in self.findings if found.kind in kinds)
 
     @property
@@ -95,12 +95,12 @@ class AuditReport:
 
     @property
     def empty(self) -> tuple[ClipFailure, ...]:
-        """Rows whose part of the video, from `start` to `end`, holds no frame."""
+        """Rows whose part of the video, from `start` to `end`, has no frame."""
         return self.of_kind("empty")
 
     @property
     def repeated(self) -> tuple[ClipFailure, ...]:
-        """Rows that name the same part of the same file as a row before them."""
+        """Rows with the same part of the same file as an earlier row."""
         return self.of_kind("repeated")
 
     @property
@@ -117,7 +117,7 @@ class AuditReport:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many files have each size, width first."""
+        """The number of files of each size, width first."""
         counts = Counter(f"{file.size[0]} x {file.size[1]}" for file in self.readable)
         return dict(counts.most_common())
 
@@ -128,14 +128,14 @@ class AuditReport:
 
     @property
     def labels(self) -> dict[str, int]:
-        """How many clips each label has; also those that have none."""
+        """The number of clips per label, and of clips without a label."""
         names = self.manifest.label_names
         counts = Counter(row.label for row in self.manifest.rows)
         unlabelled = {"(none)": counts[-1]} if counts[-1] else {}
         return unlabelled | {name: counts[i] for i, name in enumerate(names)}
 
     def figures(self) -> dict[str, Any]:
-        """All of it by name, for `result.json`."""
+        """Return all figures by name, for `result.json`."""
         kinds = Counter(found.kind for found in self.findings)
         classes = {name: count for name, count in self.labels.items() if name != "(none)"}
         return {
@@ -168,12 +168,12 @@ def _listed(failures: Iterable[ClipFailure]) -> list[dict[str, str]]:
 
 
 def of_files(files: Mapping[str, FileRecord], ended: set[str], needs: ClipNeeds) -> Iterator[Finding]:
-    """Files that cannot be read, or whose frame rate is uneven or unlike that of the others.
+    """Find files that cannot be read, or whose frame rate is uneven or differs from the others'.
 
     Args:
-        files: what each was found to hold.
-        ended: those whose decoding hung or crashed.
-        needs: what a clip takes.
+        files: The record of each file.
+        ended: The files whose decoding hung or crashed.
+        needs: The requirements of a clip.
     """
     for path, file in files.items():
         if path in ended:
@@ -184,31 +184,30 @@ def of_files(files: Mapping[str, FileRecord], ended: set[str], needs: ClipNeeds)
             yield Finding(
                 "variable",
                 path,
-                f"variable frame rate: {file.uneven} of {file.num_frames - 1} gaps between frames are more "
-                f"than a tenth from {file.gap:.3f} s, the longest is {file.longest_gap:.3f} s",
+                f"variable frame rate: {file.uneven} of {file.num_frames - 1} gaps between frames differ from "
+                f"{file.gap:.3f} s by more than a tenth, the longest is {file.longest_gap:.3f} s",
             )
     rates = {path: round(1 / file.gap, 1) for path, file in files.items() if file.gap}
     shared, count = Counter(rates.values()).most_common(1)[0] if rates else (0.0, 0)
     for path, rate in rates.items():
         if needs.fps is not None and rate < round(needs.fps, 1):
             yield Finding(
-                "odd_fps", path, f"{rate:g} frames a second, a clip takes {needs.fps:g}: some repeat"
+                "odd_fps", path, f"{rate:g} frames per second, a clip takes {needs.fps:g}: some repeat"
             )
         elif needs.fps is None and rate != shared and count >= SHARED_FPS * len(rates):
-            yield Finding(
-                "odd_fps", path, f"{rate:g} frames a second, {count} of {len(rates)} files have {shared:g}"
-            )
+            reason = f"{rate:g} frames per second, {count} of {len(rates)} files have {shared:g}"
+            yield Finding("odd_fps", path, reason)
 
 
 def of_rows(
     manifest: Manifest, parts: Mapping[ManifestRow, PartRecord], needs: ClipNeeds
 ) -> Iterator[Finding]:
-    """Rows without a frame, too short for a clip, or repeated.
+    """Find rows without a frame, too short for a clip, or repeated.
 
     Args:
-        manifest: the rows.
-        parts: of the rows whose files can be read, what they hold.
-        needs: what a clip takes.
+        manifest: The rows.
+        parts: The record of each row whose file can be read.
+        needs: The requirements of a clip.
     """
     first: dict[tuple[str, float | None, float | None], ManifestRow] = {}
     for row in manifest.rows:
@@ -230,9 +229,9 @@ def _bounds(row: ManifestRow) -> str:
 
 
 def duplicates(files: Mapping[str, FileRecord]) -> Iterator[Finding]:
-    """Files that show the same pictures as a file before them: copies, also in another container.
+    """Find files with the same frames as an earlier file: copies, also in another container.
 
-    What was encoded anew, scaled or cropped differs in its pixels and is not seen.
+    A video that was encoded again, scaled or cropped has other pixels and is not found.
     """
     first: dict[str, str] = {}
     for path, file in files.items():
@@ -241,11 +240,11 @@ def duplicates(files: Mapping[str, FileRecord]) -> Iterator[Finding]:
 
 
 def leaks(rows: Iterable[tuple[str, ManifestRow]], files: Mapping[str, FileRecord]) -> Iterator[Finding]:
-    """Files, pictures and groups that are in more than one split.
+    """Find files, frames and groups that are in more than one split.
 
     Args:
-        rows: each with the name of its split.
-        files: what each file was found to hold.
+        rows: Each row with the name of its split.
+        files: The record of each file.
     """
     found: list[tuple[str, str, str, ManifestRow]] = []
     for split, row in rows:

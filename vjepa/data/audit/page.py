@@ -1,4 +1,4 @@
-"""The audit as one HTML page that needs no other file: figures, histograms, findings, pictures."""
+"""The audit as one self-contained HTML page: figures, histograms, findings, thumbnails."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import numpy as np
 
 from vjepa.data.audit.examine import FileJob, thumbnail
 from vjepa.data.audit.findings import AuditReport
-from vjepa.data.audit.run import Running
-from vjepa.data.jobs.engine import run_jobs
+from vjepa.data.jobs.engine import Running
 from vjepa.files import write_bytes
 
-SAMPLE, SUSPICIOUS = 24, 36  # pictures, of about 4 kB each
-LISTED = 200  # findings of one kind; all of them are in report.json
-BARS = 30
+NUM_SAMPLE, MAX_SUSPICIOUS = 24, 36  # thumbnails of about 4 kB each
+MAX_LISTED = 200  # findings of one kind; all of them are in report.json
+NUM_BARS = 30
 WIDTH, HEIGHT = 460, 150
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #222 }
@@ -31,26 +30,26 @@ def write_page(path: Path, report: AuditReport, *, decoder: str, running: Runnin
     """Write the page.
 
     Args:
-        path: file to write.
-        report: the audit.
-        decoder: reads the pictures.
-        running: in which processes they are decoded.
+        path: File to write.
+        report: The audit.
+        decoder: Decodes the thumbnails.
+        running: The processes in which they are decoded.
     """
     suspicious = list(dict.fromkeys(found.path for found in report.findings))
-    suspicious = [name for name in suspicious if not report.files[name].reason][:SUSPICIOUS]
+    suspicious = [name for name in suspicious if not report.files[name].reason][:MAX_SUSPICIOUS]
     readable = [name for name, file in report.files.items() if not file.reason]
-    drawn = np.random.default_rng(0).permutation(len(readable))[:SAMPLE]
+    drawn = np.random.default_rng(0).permutation(len(readable))[:NUM_SAMPLE]
     sample = [readable[i] for i in np.sort(drawn)]
     pictures = _pictures(list(dict.fromkeys([*suspicious, *sample])), decoder, running)
     files = report.readable
     body = [
         f"<h1>{escape(report.manifest.describe())}</h1>",
         _table((escape(name), escape(str(value))) for name, value in _summary(report)),
-        "<h2>What the files hold</h2>",
+        "<h2>The files</h2>",
         _histogram("seconds of video", [file.seconds for file in files]),
-        _histogram("frames a second", [1 / file.gap for file in files if file.gap]),
+        _histogram("frames per second", [1 / file.gap for file in files if file.gap]),
         _bars("width x height", list(report.sizes.items())),
-        _bars("clips of a class", sorted(report.labels.items(), key=lambda item: -item[1])),
+        _bars("clips per class", sorted(report.labels.items(), key=lambda item: -item[1])),
         "<h2>Findings</h2>",
         *_findings(report),
         "<h2>Suspicious files</h2>" if suspicious else "",
@@ -64,14 +63,7 @@ def write_page(path: Path, report: AuditReport, *, decoder: str, running: Runnin
 
 
 def _pictures(paths: Sequence[str], decoder: str, running: Running) -> dict[str, str]:
-    jobs = [FileJob(path, (), decoder) for path in paths]
-    results = run_jobs(
-        thumbnail,
-        jobs,
-        engine=running.engine,
-        num_processes=running.num_processes,
-        timeout_seconds=running.timeout_seconds,
-    )
+    results = running.run(thumbnail, [FileJob(path, (), decoder) for path in paths])
     return {paths[result.index]: result.value or "" for result in results}
 
 
@@ -97,9 +89,9 @@ def _findings(report: AuditReport) -> Iterable[str]:
         yield "<p>None.</p>"
     for kind, count in counts.items():
         of_kind = [found for found in report.findings if found.kind == kind]
-        shown = f", the first {LISTED}" if count > LISTED else ""
+        shown = f", the first {MAX_LISTED}" if count > MAX_LISTED else ""
         yield f"<h3>{kind}: {count}{shown}</h3>"
-        yield _table((escape(found.path), escape(found.reason)) for found in of_kind[:LISTED])
+        yield _table((escape(found.path), escape(found.reason)) for found in of_kind[:MAX_LISTED])
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
@@ -114,18 +106,18 @@ def _figure(path: str, picture: str, reason: str) -> str:
 
 
 def _histogram(title: str, values: Sequence[float]) -> str:
-    """Bars of equal width over the range of the values; what is beyond the 99th percentile is in the last."""
+    """Draw bars of equal width over the range of the values; the last holds all beyond the 99th percentile."""
     if not values:
         return ""
     low, high = min(values), float(np.quantile(values, 0.99))
     if high - low < 1e-6 * max(high, 1.0):
         return _bars(title, [(f"{low:.4g}", len(values))])
-    counts, edges = np.histogram(np.minimum(values, high), bins=BARS, range=(low, high))
+    counts, edges = np.histogram(np.minimum(values, high), bins=NUM_BARS, range=(low, high))
     return _bars(title, [(f"{edge:.4g}", int(n)) for edge, n in zip(edges[:-1], counts, strict=True)])
 
 
 def _bars(title: str, counts: Sequence[tuple[str, int]]) -> str:
-    """A bar each, the first and the last named; the name and count of each where the mouse is."""
+    """Draw one bar per count with its name and count as tooltip; only the first and the last have a label."""
     if not counts:
         return ""
     if len(counts) > WIDTH:

@@ -1,12 +1,11 @@
-"""Runs an audit: the files of one manifest or two through the jobs, and their records to findings."""
+"""The run of an audit: examines the files of one or two manifests in jobs, and collects the findings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from vjepa.data.audit.examine import FileJob, FileRecord, Part, PartRecord, examine
+from vjepa.data.audit.examine import FileJob, FileRecord, Interval, PartRecord, examine
 from vjepa.data.audit.findings import (
     AuditReport,
     ClipNeeds,
@@ -17,26 +16,11 @@ from vjepa.data.audit.findings import (
     of_rows,
 )
 from vjepa.data.decoders.base import decoder_class
-from vjepa.data.jobs.engine import Engine, run_jobs
+from vjepa.data.jobs.engine import Running
 from vjepa.data.manifests.reader import read_manifest
 from vjepa.data.manifests.rows import Manifest, ManifestRow
 
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """How an audit is run, as for `run_jobs`.
-
-    Args:
-        engine: processes of this machine, or tasks of a Ray cluster.
-        num_processes: how many at a time; 0 of "local" decodes in this process.
-        timeout_seconds: how long a file may take.
-        journal: file that an audit is taken up from.
-    """
-
-    engine: Engine = "local"
-    num_processes: int = 0
-    timeout_seconds: float | None = None
-    journal: Path | None = None
+ShowProgress = Callable[[Iterator[None], int], Iterable[None]]
 
 
 def check(
@@ -47,49 +31,28 @@ def check(
     against: str | Path | None = None,
     needs: ClipNeeds | None = None,
     running: Running | None = None,
-    progress: Callable[[Iterator[None], int], Iterable[None]] | None = None,
+    progress: ShowProgress | None = None,
 ) -> AuditReport:
     """Decode every frame of every file of a manifest, each file once.
 
     Args:
-        source: a manifest, folder or video, as for `read_manifest`.
-        root: folder that relative paths start from.
+        source: A manifest, folder or video, as for `read_manifest`.
+        root: Folder that relative paths start from.
         decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
-        against: another manifest, that of the validation clips say, which should share nothing with `source`.
-        needs: what a clip of the recipe takes.
-        running: in which processes; in this one by default, without a time limit.
-        progress: wraps what yields once a file; also gets how many files there are.
+        against: Another manifest, such as the validation clips', which should share nothing with `source`.
+        needs: The requirements of a recipe's clip.
+        running: The processes to use; by default this one, without a time limit.
+        progress: Wraps an iterator with one step per file; its second argument is the number of files.
 
     Raises:
-        ManifestError: if a manifest itself is wrong.
+        ManifestError: If a manifest itself is wrong.
     """
     manifest = read_manifest(source, root=root)
     other = read_manifest(against, root=root) if against is not None else None
     decoder_class(decoder)  # an unknown name is refused here, not by each file
     needs, running = needs or ClipNeeds(), running or Running()
     jobs = file_jobs([*manifest.rows, *(other.rows if other else ())], decoder)
-    files: dict[str, FileRecord] = {job.path: FileRecord() for job in jobs}  # in the manifest's order
-    ended: set[str] = set()
-
-    def examined() -> Iterator[None]:
-        results = run_jobs(
-            examine,
-            jobs,
-            engine=running.engine,
-            num_processes=running.num_processes,
-            timeout_seconds=running.timeout_seconds,
-            journal=running.journal,
-            key=FileJob.key,
-        )
-        for result in results:
-            path = jobs[result.index].path
-            if result.ended:
-                ended.add(path)
-            files[path] = FileRecord.read(result.value or {"reason": result.error})
-            yield
-
-    for _ in progress(examined(), len(jobs)) if progress else examined():
-        pass
+    files, ended = _examined(jobs, running, progress)
     parts = {
         job.path: dict(zip(job.parts, files[job.path].parts, strict=True))
         for job in jobs
@@ -105,22 +68,42 @@ def check(
     return AuditReport(manifest, own, tuple(found))
 
 
+def _examined(
+    jobs: Sequence[FileJob], running: Running, progress: ShowProgress | None
+) -> tuple[dict[str, FileRecord], set[str]]:
+    """Return the record of each file in the order of the jobs, and the files whose decoding hung or crashed."""
+    files = {job.path: FileRecord() for job in jobs}
+    ended: set[str] = set()
+
+    def steps() -> Iterator[None]:
+        for result in running.run(examine, jobs, key=FileJob.key):
+            path = jobs[result.index].path
+            if result.ended:
+                ended.add(path)
+            files[path] = FileRecord.read(result.value or {"reason": result.error})
+            yield
+
+    for _ in progress(steps(), len(jobs)) if progress else steps():
+        pass
+    return files, ended
+
+
 def file_jobs(rows: Iterable[ManifestRow], decoder: str) -> list[FileJob]:
-    """One job a file, in the order in which the rows name them first, with the parts they name."""
-    parts: dict[str, dict[Part, None]] = {}
+    """Return one job per file with all its parts, in the order in which the rows name the files."""
+    parts: dict[str, dict[Interval, None]] = {}
     for row in rows:
         parts.setdefault(row.path, {})[row.start, row.end] = None
     return [FileJob(path, tuple(named), decoder) for path, named in parts.items()]
 
 
 def _by_row(
-    manifest: Manifest, parts: Mapping[str, Mapping[Part, PartRecord]]
+    manifest: Manifest, parts: Mapping[str, Mapping[Interval, PartRecord]]
 ) -> dict[ManifestRow, PartRecord]:
     return {row: parts[row.path][row.start, row.end] for row in manifest.rows if row.path in parts}
 
 
 def _by_split(manifest: Manifest, other: Manifest | None) -> Iterator[tuple[str, ManifestRow]]:
-    """Each row of one or two manifests with the name of its split."""
+    """Yield each row of one or two manifests with the name of its split."""
     if other is None:
         yield from ((row.split or "no split", row) for row in manifest.rows)
         return

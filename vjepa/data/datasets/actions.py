@@ -1,4 +1,4 @@
-"""Smaller action sets: Diving48, COIN, UCF101 and HMDB51."""
+"""Builders of smaller action data sets: Diving48, COIN, UCF101 and HMDB51."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from vjepa.data.manifests.rows import ManifestError
 
 
 def diving48(sources: Sources) -> Annotated:
-    """From `Diving48_V2_train.json` and `_test.json`: `{vid_name, label}`, names of labels in `Diving48_vocab.json`.
+    """Read `Diving48_V2_train.json` and `_test.json`: `{vid_name, label}`, names of labels in `Diving48_vocab.json`.
 
-    A class is called by its take-off, somersaults, twists and position, as in `Back 15som 05Twis FREE`. Clips are
-    cut already, so `start_frame` and `end_frame` are not used. The group is the name before its last `_number`: the
-    competition's video.
+    A class name has take-off, somersaults, twists and position, as in `Back 15som 05Twis FREE`. Clips are cut
+    already, so `start_frame` and `end_frame` are not used. The group is the name before its last `_number`, which
+    is the competition's video.
     """
     vocab_file = need_annotation(sources.annotations, ("Diving48_vocab.json",))
     vocab = [" ".join(words) if isinstance(words, list) else str(words) for words in read_json(vocab_file)]
@@ -39,7 +39,7 @@ def diving48(sources: Sources) -> Annotated:
                     file,
                     0,
                     f"entry {i}: label {entry['label']} is not among the {len(vocab)} of {vocab_file.name}. "
-                    "Give the two of one release",
+                    "Give two files of one release",
                 )
             name = entry["vid_name"]
             clips.append(AnnotatedClip(split, name, vocab[int(entry["label"])], name.rpartition("_")[0]))
@@ -47,7 +47,7 @@ def diving48(sources: Sources) -> Annotated:
 
 
 def coin(sources: Sources) -> Annotated:
-    """Whole videos of COIN with their task (180 classes), from `COIN.json`; clips `<youtube id>.mp4`."""
+    """Read whole videos of COIN with their task (180 classes) from `COIN.json`; clips `<youtube id>.mp4`."""
     file, database = _coin_database(sources)
     clips = []
     for video, entry in database.items():
@@ -57,7 +57,7 @@ def coin(sources: Sources) -> Annotated:
 
 
 def coin_steps(sources: Sources) -> Annotated:
-    """The annotated steps of COIN's videos: one row a segment, `start` and `end` in seconds, labelled by its step."""
+    """Read the annotated steps of COIN's videos: one row per segment, with `start` and `end` in seconds."""
     file, database = _coin_database(sources)
     clips = []
     for video, entry in database.items():
@@ -83,10 +83,10 @@ def _coin_database(sources: Sources) -> tuple[Path, dict[str, Any]]:
 
 
 def ucf101(sources: Sources) -> Annotated:
-    """From `ucfTrainTestlist`: `classInd.txt` (`1 ApplyEyeMakeup`), `trainlist01.txt` and `testlist01.txt`.
+    """Read `ucfTrainTestlist`: `classInd.txt` (`1 ApplyEyeMakeup`), `trainlist01.txt` and `testlist01.txt`.
 
-    The class is the folder of a list's path; the group is class and group number (`g08`), which the official splits
-    keep together. `fold` chooses among the three official splits.
+    The class is the folder in a list's path. The group is class and group number (`g08`), which the official splits
+    keep together. `fold` selects one of the three official splits.
     """
     listed = need_annotation(sources.annotations, ("classInd.txt",))
     labels = tuple(text.split()[-1] for _, text in read_lines(listed))
@@ -96,15 +96,17 @@ def ucf101(sources: Sources) -> Annotated:
         for line, text in read_lines(file):
             found = re.fullmatch(r"(\w+)/(v_\w+_(g\d+)_c\d+)\.avi(?: +\d+)?", text)
             if found is None:
-                raise ManifestError(file, line, f"{text!r} is not `Class/v_Class_g01_c01.avi`. Mend the line")
+                raise ManifestError(
+                    file, line, f"{text!r} is not `Class/v_Class_g01_c01.avi`. Correct the line"
+                )
             clips.append(AnnotatedClip(split, found[2], found[1], f"{found[1]}_{found[3]}"))
     return Annotated(clips, labels)
 
 
 def hmdb51(sources: Sources) -> Annotated:
-    """From `<class>_test_split1.txt`: lines `file.avi 1` (train), `2` (test) or `0` (in neither).
+    """Read `<class>_test_split1.txt`: lines `file.avi 1` (train), `2` (test) or `0` (in neither).
 
-    The group is the file name before its class: the film. `fold` chooses among the three official splits.
+    The group is the file name before its class, which is the film. `fold` selects one of the three official splits.
     """
     ending = f"_test_split{sources.fold}.txt"
     folder = need_annotation(sources.annotations, (f"*{ending}",)).parent
@@ -114,7 +116,7 @@ def hmdb51(sources: Sources) -> Annotated:
         for line, text in read_lines(file):
             name, _, use = text.rpartition(" ")
             if use not in ("0", "1", "2") or not name:
-                raise ManifestError(file, line, f"{text!r} is not `file.avi` and 0, 1 or 2. Mend the line")
+                raise ManifestError(file, line, f"{text!r} is not `file.avi` and 0, 1 or 2. Correct the line")
             if use != "0":
                 stem = name.strip().removesuffix(".avi")
                 clips.append(

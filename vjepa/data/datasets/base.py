@@ -1,4 +1,4 @@
-"""What a builder says of a data set, and where its files lie."""
+"""The annotation of a data set as a builder reads it, and the places of the data set's files."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SPLITS = {
 
 
 class AnnotatedClip(NamedTuple):
-    """One clip as annotated.
+    """One clip in an annotation.
 
-    `file` with a slash is a path below the root; without, it is the name of a video file less its suffix, or of a
-    frame folder, wherever below the root that lies. `extra` are columns of this data set alone.
+    `file` with a slash is a path below the root. Without a slash, it is the name of a video file without its suffix,
+    or of a frame folder, anywhere below the root. `extra` are columns of this data set alone.
     """
 
     split: str
@@ -39,10 +39,7 @@ class AnnotatedClip(NamedTuple):
 
 @dataclass(frozen=True)
 class Annotated:
-    """All that a data set's annotation says; `labels` in its own order, where it has one.
-
-    `notes` are counts for the report.
-    """
+    """The annotation of a data set; `labels` are in its own order, if it has one, and `notes` count for the report."""
 
     clips: list[AnnotatedClip]
     labels: tuple[str, ...] = ()
@@ -50,7 +47,7 @@ class Annotated:
 
 
 class Sources(NamedTuple):
-    """What a builder reads: the folder of the media, the annotation file or folder, the fold of official splits."""
+    """The input of a builder: the folder of the media, the annotation file or folder, the fold of official splits."""
 
     root: Path
     annotations: Path
@@ -58,11 +55,11 @@ class Sources(NamedTuple):
 
 
 class Tree:
-    """Where the video files and frame folders below a folder lie, by name; found in one walk that follows links.
+    """An index by name of the video files and frame folders below a folder; the search follows links.
 
     Args:
-        root: the folder.
-        images: index single images too.
+        root: The folder.
+        images: Whether to index single images too.
     """
 
     def __init__(self, root: Path, *, images: bool = False) -> None:
@@ -71,7 +68,7 @@ class Tree:
         kinds = VIDEO_SUFFIXES | (IMAGE_SUFFIXES if images else frozenset())
         walked: set[str] = set()
         for folder, folders, names in os.walk(root, followlinks=True):
-            if (real := os.path.realpath(folder)) in walked:  # a link back up would have no end
+            if (real := os.path.realpath(folder)) in walked:  # a link to a parent would have no end
                 folders.clear()
                 continue
             walked.add(real)
@@ -89,7 +86,7 @@ class Tree:
         self._paths.add(path)
 
     def find(self, clip: AnnotatedClip) -> str | None:
-        """Path of a clip below the root; of several, the first in a folder of the clip's split."""
+        """Return the path of a clip below the root; if there are several, the first in a folder of the clip's split."""
         if "/" in clip.file:
             return clip.file if clip.file in self._paths else None
         found = self._by_name.get(clip.file, [])
@@ -100,11 +97,11 @@ class Tree:
 
 
 def find_annotation(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of the named files in a folder or one floor down.
+    """Return the first of the named files in a folder or one folder down, or `None`.
 
     Args:
-        folder: where to look.
-        names: file names or patterns, the likeliest first.
+        folder: The folder to search.
+        names: File names or patterns, the most likely first.
     """
     for name in names:
         for pattern in (name, f"*/{name}"):
@@ -114,7 +111,7 @@ def find_annotation(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def need_annotation(folder: Path, names: Sequence[str]) -> Path:
-    """As `find_annotation`, and an error that says what was looked for where there is none."""
+    """Return the result of `find_annotation`; raise an error with the names if there is none."""
     found = find_annotation(folder, names)
     if found is None:
         raise ManifestError(
@@ -125,16 +122,14 @@ def need_annotation(folder: Path, names: Sequence[str]) -> Path:
     return found
 
 
-def read_table(
-    file: Path, columns: Sequence[str], delimiter: str = ","
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells of each row of a CSV file with a header.
+def read_table(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line number and cells of each row of a CSV file with a header.
 
     Raises:
-        ManifestError: a column is missing, or a row is too short.
+        ManifestError: If a column is missing, or a row is too short.
     """
     with file.open(newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened, delimiter=delimiter)
+        reader = csv.DictReader(opened)
         header = [name.strip() for name in reader.fieldnames or []]
         reader.fieldnames = header
         for column in columns:
@@ -147,7 +142,7 @@ def read_table(
         for row in reader:
             if any(row[column] is None for column in columns):
                 raise ManifestError(
-                    file, reader.line_num, f"fewer cells than the header's {len(header)}. Mend the line"
+                    file, reader.line_num, f"fewer cells than the header's {len(header)}. Correct the line"
                 )
             yield (
                 reader.line_num,
@@ -156,17 +151,17 @@ def read_table(
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Line number and text of each line that holds something."""
+    """Yield line number and text of each line that is not blank."""
     for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if line.strip():
             yield number, line.strip()
 
 
 def read_json(file: Path) -> Any:
-    """Content of a JSON file.
+    """Return the content of a JSON file.
 
     Raises:
-        ManifestError: it is none.
+        ManifestError: If the file is not JSON.
     """
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
@@ -175,10 +170,10 @@ def read_json(file: Path) -> Any:
 
 
 def need_keys(file: Path, which: str, found: object, keys: Sequence[str]) -> None:
-    """See that an entry of a JSON file is an object with the given keys.
+    """Check that an entry of a JSON file is an object with the given keys.
 
     Raises:
-        ManifestError: it is not.
+        ManifestError: If it is not.
     """
     missing = [key for key in keys if not isinstance(found, dict) or key not in found]
     if missing:
@@ -186,23 +181,23 @@ def need_keys(file: Path, which: str, found: object, keys: Sequence[str]) -> Non
 
 
 def split_of(file: Path, line: int, text: str) -> str:
-    """`train`, `val` or `test`, from the words that annotations have for them.
+    """Return `train`, `val` or `test`, from the words that annotations use for them.
 
     Raises:
-        ManifestError: it is none of these words.
+        ManifestError: If it is not one of these words.
     """
     if text not in SPLITS:
-        raise ManifestError(file, line, f"split {text!r} is none of {', '.join(SPLITS)}. Mend the line")
+        raise ManifestError(file, line, f"split {text!r} is not one of {', '.join(SPLITS)}. Correct the line")
     return SPLITS[text]
 
 
 def number(file: Path, line: int, column: str, text: str) -> float:
-    """A number of an annotation.
+    """Parse a number of an annotation.
 
     Raises:
-        ManifestError: it is none.
+        ManifestError: If the text is not a number.
     """
     try:
         return float(text)
     except ValueError:
-        raise ManifestError(file, line, f"{column} {text!r} is not a number. Mend the line") from None
+        raise ManifestError(file, line, f"{column} {text!r} is not a number. Correct the line") from None

@@ -1,4 +1,4 @@
-"""EPIC-KITCHENS-100."""
+"""Builder of EPIC-KITCHENS-100."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ TIMES = ("start_timestamp", "stop_timestamp")
 
 
 def epic(sources: Sources) -> Annotated:
-    """From `EPIC_100_train.csv`, `EPIC_100_validation.csv` and, where it is there, `EPIC_100_test_timestamps.csv`.
+    """Read `EPIC_100_train.csv`, `EPIC_100_validation.csv` and, if it exists, `EPIC_100_test_timestamps.csv`.
 
-    One row a narrated action: `start` and `end` in seconds, the label verb and noun, both as columns too, named by
-    `EPIC_100_verb_classes.csv` and `EPIC_100_noun_classes.csv`, or their `_v2` (by numbers where those are missing).
-    Videos are `<video_id>.MP4`; the group is the video, as participants are in several splits.
+    Each narrated action is one row: `start` and `end` in seconds, and the label from verb and noun, which are columns
+    too. `EPIC_100_verb_classes.csv` and `EPIC_100_noun_classes.csv`, or their `_v2`, name them; without these files
+    the names are numbers. Videos are `<video_id>.MP4`. The group is the video, as participants are in several splits.
     """
     names = {kind: _class_names(sources.annotations, kind) for kind in ("verb", "noun")}
     clips: list[AnnotatedClip] = []
@@ -67,9 +67,9 @@ def _class_names(annotations: Path, kind: str) -> dict[str, str]:
 
 
 def _seconds(file: Path, line: int, column: str, text: str) -> float:
-    """Seconds of `01:02:03.45`."""
+    """Parse a time like `01:02:03.45` to seconds."""
     parts = text.split(":")
     if len(parts) != 3:
-        raise ManifestError(file, line, f"{column} {text!r} is not HH:MM:SS.ss. Mend the line")
+        raise ManifestError(file, line, f"{column} {text!r} is not HH:MM:SS.ss. Correct the line")
     hours, minutes, seconds = (number(file, line, column, part) for part in parts)
     return round(3600 * hours + 60 * minutes + seconds, 3)

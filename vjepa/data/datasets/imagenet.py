@@ -1,4 +1,4 @@
-"""ImageNet-1k."""
+"""Builder of ImageNet-1k."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vjepa.data.manifests.rows import ManifestError
 
 
 def imagenet(sources: Sources) -> Annotated:
-    """Images in `train/<wnid>/` and in `val/<wnid>/`, or flat in `val/` with `LOC_val_solution.csv`.
+    """List the images in `train/<wnid>/` and in `val/<wnid>/`, or directly in `val/` with `LOC_val_solution.csv`.
 
-    `train` and `val` lie in the root or in its `ILSVRC/Data/CLS-LOC`, as in the Kaggle archive. The label is the
-    wnid; where `LOC_synset_mapping.txt` (`n01440764 tench, Tinca tinca`) is there, it names the classes in a column
+    `train` and `val` are in the root or in its `ILSVRC/Data/CLS-LOC`, as in the Kaggle archive. The label is the
+    wnid. If `LOC_synset_mapping.txt` (`n01440764 tench, Tinca tinca`) exists, it names the classes in a column
     `name`, and a folder that it does not list is an unknown label. The development kit's
     `ILSVRC2012_validation_ground_truth.txt` numbers classes in another order and is not read.
     """
@@ -55,7 +55,7 @@ def _solved(sources: Sources, base: Path, names: dict[str, str]) -> list[Annotat
         raise ManifestError(
             sources.root / base / "val",
             0,
-            "neither class folders nor LOC_val_solution.csv, which says the classes. Sort val/ into folders, or "
+            "neither class folders nor LOC_val_solution.csv, which has the classes. Sort val/ into folders, or "
             "give the folder of that file: --annotations DIR",
         )
     return [

@@ -1,4 +1,4 @@
-"""Benchmarks of intuitive physics: IntPhys, GRASP and InfLevel; `pair` says which videos are compared."""
+"""Builders of benchmarks of intuitive physics: IntPhys, GRASP and InfLevel; videos of one `pair` are compared."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ INFLEVEL = ("continuity", "solidity", "gravity")
 
 
 def intphys(sources: Sources) -> Annotated:
-    """From `dev/O1/01/1/scene/*.png` with `dev/O1/01/1/status.json`, whose `header.is_possible` is the label.
+    """Read `dev/O1/01/1/scene/*.png` with `dev/O1/01/1/status.json`, whose `header.is_possible` is the label.
 
-    A scene's four videos, two possible and two not, are one `pair`: which of them to compare is told by their
-    frames (spec section 8.3), not by the annotation. `dev` becomes val.csv, `test` (no status) test.csv. The root
-    may be the folder of `dev` and `test`, or one that holds O1, O2 and O3 itself. The training set is not read: all
-    of it is possible, and it opens as a folder of frame folders.
+    A scene's four videos, two possible and two not, are one `pair`: their frames, not the annotation, decide which of
+    them to compare (spec section 8.3). `dev` becomes val.csv, `test` (without status) test.csv. The root may be the
+    folder of `dev` and `test`, or one that has O1, O2 and O3 itself. The training set is not read: all of it is
+    possible, and it opens as a folder of frame folders.
     """
     places = [
         (name, split) for name, split in (("dev", "val"), ("test", "test")) if (sources.root / name).is_dir()
@@ -55,7 +55,7 @@ def _scenes(root: Path, block: Path, split: str) -> list[AnnotatedClip]:
             status, label = root / below / "status.json", ""
             if split == "val":
                 if not status.is_file():
-                    raise ManifestError(status, 0, "no such file, which says what is possible. Unpack it too")
+                    raise ManifestError(status, 0, "no such file; it has the label. Unpack it too")
                 found = read_json(status)
                 need_keys(status, "the status", found, ("header",))
                 need_keys(status, "the header", found["header"], ("is_possible",))
@@ -69,10 +69,10 @@ def _scenes(root: Path, block: Path, split: str) -> list[AnnotatedClip]:
 
 
 def grasp(sources: Sources) -> Annotated:
-    """Videos of GRASP's second level: `P_<Property>/<name>.mp4` is possible, `IP_<Property>/<name>.mp4` is not.
+    """List GRASP's second level: `P_<Property>/<name>.mp4` is possible, `IP_<Property>/<name>.mp4` is not.
 
-    The two of one name are a pair. A property without an impossible folder has no pairs. The folders lie in the root
-    or one floor down.
+    Two videos of one name are a pair. A property without an impossible folder has no pairs. The folders are in the
+    root or one folder down.
     """
     folders = {
         name: below / name
@@ -84,7 +84,7 @@ def grasp(sources: Sources) -> Annotated:
         raise ManifestError(
             sources.root,
             0,
-            "no folders P_<Property> and IP_<Property> here or one floor down. Give their folder",
+            "no folders P_<Property> and IP_<Property> here or one folder down. Give their folder",
         )
     clips = []
     for topic in sorted({name.partition("_")[2] for name in folders}):
@@ -107,12 +107,12 @@ def grasp(sources: Sources) -> Annotated:
 
 
 def inflevel(sources: Sources) -> Annotated:
-    """From the pair lists `continuity.csv`, `solidity.csv` and `gravity.csv`.
+    """Read the pair lists `continuity.csv`, `solidity.csv` and `gravity.csv`.
 
-    Each line names `vid1_path` and `vid2_path` and says by `vid1_label` and `vid2_label` which is possible. These
-    lists come with the published evaluation of V-JEPA; InfLevel's own archive was not seen when this was written.
-    One row a video and pair. The columns `vid1_end_priming_2` and `vid2_end_priming_2`, the last frame of the
-    priming, become a column `end_priming_frame`: in frames, as only the video knows its seconds.
+    Each line has `vid1_path` and `vid2_path`, and in `vid1_label` and `vid2_label` which is possible. These lists come
+    with the published evaluation of V-JEPA; the code was not tested with InfLevel's own archive. There is one row per
+    video and pair. The columns `vid1_end_priming_2` and `vid2_end_priming_2`, the last frame of the priming, become a
+    column `end_priming_frame`. It stays in frames, as the time of a frame is only in the video.
     """
     clips = []
     for topic in INFLEVEL:
@@ -123,7 +123,7 @@ def inflevel(sources: Sources) -> Annotated:
                 raise ManifestError(
                     file,
                     line,
-                    f"labels {' and '.join(labels)}, not one possible and one impossible. Mend the line",
+                    f"labels {' and '.join(labels)}, not one possible and one impossible. Correct the line",
                 )
             for which, label in zip(("vid1", "vid2"), labels, strict=True):
                 extra = (("property", topic), ("end_priming_frame", row.get(f"{which}_end_priming_2", "")))

@@ -1,4 +1,4 @@
-"""The crowd-acted sets of TwentyBN: Something-Something v2 and Jester."""
+"""Builders of TwentyBN's crowd-acted data sets: Something-Something v2 and Jester."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vjepa.data.manifests.rows import ManifestError
 
 
 def something(sources: Sources) -> Annotated:
-    """From `something-something-v2-train.json` (or `train.json`) and so on: a list of `{id, template}`.
+    """Read `something-something-v2-train.json` (or `train.json`) and so on: a list of `{id, template}`.
 
     The label is the template without its square brackets; `labels.json` fixes the order of the classes. The test
     split has no labels. Clips are `<id>.webm`; the group is the id.
@@ -45,10 +45,10 @@ def _without_brackets(template: str) -> str:
 
 
 def jester(sources: Sources) -> Annotated:
-    """From `jester-v1-train.csv` and so on: lines `id;label`, in the test split `id` alone.
+    """Read `jester-v1-train.csv` and so on: lines `id;label`, in the test split `id` alone.
 
-    Clips are folders `<id>` of JPEG frames (12 a second); `jester-v1-labels.csv` fixes the order of the classes.
-    The group is the id: who acted is not told.
+    Clips are folders `<id>` of JPEG frames (12 per second); `jester-v1-labels.csv` fixes the order of the classes.
+    The group is the id, as the actors are not known.
     """
     clips: list[AnnotatedClip] = []
     for name in ("train", "validation", "test"):
@@ -57,7 +57,7 @@ def jester(sources: Sources) -> Annotated:
         for line, text in read_lines(file) if file else ():
             clip, separator, label = text.partition(";")
             if not separator and name != "test":
-                raise ManifestError(file or "", line, f"{text!r} is not `id;label`. Mend the line")
+                raise ManifestError(file or "", line, f"{text!r} is not `id;label`. Correct the line")
             clips.append(AnnotatedClip(SPLITS[name], clip, label, clip))
     listed = find_annotation(sources.annotations, ("jester-v1-labels.csv",))
     return Annotated(clips, tuple(text for _, text in read_lines(listed)) if listed else ())

@@ -1,4 +1,4 @@
-"""Decoder backends, one a file."""
+"""Decoders: backends in one file each, and what chooses, limits and indexes them."""
 
 from vjepa.data.decoders.base import Decoder, decoder_class
 from vjepa.errors import DecodeError

@@ -1,4 +1,4 @@
-"""The backend for a path on this machine: `frames` for images, else the fastest one that works here."""
+"""The default backend: `frames` for images, else the fastest one that works on this machine."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from vjepa.worlds.video import write_video
 log = logging.getLogger(__name__)
 
 ORDER = ("pyav", "torchcodec", "decord")  # fastest first, as tools/bench_data.py measures them
-NUM_FRAMES, SIDE = 8, 64  # of the video that a backend is tried on
+NUM_FRAMES, SIDE = 8, 64  # of the video for the trial of a backend
 
 
 class AutoDecoder(Decoder):
-    """Opens a folder of images or an image with `frames`, all else with the first of ORDER that works here.
+    """A decoder that opens images with `frames`, and all other files with the first of ORDER that works.
 
-    Which one it is changes no number: the frames of all backends are equal to the bit.
+    The choice does not change the frames: those of all backends are equal to the bit.
     """
 
     @classmethod
@@ -36,10 +36,10 @@ class AutoDecoder(Decoder):
 
 @functools.cache
 def fastest() -> str:
-    """Name of the first backend of ORDER that decodes a fresh video here; each is tried once a process.
+    """Return the first backend of ORDER that decodes a new video here; each is tried once per process.
 
     Raises:
-        ImportError: if none does; it names the cause for each.
+        ImportError: If none does, with the cause for each.
     """
     causes: list[str] = []
     for name in ORDER:
@@ -50,19 +50,19 @@ def fastest() -> str:
             return name
         causes.append(f"{name}: {tried.detail}")
     raise MissingPackageError(
-        f"no decoder works here. {'; '.join(causes)}. Mend one of them; `vjepa doctor` tries all."
+        f"no decoder works here. {'; '.join(causes)}. Repair one of them; `vjepa doctor` tries all."
     )
 
 
 class Trial(NamedTuple):
-    """Whether a backend works here, and the figures or the true cause of its failure."""
+    """The result of trying a backend: whether it works, and its figures or the true cause of its failure."""
 
     works: bool
     detail: str
 
 
 def trial(name: str) -> Trial:
-    """Decode a fresh h264 video (for `frames`, a fresh image) and compare with what went in."""
+    """Write an h264 video (for `frames`, images), decode it with a backend and compare."""
     ramp = np.linspace(0, 255, SIDE, dtype=np.uint8)
     frames = np.broadcast_to(ramp[None, :, None, None], (NUM_FRAMES, SIDE, SIDE, 3)).copy()
     with tempfile.TemporaryDirectory(prefix="vjepa-decoder-") as folder:

@@ -1,4 +1,4 @@
-"""What every decoder backend offers: frames of one video file by number, and when each is shown."""
+"""The interface of decoder backends: frames of one video file by index, and the time of each."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vjepa.errors import DecodeError, SettingError
 
-# MPEG-4 part 2 (XviD, DivX) and its kin do not define their inverse cosine transform to the bit
-ROUNDED_FREELY = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
+# MPEG-4 part 2 (XviD, DivX) and related codecs do not define their inverse cosine transform to the bit
+INEXACT_CODECS = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
 
 Opened = TypeVar("Opened", bound="Decoder")
 
@@ -28,7 +28,7 @@ BUILT_IN = {
 
 
 class Decoder(ABC):
-    """One open video file. Used as a context manager; frames come in RGB, by number, in any order.
+    """One open video file, used as a context manager; returns RGB frames by index, in any order.
 
     >>> with decoder_class("pyav").open("clip.mp4") as video:  # doctest: +SKIP
     ...     video.frames_at([0, 2, 2]).shape
@@ -38,29 +38,29 @@ class Decoder(ABC):
     @classmethod
     @abstractmethod
     def open(cls, path: str | Path) -> Decoder:
-        """Open `path`; raises `DecodeError` where it is no readable video."""
+        """Open `path`; raise `DecodeError` if it is not a readable video."""
 
     @property
     @abstractmethod
     def timestamps(self) -> Float64[ndarray, "n"]:
-        """When each frame is first shown, in seconds, ascending."""
+        """The time of each frame in seconds, ascending."""
 
     @abstractmethod
     def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
-        """RGB frames by number, in the order asked for; raises `DecodeError` where one cannot be decoded."""
+        """Return RGB frames by index, in the given order; raise `DecodeError` if one cannot be decoded."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
     @property
     def num_frames(self) -> int:
-        """How many frames the file really holds, whatever its header says."""
+        """The number of frames in the file, whatever its header says."""
         return len(self.timestamps)
 
     @property
     def fps(self) -> float:
-        """Average frames a second; 0 for a video of one frame."""
+        """The average frames per second; 0 for a video of one frame."""
         shown = self.timestamps
         return float((len(shown) - 1) / (shown[-1] - shown[0])) if len(shown) > 1 else 0.0
 
@@ -73,28 +73,28 @@ class Decoder(ABC):
 
 @runtime_checkable
 class Opener(Protocol):
-    """A backend's class, or whatever else opens videos."""
+    """A backend's class, or another object that opens videos."""
 
     def open(self, path: str | Path) -> Decoder:
-        """Open `path`; raises `DecodeError` where it is no readable video."""
+        """Open `path`; raise `DecodeError` if it is not a readable video."""
 
 
 def decoder_class(name: str) -> type[Decoder]:
-    """The backend of that name.
+    """Return the backend of that name.
 
     Args:
         name: "auto" (the fastest that works, docs/howto/data_decoders.md), "pyav", "torchcodec", "decord",
-            "frames" (a folder of images, or one image), or the class path of a `Decoder` of your own, such as
+            "frames" (a folder of images, or one image), or the class path of your own `Decoder`, such as
             "my_code.MyDecoder".
 
     Raises:
-        ValueError: if there is no such class, or it is not a `Decoder`.
+        ValueError: If there is no such class, or it is not a `Decoder`.
 
     >>> decoder_class("pyav").__name__
     'PyAVDecoder'
     """
     module_name, _, class_name = BUILT_IN.get(name, name).rpartition(".")
-    advice = f"Use one of {', '.join(BUILT_IN)}, or the class path of a vjepa.data.Decoder of your own."
+    advice = f"Use one of {', '.join(BUILT_IN)}, or the class path of your own vjepa.data.Decoder."
     if not module_name:
         raise SettingError(f"decoder {name!r} is not known. {advice}")
     try:
@@ -109,23 +109,23 @@ def decoder_class(name: str) -> type[Decoder]:
 
 
 def check_indices(path: str, indices: list[int], num_frames: int) -> None:
-    """Raise `IndexError` for a frame number outside the video."""
+    """Raise `IndexError` for a frame index outside the video."""
     if not indices or min(indices) < 0 or max(indices) >= num_frames:
         raise IndexError(
-            f"{path}: frames {indices} asked for, it has 0 to {num_frames - 1}. "
-            "Ask for at least one, in that range."
+            f"{path}: frames {indices} requested, it has 0 to {num_frames - 1}. "
+            "Request at least one, in that range."
         )
 
 
 def check_same_rounding(path: str, backend: str, *, bits: int, codec: str) -> None:
-    """Raise `DecodeError` where a backend with another ffmpeg than PyAV's gives frames that differ by rounding."""
-    if bits > 8 or codec in ROUNDED_FREELY:
-        kind = f"{bits} bits a channel" if bits > 8 else f"codec {codec}"
-        raise DecodeError(path, f"{kind}: {backend} rounds otherwise than the other decoders; use 'pyav'")
+    """Raise `DecodeError` if a backend with another ffmpeg than PyAV's would return frames rounded differently."""
+    if bits > 8 or codec in INEXACT_CODECS:
+        kind = f"{bits} bits per channel" if bits > 8 else f"codec {codec}"
+        raise DecodeError(path, f"{kind}: {backend} rounds differently from the other decoders; use 'pyav'")
 
 
 def check_unicode(path: str, backend: str) -> None:
-    """Raise `DecodeError` for a name whose bytes are no UTF-8, which a backend cannot be handed."""
+    """Raise `DecodeError` for a name whose bytes are not UTF-8, which a backend does not accept."""
     try:
         path.encode()
     except UnicodeEncodeError as e:
@@ -134,5 +134,5 @@ def check_unicode(path: str, backend: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a decoding library says, in one line."""
+    """Return the first line of an error's message."""
     return (str(error).strip().splitlines() or ["no reason given"])[0]

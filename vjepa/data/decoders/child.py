@@ -1,4 +1,4 @@
-"""The process in which a limited decoder works: forked, asked over a pipe, answering through shared memory."""
+"""The forked process of a limited decoder: requests come over a pipe, frames return through shared memory."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from torch import Tensor
 from vjepa.data.decoders.base import Decoder, Opener
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-REAP_SECONDS = 5.0  # a killed process is gone in a millisecond, unless the kernel waits for a dead disk
+REAP_SECONDS = 5.0  # a killed process ends in a millisecond, unless the kernel waits for a dead disk
 
 Layout = tuple[tuple[int, ...], bool]
 
 
 class SharedFrames:
-    """Memory that parent and child see, as large as the largest clip so far."""
+    """Memory shared by parent and child, as large as the largest clip so far."""
 
     def __init__(self) -> None:
         self._file = os.memfd_create("vjepa-frames")
@@ -39,19 +39,19 @@ class SharedFrames:
         weakref.finalize(self, os.close, self._file)
 
     def put(self, frames: UInt8[Tensor, "t c h w"]) -> Layout:
-        """Write frames as they lie in memory; shape, and whether colours come last."""
-        colours_last = rearrange(frames, "t c h w -> t h w c")
-        last = colours_last.is_contiguous()
-        pixels = colours_last.numpy() if last else frames.contiguous().numpy()
+        """Write frames in their memory order; return the shape, and whether channels come last."""
+        channels_last = rearrange(frames, "t c h w -> t h w c")
+        last = channels_last.is_contiguous()
+        pixels = channels_last.numpy() if last else frames.contiguous().numpy()
         if pixels.nbytes > len(self._memory or b""):
             os.ftruncate(self._file, pixels.nbytes)
         np.copyto(self._view(pixels.shape), pixels)
         return pixels.shape, last
 
-    def take(self, shape: tuple[int, ...], colours_last: bool) -> UInt8[Tensor, "t c h w"]:
-        """A copy of the frames that were put there last."""
+    def take(self, shape: tuple[int, ...], channels_last: bool) -> UInt8[Tensor, "t c h w"]:
+        """Return a copy of the frames that were written last."""
         frames = torch.from_numpy(self._view(shape).copy())
-        return rearrange(frames, "t h w c -> t c h w") if colours_last else frames
+        return rearrange(frames, "t h w c -> t c h w") if channels_last else frames
 
     def _view(self, shape: tuple[int, ...]) -> UInt8[np.ndarray, "a b c d"]:
         size = int(np.prod(shape))
@@ -63,7 +63,7 @@ class SharedFrames:
 class Child:
     """A forked process that decodes with `backend`.
 
-    It dies with the thread that started it, whatever that died of, and does not hear Ctrl-C.
+    It ends with the thread that started it, whatever the cause, and ignores Ctrl-C.
     """
 
     def __init__(self, backend: Opener) -> None:
@@ -72,7 +72,7 @@ class Child:
         self._parent = os.getpid()
         self.pipe, theirs = Pipe()
         with warnings.catch_warnings():
-            # Python 3.12 warns of threads: what they hold stays locked in the child, which takes no lock of theirs
+            # Python 3.12 warns of threads: their locks stay locked in the child, which uses none of them
             warnings.simplefilter("ignore", DeprecationWarning)
             self.pid = os.fork()
         if self.pid == 0:
@@ -82,16 +82,16 @@ class Child:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it has ended, asked while no answer is due: then only the end of the pipe can be read."""
+        """Whether it has ended; valid while no request is open, when only the end of the pipe can be read."""
         return self.pipe.poll(0)
 
     @property
     def is_mine(self) -> bool:
-        """Whether this process started it; a process that is forked later must not talk to it."""
+        """Whether this process started it; a process that is forked later must not use it."""
         return self._parent == os.getpid()
 
     def kill(self) -> str:
-        """End it now, and say how it ended."""
+        """End it now, and return how it ended."""
         self.pipe.close()
         return self._end() or "it was ended before"
 
@@ -106,7 +106,7 @@ class Child:
                 return
             if what == "close":
                 videos.pop(arguments[0]).close()
-                continue  # nobody waits for it
+                continue  # the parent waits for no answer
             with _Answer(pipe) as answer:
                 if what == "open":
                     opened += 1
@@ -117,7 +117,7 @@ class Child:
 
 
 class _Answer:
-    """Sends what a request gave: its value, or the exception that it ended with."""
+    """A context that sends the result of a request: its value, or the exception that it ended with."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -136,7 +136,7 @@ class _Answer:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself, or, where its class does not pickle, a RuntimeError with its text."""
+    """Return the error itself or, if its class does not pickle, a RuntimeError with its text."""
     try:
         return pickle.loads(pickle.dumps(error))
     except (pickle.PicklingError, AttributeError, TypeError, ValueError):
@@ -144,14 +144,14 @@ def _portable(error: Exception) -> Exception:
 
 
 def _run(pipe: Connection, child: Child, backend: Opener) -> NoReturn:
-    """All that the child does; never returns to the code that was forked."""
+    """Run the child; never return to the code that was forked."""
     code = 1
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         for number, action in _SIGNALS.items():
             signal.signal(number, action)
         child.pipe.close()  # so that the end of the parent is the end of the pipe
-        torch.set_num_threads(1)  # the pool of the parent's threads was not forked with it
+        torch.set_num_threads(1)  # fork does not copy the parent's thread pool
         if os.getppid() == child._parent:
             child.serve(pipe, backend)
         code = 0
@@ -164,25 +164,25 @@ def _run(pipe: Connection, child: Child, backend: Opener) -> NoReturn:
 
 _SIGNALS: dict[signal.Signals, Literal[signal.Handlers.SIG_IGN, signal.Handlers.SIG_DFL]] = {
     signal.SIGINT: signal.SIG_IGN,  # the parent ends the child when it ends
-    signal.SIGTERM: signal.SIG_DFL,  # not the handlers of a training run
+    signal.SIGTERM: signal.SIG_DFL,  # without the handlers of a training run
     signal.SIGCHLD: signal.SIG_DFL,
 }
 
 
 def _end(pid: int, parent: int) -> str | None:
-    """Kill and reap the child, if this process is its parent; how it ended."""
+    """Kill and reap the child, if this process is its parent; return how it ended."""
     if os.getpid() != parent:
         return None
     give_up = time.monotonic() + REAP_SECONDS
     try:
-        ended, status = os.waitpid(pid, os.WNOHANG)  # one that crashed tells its own reason
+        ended, status = os.waitpid(pid, os.WNOHANG)  # a crashed child has its own status
         if not ended:
             os.kill(pid, signal.SIGKILL)
         while not ended and time.monotonic() < give_up:
             ended, status = os.waitpid(pid, os.WNOHANG)
             time.sleep(0 if ended else 0.001)
     except (ChildProcessError, ProcessLookupError):
-        return None  # somebody else has reaped it
+        return None  # other code has reaped it
     if os.WIFSIGNALED(status):
         return f"signal {signal.Signals(os.WTERMSIG(status)).name}"
     return f"exit code {os.waitstatus_to_exitcode(status)}"

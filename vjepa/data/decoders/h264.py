@@ -1,4 +1,4 @@
-"""What the header of an H.264 stream tells of it: whether pictures that nothing refers to may be left undecoded.
+"""The header of an H.264 stream, which tells whether pictures that nothing refers to may stay undecoded.
 
 Source: ITU-T H.264, 7.3.2.1.1 (sequence parameter set) and ISO/IEC 14496-15 (its place in an mp4).
 """
@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# profiles whose parameter sets say their chroma and depth (7.3.2.1.1)
+# profiles whose parameter sets have their chroma and depth (7.3.2.1.1)
 WITH_CHROMA = frozenset((100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135))
-ONE_SET = 0xE1  # of an avcC box: three reserved bits, one sequence parameter set
+ONE_SET = 0xE1  # in an avcC box: three reserved bits, one sequence parameter set
 PICTURE, IDR_PICTURE, EXTRA_INFORMATION = 1, 5, 6  # kinds of units (table 7-1)
 RECOVERY_POINT = 6  # kind of a message in extra information
-COUNTS_BEFORE_LISTS = 8  # scaling lists, 12 with 4:4:4
+NUM_SCALING_LISTS = 8  # 12 with 4:4:4
 
 
 @dataclass(frozen=True)
 class StreamHeader:
-    """Facts of a stream: `chroma` 1 for 4:2:0, `depth` bits a sample, `progressive`, `gaps` in its frame numbers.
+    """Facts of a stream: `chroma` 1 for 4:2:0, `depth` bits per sample, `progressive`, `gaps` in its frame numbers.
 
-    `length_bytes`: of the number before each unit of a packet that says how long the unit is.
+    `length_bytes` is the size of the number before each unit of a packet that gives the unit's length.
     """
 
     length_bytes: int
@@ -31,16 +31,16 @@ class StreamHeader:
 
     @property
     def may_skip(self) -> bool:
-        """Whether pictures that are no reference can be left out and the others stay the same, bit for bit.
+        """Whether non-reference pictures can be skipped while the others stay the same, bit for bit.
 
-        Of interlaced streams one field of a picture may be a reference while the other is none; streams with 4:4:4
-        have been seen to change; with gaps allowed a decoder makes up pictures.
+        In interlaced streams one field of a picture may be a reference while the other is not. Streams with 4:4:4
+        were seen to change. If gaps are allowed, a decoder invents pictures.
         """
         return self.chroma <= 1 and self.progressive and not self.gaps
 
 
 def read_header(extradata: bytes) -> StreamHeader | None:
-    """The header in an mp4's or Matroska's codec data; None where it is not plain, or there are several.
+    """Return the header in an mp4's or Matroska's codec data, or `None` if it is not simple or there are several.
 
     >>> read_header(bytes.fromhex("0164001effe1001767640000"))
     """
@@ -56,11 +56,11 @@ def read_header(extradata: bytes) -> StreamHeader | None:
         return None
 
 
-def begins_anew(packet: bytes, length_bytes: int) -> bool:
-    """Whether decoding may begin at this packet, with every frame shown from it on as if all before were decoded.
+def decoding_may_begin(packet: bytes, length_bytes: int) -> bool:
+    """Return whether decoding may begin at this packet and give the same frames as decoding from the start.
 
-    That is so of an IDR picture, and of a recovery point that has recovered at once. Containers call others
-    keyframes too: with intra refresh the picture is whole only some frames later, and not always then.
+    That is true for an IDR picture, and for a recovery point that recovers at once. Containers mark other packets as
+    keyframes too: with intra refresh the picture is complete only some frames later, and not always then.
     """
     at = 0
     while at + length_bytes < len(packet):
@@ -76,11 +76,11 @@ def begins_anew(packet: bytes, length_bytes: int) -> bool:
 
 
 def _recovers_at_once(unit: bytes) -> bool:
-    """Whether one of a unit's messages is a recovery point of 0 frames (D.1.8)."""
+    """Return whether one of a unit's messages is a recovery point of 0 frames (D.1.8)."""
     content, at = _without_escapes(unit[1:]), 0
     while at + 2 < len(content):
         numbers = []
-        for _ in range(2):  # kind and size of the message: bytes of 255 are added to the one after
+        for _ in range(2):  # kind and size of the message: bytes of 255 are added to the next byte
             number = 0
             while at < len(content) and content[at] == 255:
                 number, at = number + 255, at + 1
@@ -94,12 +94,12 @@ def _recovers_at_once(unit: bytes) -> bool:
 
 
 def _without_escapes(unit: bytes) -> bytes:
-    """Undo the emulation prevention: 00 00 03 stands for 00 00."""
+    """Undo the emulation prevention: replace 00 00 03 by 00 00."""
     return unit.replace(b"\x00\x00\x03", b"\x00\x00")
 
 
 class _Bits:
-    """Bits of a parameter set, in order; raises StopIteration at their end."""
+    """The bits of a parameter set in order, with a StopIteration at their end."""
 
     def __init__(self, content: bytes) -> None:
         self._bits: Iterator[int] = (byte >> shift & 1 for byte in content for shift in range(7, -1, -1))
@@ -111,7 +111,7 @@ class _Bits:
         return value
 
     def golomb(self) -> int:
-        """An unsigned number in Exp-Golomb code (9.1)."""
+        """Read an unsigned number in Exp-Golomb code (9.1)."""
         zeros = 0
         while not next(self._bits):
             zeros += 1
@@ -135,7 +135,7 @@ def _parameter_set(bits: _Bits, *, length_bytes: int) -> StreamHeader:
         bits.golomb()
         bits.take(1)
         if bits.take(1):
-            _skip_scaling(bits, COUNTS_BEFORE_LISTS if chroma != 3 else 12)
+            _skip_scaling(bits, NUM_SCALING_LISTS if chroma != 3 else 12)
     bits.golomb()  # length of frame numbers
     order = bits.golomb()
     if order == 0:
@@ -156,7 +156,7 @@ def _parameter_set(bits: _Bits, *, length_bytes: int) -> StreamHeader:
 
 
 def _skip_scaling(bits: _Bits, count: int) -> None:
-    """Scaling lists (7.3.2.1.1.1): six of 16 numbers, the rest of 64."""
+    """Skip the scaling lists (7.3.2.1.1.1): six have 16 numbers, the others 64."""
     for i in range(count):
         if not bits.take(1):
             continue

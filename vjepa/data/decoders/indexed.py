@@ -1,4 +1,4 @@
-"""Videos opened with what a packet index says of them."""
+"""Opening of videos with a packet index."""
 
 from __future__ import annotations
 
@@ -14,34 +14,33 @@ READERS = ("auto", "pyav")  # the others read a file's packets themselves
 
 
 class IndexedOpener:
-    """Opens videos with PyAV, their packets looked up in `store`, and images as ever.
+    """An opener of videos with PyAV that looks up their packets in `store`; images need no index.
 
     Args:
-        store: where `vjepa data index` wrote.
+        store: The file that `vjepa data index` wrote.
     """
 
     def __init__(self, store: PacketStore) -> None:
         self._store = store
 
     def open(self, path: str | Path) -> Decoder:
-        """Open `path`; what the store does not know is read from the file."""
+        """Open `path`; if the store does not have its packets, read them from the file."""
         if is_frames(path):
             return FramesDecoder.open(path)
         return PyAVDecoder.open(path, index=self._store.find(path))
 
 
 def backend(decoder: str, index: str | None) -> Opener:
-    """What opens videos with that decoder, and with a packet index if there is one.
+    """Return the opener of videos for a decoder, with a packet index if there is one.
 
     Raises:
-        ValueError: the decoder is not known, or does not read packet indices.
-        UsageError: the index is none.
+        ValueError: If the decoder is not known, or does not read packet indices.
+        UsageError: If the file is not a packet index.
     """
     if index is None:
         return decoder_class(decoder)
     if decoder not in READERS:
         raise SettingError(
-            f"decoder {decoder!r} with index {index}: only {' and '.join(READERS)} read one. Leave out the one or the "
-            "other."
+            f"decoder {decoder!r} with index {index}: only {' and '.join(READERS)} read one. Omit one of the two."
         )
     return IndexedOpener(PacketStore(index))

@@ -1,4 +1,4 @@
-"""A wall-clock limit that ends a hung decode: the decoder runs in a child process, which is killed."""
+"""A wall-clock limit that ends a hung decode: the decoder runs in a child process, which can be killed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from vjepa.data.decoders.child import Child
 from vjepa.data.decoders.indexed import backend
 from vjepa.errors import DecodeError, SettingError
 
-# the child is forked, as DataLoader's workers are; where a process with threads is not safely forked: no limit
+# the child is forked, as DataLoader's workers are; other systems cannot safely fork a process with threads
 POSSIBLE = sys.platform == "linux"
 DEFAULT_SECONDS = 60.0 if POSSIBLE else 0.0
-OPENS_OF_A_CHILD = 2000  # then a fresh one takes over: what a decoding library leaks does not add up
+MAX_OPENS = 2000  # then a new child replaces it, so that leaks of a decoding library do not add up
 
 
 class LimitedProcess:
-    """A child process that decodes for this one; started when first asked, and again after it had to be killed.
+    """A child process that decodes for this one; it starts at the first request, and again after it was killed.
 
-    One thread at a time may use it. The child ends with the thread that started it.
+    Only one thread at a time may use it. The child ends with the thread that started it.
 
     Args:
-        decoder: the backend that it uses, as for `decoder_class`.
-        seconds: how long it may take to open a video, and to decode the frames of one request.
-        index: packet index of the videos.
+        decoder: The backend that it uses, as for `decoder_class`.
+        seconds: Time limit to open a video, and to decode the frames of one request.
+        index: Packet index of the videos.
     """
 
     def __init__(self, *, decoder: str, seconds: float, index: str | None = None) -> None:
@@ -46,11 +46,11 @@ class LimitedProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the child, while there is one."""
+        """The child's process id, while there is a child."""
         return self._child.pid if self._child is not None and self._child.is_mine else None
 
     def open(self, path: str | Path) -> LimitedDecoder:
-        """Open `path` in the child; raises `DecodeError` as the backend does, or where it takes too long."""
+        """Open `path` in the child; raise `DecodeError` as the backend does, or if it takes too long."""
         return LimitedDecoder.open(path, process=self)
 
     def close(self) -> None:
@@ -60,10 +60,11 @@ class LimitedProcess:
         self._child = None
 
     def child(self) -> Child:
-        """The running child; a new one where there is none, or where it has opened many files."""
+        """Return the running child, or a new one if there is none or it has opened many files."""
         if self._child is not None and not self._child.is_mine:
-            self._child = None  # this process was forked since; the child is its parent's
-        if self._child is not None and (self._child.is_gone or self._has_opened_enough(self._child)):
+            self._child = None  # this process was forked since; the child belongs to its parent
+        enough = self._num_opens >= MAX_OPENS
+        if self._child is not None and (self._child.is_gone or (enough and self._child.num_open == 0)):
             self.close()
         if self._child is None:
             self._child, self._num_opens = Child(self._backend), 0
@@ -71,12 +72,12 @@ class LimitedProcess:
         return self._child
 
     def ask(self, path: str, child: Child, *request: Any) -> Any:
-        """The child's answer to `request`, or the error that the backend raised.
+        """Return the child's answer to `request`, or raise the error that the backend raised.
 
         Args:
-            path: the video, for the error where no answer comes.
-            child: that which opened the video; another one does not know it.
-            request: what to do, as `vjepa.data.decoders.child.serve` names it, and with what.
+            path: The video, for the error if no answer comes.
+            child: The child that opened the video; another one does not have it.
+            request: The name of the operation in `vjepa.data.decoders.child.serve`, and its arguments.
         """
         if child is not self._child or not child.is_mine:
             raise DecodeError(
@@ -90,9 +91,7 @@ class LimitedProcess:
             ended = child.kill()
             self._child = None
             raise DecodeError(path, f"the decoder crashed ({ended})") from e
-        except (
-            BaseException
-        ):  # Ctrl-C: an answer that comes later would be taken for that to the next request
+        except BaseException:  # Ctrl-C: a late answer would be mistaken for the answer to the next request
             self.close()
             raise
         if not answered:
@@ -102,11 +101,8 @@ class LimitedProcess:
             raise answer
         return answer
 
-    def _has_opened_enough(self, child: Child) -> bool:
-        return self._num_opens >= OPENS_OF_A_CHILD and child.num_open == 0
-
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_child": None, "_num_opens": 0}  # a child is not for another process
+        return self.__dict__ | {"_child": None, "_num_opens": 0}  # another process starts its own child
 
 
 class LimitedDecoder(Decoder):
@@ -153,12 +149,12 @@ class LimitedDecoder(Decoder):
 
 
 def opener(decoder: str, timeout_seconds: float, *, index: str | None = None) -> Opener:
-    """What opens videos with that backend: the class itself, or in a child process if there is a limit.
+    """Return the opener of videos for a backend: the class itself, or a child process if there is a limit.
 
     Args:
-        decoder: as for `decoder_class`.
-        timeout_seconds: how long it may take to open a video, and to decode a clip; 0 for no limit.
-        index: packet index that `vjepa data index` wrote.
+        decoder: The backend, as for `decoder_class`.
+        timeout_seconds: Time limit to open a video, and to decode a clip; 0 sets no limit.
+        index: Packet index that `vjepa data index` wrote.
 
     >>> opener("pyav", 0.0).__name__
     'PyAVDecoder'

@@ -1,4 +1,4 @@
-"""Videos opened wherever they lie: files, URLs, members of tar shards."""
+"""Opening of videos in any place: files, URLs, members of tar shards."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from vjepa.errors import DecodeError
 
 @contextmanager
 def open_video(decoder: Opener, path: str | Path, *, fetch: Fetch = fetch_video) -> Iterator[Decoder]:
-    """Open a row's video; what is no file of this machine lies in a temporary file while it is open.
+    """Open a row's video; while a URL or a member of a shard is open, it is in a temporary file.
 
-    A file, because every decoder reads one, also those of users and those that run in a process of their own.
+    Every decoder reads files, including users' own decoders and those in another process.
 
     Args:
-        decoder: the backend, or the process it works in.
-        path: a file, a URL, or a member of a shard.
-        fetch: where the bytes of the last two come from.
+        decoder: The backend, or the process it runs in.
+        path: A file, a URL, or a member of a shard.
+        fetch: Returns the bytes of a URL or a member.
 
     Raises:
-        DecodeError: naming `path`.
+        DecodeError: With `path` and the reason.
     """
     if not is_url(path) and member_of(path) is None:
         with decoder.open(path) as video:
@@ -42,7 +42,7 @@ def open_video(decoder: Opener, path: str | Path, *, fetch: Fetch = fetch_video)
 
 @contextmanager
 def _temporary_file(content: bytes, suffix: str) -> Iterator[Path]:
-    # in the folder for temporary files: on Linux it never reaches the disk, as it is deleted before it is due
+    # on Linux such a file does not reach the disk, because it is deleted before the kernel writes it
     with tempfile.NamedTemporaryFile(prefix="vjepa-", suffix=suffix, delete=False) as file:
         file.write(content)
     try:

@@ -1,4 +1,4 @@
-"""Packet indices of many videos in one file, so that opening a video reads none of its packets."""
+"""A file with the packet indices of many videos, so that opening a video reads none of its packets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vjepa.data.decoders.packets import PacketIndex, index_packets, open_video_f
 from vjepa.errors import DecodeError, UsageError
 
 VERSION = 1
-LOCK_SECONDS = 30.0  # waited for another process that writes
+LOCK_SECONDS = 30.0  # longest wait for another process that writes
 SCHEMA = f"""
 CREATE TABLE vjepa_packets (
     path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, earliest INTEGER NOT NULL,
@@ -29,7 +29,7 @@ PRAGMA user_version = {VERSION};
 
 
 class IndexedFile(NamedTuple):
-    """What is kept of one file, and its size and time of change: of another state the index says nothing."""
+    """The packets of one file, with its size and time of change: for another state the index is not valid."""
 
     path: str
     size: int
@@ -38,13 +38,13 @@ class IndexedFile(NamedTuple):
 
 
 def index_file(path: str) -> IndexedFile | None:
-    """Read the packets of one file; None where its packets must be read each time it is opened.
+    """Read the packets of one file; return `None` if its packets must be read each time it is opened.
 
-    That is so where a packet's time may not be that of its frame, or where a file that was just opened does not
-    find its keyframes (no index of its own, as in a recording that was cut off).
+    That is so if a packet's time may differ from its frame's, or if a newly opened file does not find its keyframes
+    (it has no index, as a truncated recording).
 
     Raises:
-        DecodeError: if it is broken.
+        DecodeError: If the file is broken.
     """
     try:
         state = os.stat(path)
@@ -59,9 +59,8 @@ def index_file(path: str) -> IndexedFile | None:
 
 
 def _finds_keyframes(path: str, index: PacketIndex) -> bool:
-    """Whether jumps in a fresh container end at the keyframe asked for."""
-    asked = {int(index.keyframes[len(index.keyframes) // 2]), int(index.keyframes[-1])}
-    for pts in asked:
+    """Return whether seeks in a newly opened container end at the requested keyframe."""
+    for pts in {int(index.keyframes[len(index.keyframes) // 2]), int(index.keyframes[-1])}:
         video = open_video_file(path)
         with video.container:
             video.container.seek(pts, stream=video.stream)
@@ -73,13 +72,13 @@ def _finds_keyframes(path: str, index: PacketIndex) -> bool:
 class PacketStore:
     """An SQLite file of packet indices by path.
 
-    Paths are kept relative to the folder of the store, so that both can be moved together.
+    Paths are kept relative to the folder of the store, so that videos and store can be moved together.
 
     Args:
-        path: the file.
+        path: The file.
 
     Raises:
-        UsageError: there is no such file, or it is none of ours.
+        UsageError: If there is no such file, or it is not a packet index.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -88,11 +87,11 @@ class PacketStore:
         self._owner = 0
         if not self.path.is_file():
             raise UsageError(f"{path}: no such packet index. Write it with `vjepa data index`.")
-        self._ask("SELECT path FROM vjepa_packets LIMIT 1", ())
+        self._query("SELECT path FROM vjepa_packets LIMIT 1", ())
 
     @classmethod
     def create(cls, path: str | Path) -> PacketStore:
-        """The store at `path`, empty if there was none."""
+        """Return the store at `path`; create an empty one if there is none."""
         if not Path(path).exists():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(path)) as connection:
@@ -100,12 +99,12 @@ class PacketStore:
         return cls(path)
 
     def find(self, path: str | Path) -> PacketIndex | None:
-        """Index of the file, if there is one of its present state.
+        """Return the index of the file, if there is one of its present state.
 
         Raises:
-            UsageError: the store is damaged.
+            UsageError: If the store is damaged.
         """
-        rows = self._ask(
+        rows = self._query(
             "SELECT size, mtime_ns, earliest, reorder, pts, keyframes FROM vjepa_packets WHERE path = ?",
             (self._key(path),),
         )
@@ -115,16 +114,16 @@ class PacketStore:
         try:
             state = os.stat(path)
         except OSError:
-            return None  # the decoder tells
+            return None  # the decoder will report it
         if (state.st_size, state.st_mtime_ns) != (size, mtime_ns):
             return None
         return PacketIndex(self._unpacked(pts), self._unpacked(keyframes), earliest, reorder, True)
 
     def add(self, files: Iterable[IndexedFile]) -> None:
-        """Keep these, all or none.
+        """Save these indices, all or none.
 
         Raises:
-            UsageError: the store cannot be written.
+            UsageError: If the store cannot be written.
         """
         rows = [
             (
@@ -145,11 +144,11 @@ class PacketStore:
                 )
         except sqlite3.Error as e:
             raise UsageError(
-                f"{self.path}: {e}; what was written before is kept. Mend that and run it again."
+                f"{self.path}: {e}; earlier entries are kept. Correct that and run the command again."
             ) from e
 
-    def _ask(self, question: str, arguments: tuple[bytes, ...]) -> list[Any]:
-        if self._owner != os.getpid():  # a connection must not be carried into another process
+    def _query(self, query: str, arguments: tuple[bytes, ...]) -> list[Any]:
+        if self._owner != os.getpid():  # a connection must not be used in another process
             self._connection, self._owner = None, os.getpid()
         try:
             if self._connection is None:
@@ -158,10 +157,10 @@ class PacketStore:
                 ((version,),) = self._connection.execute("PRAGMA user_version").fetchall()
                 if version != VERSION:
                     raise sqlite3.DatabaseError(f"version {version}, this vjepa reads {VERSION}")
-            return self._connection.execute(question, arguments).fetchall()
+            return self._connection.execute(query, arguments).fetchall()
         except sqlite3.Error as e:
             raise UsageError(
-                f"{self.path}: no packet index ({e}). Delete it and write it again with `vjepa data index`."
+                f"{self.path}: not a packet index ({e}). Delete it and write it again with `vjepa data index`."
             ) from e
 
     def _key(self, path: str | Path) -> bytes:
@@ -180,5 +179,5 @@ class PacketStore:
 
 
 def _packed(times: Int64[ndarray, "n"]) -> bytes:
-    """Steps from one time to the next, which are mostly alike, compressed."""
+    """Compress the differences of successive times, which are mostly equal."""
     return zlib.compress(np.diff(times, prepend=0).astype("<i8").tobytes(), 1)

@@ -1,7 +1,8 @@
-"""Opening a video file with PyAV, and the times of its packets: what frames there are, before any is decoded."""
+"""Opening of a video file with PyAV, and the times of its packets, which give its frames without decoding."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,15 +14,15 @@ from jaxtyping import Float64, Int64
 from numpy import ndarray
 
 from vjepa.data.decoders.base import check_same_rounding, check_unicode
-from vjepa.data.decoders.h264 import StreamHeader, begins_anew, read_header
+from vjepa.data.decoders.h264 import StreamHeader, decoding_may_begin, read_header
 from vjepa.errors import DecodeError
 
 MAX_REORDER = 16  # of H.264 (A.3.1); ffmpeg aborts the process beyond it
-# a file that holds less than this share of what its header promises was cut off
+# a file with less than this share of what its header promises is truncated
 TRUNCATED_SHARE = 0.9
-# Headers are parsed and nothing is decoded: ffmpeg decodes up to 20 frames to learn what the decoder finds out anyway.
+# only parse headers: by default ffmpeg decodes up to 20 frames for facts that the decoder finds later anyway
 UNDECODED = {"skip_frame": "all", "analyzeduration": "1"}
-# containers that say everything else, seek to any keyframe, and give each packet its time
+# containers with all other facts, with seeks to any keyframe, and with a time for each packet
 INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 HEADED_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d")
 
@@ -29,9 +30,9 @@ HEADED_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d")
 class PacketIndex(NamedTuple):
     """Times of a stream's packets in its time base.
 
-    `pts` (N,) of all frames and `keyframes` (K,), where decoding may begin, ascending; `earliest` of any packet;
-    `reorder`: how many frames are decoded before one that is shown earlier; `exact`: each packet has its own time,
-    and its frame has the same.
+    `pts` (N,) of all frames and `keyframes` (K,), where decoding may begin, are ascending; `earliest` is the first time
+    of any packet. `reorder`: how many frames are decoded before a frame that is shown earlier. `exact`: each packet
+    has its own time, and its frame has the same.
     """
 
     pts: Int64[ndarray, "n"]
@@ -41,8 +42,8 @@ class PacketIndex(NamedTuple):
     exact: bool
 
 
-class OpenVideo(NamedTuple):
-    """An open file, its best video stream, and the header of an H.264 stream where that is plain."""
+class OpenStream(NamedTuple):
+    """An open file, its best video stream, and the header of an H.264 stream if that is simple."""
 
     container: InputContainer
     stream: VideoStream
@@ -50,7 +51,7 @@ class OpenVideo(NamedTuple):
 
 
 class VideoFacts(NamedTuple):
-    """What PyAV reads of a file without decoding it: frame times in seconds, bits per channel, codec, container."""
+    """Facts of a file that PyAV reads without decoding: frame times in seconds, bits per channel, codec, container."""
 
     timestamps: Float64[ndarray, "n"]
     bits: int
@@ -59,14 +60,14 @@ class VideoFacts(NamedTuple):
 
 
 def facts_for(backend: str, path: str) -> VideoFacts:
-    """Read a file's packets for a backend whose frames must be those of PyAV.
+    """Read a file's packets for a backend whose frames must equal PyAV's.
 
     Args:
         backend: Name of the backend.
         path: The video file.
 
     Raises:
-        DecodeError: If the file is not readable, or the backend would give other pixels.
+        DecodeError: If the file is not readable, or the backend would return other pixels.
     """
     check_unicode(path, backend)
     video = open_video_file(path)
@@ -87,14 +88,14 @@ def check_count(backend: str, path: str, *, found: int, facts: VideoFacts) -> No
         raise DecodeError(path, f"{backend} finds {found} of its {len(facts.timestamps)} frames; use 'pyav'")
 
 
-def seconds_of(index: PacketIndex, video: OpenVideo) -> Float64[ndarray, "n"]:
+def seconds_of(index: PacketIndex, video: OpenStream) -> Float64[ndarray, "n"]:
     """Return the time in seconds at which each frame is first shown."""
     base = video.stream.time_base
     assert base is not None
     return index.pts.astype(np.float64) * base.numerator / base.denominator
 
 
-def bits_of(video: OpenVideo) -> int:
+def bits_of(video: OpenStream) -> int:
     """Return the bits per colour channel in the file; decoded frames have 8."""
     if video.header is not None:
         return video.header.depth
@@ -102,16 +103,16 @@ def bits_of(video: OpenVideo) -> int:
     return max((part.bits for part in pixels.components), default=8) if pixels is not None else 8
 
 
-def open_video_file(path: str) -> OpenVideo:
-    """Open `path` without decoding a frame where its container allows that; raises `DecodeError`."""
+def open_video_file(path: str) -> OpenStream:
+    """Open `path`, without decoding a frame if its container allows that; raise `DecodeError` if it is broken."""
     video = _open(path, UNDECODED)
-    if _says_all(video):
+    if _is_complete(video):
         return video
     video.container.close()
     return _open(path, {})
 
 
-def _open(path: str, options: dict[str, str]) -> OpenVideo:
+def _open(path: str, options: dict[str, str]) -> OpenStream:
     container = _open_container(path, options)
     try:
         stream = _best_stream(path, container)
@@ -119,13 +120,12 @@ def _open(path: str, options: dict[str, str]) -> OpenVideo:
         container.close()
         raise
     context = stream.codec_context
-    return OpenVideo(
-        container, stream, read_header(context.extradata or b"") if context.name == "h264" else None
-    )
+    header = read_header(context.extradata or b"") if context.name == "h264" else None
+    return OpenStream(container, stream, header)
 
 
-def _says_all(video: OpenVideo) -> bool:
-    """Whether nothing is missing that decoding a few frames would have told."""
+def _is_complete(video: OpenStream) -> bool:
+    """Return whether the header has all facts that decoding a few frames would give."""
     stream = video.stream
     name = stream.codec_context.name
     return (
@@ -141,7 +141,7 @@ def _open_container(path: str, options: dict[str, str]) -> InputContainer:
     try:
         if Path(path).stat().st_size == 0:
             raise DecodeError(path, "the file is empty (0 bytes)")
-        container = av.open(path, options=options, metadata_errors="replace")  # titles may be of any alphabet
+        container = av.open(path, options=options, metadata_errors="replace")  # titles may have any encoding
     except av.error.FFmpegError as e:
         raise DecodeError(path, f"no video file, or its index is cut off ({e.strerror})") from e
     except OSError as e:
@@ -160,91 +160,110 @@ def _best_stream(path: str, container: InputContainer) -> VideoStream:
     assert isinstance(stream, VideoStream)
     if stream.codec_context is None:
         raise DecodeError(path, "its codec is not known; the header may be broken")
-    # never AUTO: its frame threads hang on corrupt files; and a worker has one core
+    # never AUTO: its frame threads hang on corrupt files, and a worker has one core
     stream.codec_context.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
     return stream
 
 
-def index_packets(path: str, video: OpenVideo, *, is_cut_off: bool = False) -> PacketIndex:
-    """Read all packets of the stream, in decoding order; raises `DecodeError` where they are not all there.
+def index_packets(path: str, video: OpenStream, *, is_truncated: bool = False) -> PacketIndex:
+    """Read all packets of the stream, in decoding order; raise `DecodeError` if some are missing.
 
     Args:
-        path: Of the video.
+        path: Path of the video.
         video: The video.
-        is_cut_off: The file is known to lack its end: take what is before it. The last packet may be half a one, so
-            only frames that are shown before its turn to be decoded count; no frame before them is missing.
+        is_truncated: Whether the file is known to lack its end, so that the frames before it are enough. The last
+            packet may be incomplete: only frames shown before its decoding time count, and all of these exist.
     """
-    pts: list[int] = []
-    keyframes: list[int] = []
-    beginnings: list[int] = []
-    earliest: list[int] = []
-    num_packets, timed, last_turn = 0, True, None
-    try:
-        for packet in video.container.demux(video.stream):
-            shown, decoded, size = packet.pts, packet.dts, packet.size
-            if decoded is None and shown is None and size == 0:
-                continue  # the flush packet at the end
-            num_packets += 1
-            if size == 0 or packet.is_discard:  # a repeat in AVI; outside the edit list of a MOV
-                continue
-            when = decoded if shown is None else shown
-            if when is None:
-                raise DecodeError(
-                    path, "its packets carry no times. Remux it to mp4 or mkv, for example with ffmpeg"
-                )
-            timed = timed and shown is not None
-            pts.append(when)
-            last_turn = decoded
-            if decoded is not None and len(pts) == 1:
-                earliest.append(decoded)
-            if packet.is_keyframe:
-                keyframes.append(when)
-                if video.header is not None and begins_anew(bytes(packet), video.header.length_bytes):
-                    beginnings.append(when)
-    except av.error.FFmpegError as e:
-        if not is_cut_off:
-            raise DecodeError(path, f"cut off or broken after {len(pts)} frames ({e.strerror})") from e
-    if is_cut_off:
-        pts = _before_the_cut(pts, last_turn)
-        keyframes, beginnings = ([k for k in found if k in set(pts)] for found in (keyframes, beginnings))
+    found = _read_packets(path, video, is_truncated=is_truncated)
+    pts, keyframes, beginnings = found.pts, found.keyframes, found.beginnings
+    if is_truncated:
+        pts = _before_the_cut(pts, found.last_decoded)
+        kept = set(pts)
+        keyframes, beginnings = ([k for k in times if k in kept] for times in (keyframes, beginnings))
     if not pts or not keyframes:
         raise DecodeError(path, f"{len(pts)} frames and {len(keyframes)} keyframes: nothing can be decoded")
     in_order = np.array(pts, np.int64)
     order = np.argsort(in_order, kind="stable")
     shown_at = in_order[order]
-    if not is_cut_off:
-        _check_complete(path, video, num_packets, int(shown_at[-1] - shown_at[0]))
-    # the frame that waits longest for its turn waits for all that were decoded before it and are shown after it
+    if not is_truncated:
+        _check_complete(path, video, found.num_packets, int(shown_at[-1] - shown_at[0]))
+    # the most delayed frame waits for all frames that are decoded before it and shown after it
     reorder = int((order - np.arange(len(order))).max())
     exact = (
-        timed
+        found.timed
         and video.container.format.name in INDEXED_FORMATS
         and bool((shown_at[1:] > shown_at[:-1]).all())
     )
+    first_decoded = pts[0] if found.first_decoded is None else found.first_decoded
+    earliest = min(first_decoded, pts[0], int(shown_at[0]))
     return PacketIndex(
-        shown_at,
-        np.sort(np.array(beginnings or keyframes, np.int64)),
-        min(*earliest, pts[0], int(shown_at[0])),
-        reorder,
-        exact,
+        shown_at, np.sort(np.array(beginnings or keyframes, np.int64)), earliest, reorder, exact
     )
 
 
-def _before_the_cut(pts: list[int], last_turn: int | None) -> list[int]:
-    """Frames before the end of a file that is cut off, in decoding order.
+@dataclass
+class _Packets:
+    """The times of a stream's packets in decoding order.
+
+    `beginnings` are the keyframes of an H.264 stream at which decoding may begin; `timed`: each packet has a time to
+    be shown; `first_decoded` and `last_decoded` are decoding times, if there are any.
+    """
+
+    pts: list[int] = field(default_factory=list)
+    keyframes: list[int] = field(default_factory=list)
+    beginnings: list[int] = field(default_factory=list)
+    num_packets: int = 0
+    timed: bool = True
+    first_decoded: int | None = None
+    last_decoded: int | None = None
+
+
+def _read_packets(path: str, video: OpenStream, *, is_truncated: bool) -> _Packets:
+    found = _Packets()
+    try:
+        for packet in video.container.demux(video.stream):
+            shown, decoded, size = packet.pts, packet.dts, packet.size
+            if decoded is None and shown is None and size == 0:
+                continue  # the flush packet at the end
+            found.num_packets += 1
+            if size == 0 or packet.is_discard:  # a repeat in AVI; outside the edit list of a MOV
+                continue
+            when = decoded if shown is None else shown
+            if when is None:
+                raise DecodeError(
+                    path, "its packets have no times. Remux it to mp4 or mkv, for example with ffmpeg"
+                )
+            if not found.pts:
+                found.first_decoded = decoded
+            found.timed = found.timed and shown is not None
+            found.pts.append(when)
+            found.last_decoded = decoded
+            if packet.is_keyframe:
+                found.keyframes.append(when)
+                header = video.header
+                if header is not None and decoding_may_begin(bytes(packet), header.length_bytes):
+                    found.beginnings.append(when)
+    except av.error.FFmpegError as e:
+        if not is_truncated:
+            raise DecodeError(path, f"cut off or broken after {len(found.pts)} frames ({e.strerror})") from e
+    return found
+
+
+def _before_the_cut(pts: list[int], last_decoded: int | None) -> list[int]:
+    """Return the frames before the end of a truncated file, in decoding order.
 
     Args:
         pts: When each frame is shown.
-        last_turn: When the last packet is decoded; no frame that is missing is shown before that. None where the
-            container does not say: then as many frames are left out as H.264 may hold back.
+        last_decoded: When the last packet is decoded; no missing frame is shown before that. If the container does
+            not tell, as many frames are omitted as H.264 may delay.
     """
-    stop = last_turn if last_turn is not None else sorted(pts)[-MAX_REORDER:][0] if pts else 0
+    stop = last_decoded if last_decoded is not None else sorted(pts)[-MAX_REORDER:][0] if pts else 0
     return [when for when in pts[:-1] if when < stop]
 
 
-def _check_complete(path: str, video: OpenVideo, num_packets: int, span_pts: int) -> None:
-    """Raise `DecodeError` where the header promises much more than the file holds."""
+def _check_complete(path: str, video: OpenStream, num_packets: int, span_pts: int) -> None:
+    """Raise `DecodeError` if the header promises much more than the file has."""
     container, stream = video.container, video.stream
     if stream.frames and num_packets < TRUNCATED_SHARE * stream.frames:
         raise DecodeError(path, f"truncated: {num_packets} of {stream.frames} promised frames are there")

@@ -1,4 +1,4 @@
-"""Videos opened whole or, where their end is missing, up to the damage."""
+"""Opening of videos whole or, if their end is missing, up to the damage."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from vjepa.data.decoders.opening import open_video
 from vjepa.errors import DecodeError
 from vjepa.types import ClipFailure
 
-CUT_OFF = "vjepa.data.decoders.truncated.CutOffDecoder"
-# decoders whose frames are those of CUT_OFF, to the bit
-WHOLE_FILES = ("auto", "pyav", "torchcodec", "decord")
+TRUNCATED = "vjepa.data.decoders.truncated.TruncatedDecoder"
+# decoders whose frames are equal to those of TRUNCATED, to the bit
+SAME_FRAMES = ("auto", "pyav", "torchcodec", "decord")
 
 
 @dataclass(frozen=True)
 class OpenVideo:
-    """A video, what opens it again, and what is to be said of one that lacks its end."""
+    """An open video, the opener that can open it again, and the failure to report if its end is missing."""
 
     video: Decoder
     open_again: Opener
     failure: ClipFailure | None = None
 
 
-class UpToDamage:
-    """Opens videos, and those that lack their end as far as they go.
+class ReadablePrefix:
+    """An opener of videos that opens a truncated video up to the damage.
 
     Args:
-        decoder: What reads the videos; those of a decoder of yours are opened whole or not at all.
-        parts: Whether anything but whole videos is wanted.
+        decoder: Reads the videos; with your own decoder a video is opened whole or refused.
+        parts: Whether to open truncated videos.
     """
 
     def __init__(self, decoder: str, *, parts: bool = True) -> None:
         self._whole = opener(decoder, DEFAULT_SECONDS)
-        self._cut_off = opener(CUT_OFF, DEFAULT_SECONDS) if parts and decoder in WHOLE_FILES else None
+        self._truncated = opener(TRUNCATED, DEFAULT_SECONDS) if parts and decoder in SAME_FRAMES else None
 
     @contextmanager
     def open(self, path: str) -> Iterator[OpenVideo]:
-        """The video, closed at the end.
+        """Open a video for the length of a `with` block.
 
         Raises:
             DecodeError: If nothing of it can be read.
@@ -54,13 +54,16 @@ class UpToDamage:
         try:
             return OpenVideo(stack.enter_context(open_video(self._whole, path)), self._whole)
         except DecodeError as error:
-            if self._cut_off is None:
+            if self._truncated is None:
                 raise
             try:
-                video = stack.enter_context(open_video(self._cut_off, path))
+                video = stack.enter_context(open_video(self._truncated, path))
             except DecodeError:
                 raise error from None
             shown = video.timestamps
             stop = float(shown[-1]) + (float(np.median(np.diff(shown))) if len(shown) > 1 else 0.0)
             failure = ClipFailure(path, f"{error.reason}; nothing is read from {stop:.2f} s on")
-            return OpenVideo(video, self._cut_off, failure)
+            return OpenVideo(video, self._truncated, failure)
+
+
+UpToDamage, CUT_OFF = ReadablePrefix, TRUNCATED  # names that the readers of probes and features still import

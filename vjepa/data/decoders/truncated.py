@@ -1,4 +1,4 @@
-"""Videos whose end is missing, read up to where nothing is in doubt."""
+"""Decoder of videos whose end is missing, up to the last certain frame."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from vjepa.data.decoders.base import Decoder
 from vjepa.data.decoders.packets import index_packets, open_video_file
 
 
-class CutOffDecoder(Decoder):
-    """Opens what other backends refuse as truncated; its frames are those before the damage.
+class TruncatedDecoder(Decoder):
+    """A decoder for files that other backends refuse as truncated; it returns the frames before the damage.
 
-    What comes last in the file may be half a frame: it is left out, with all frames that might lie beyond it.
+    The last packet of the file may be incomplete: it is omitted, with all frames that might follow it.
     """
 
     @classmethod
     def open(cls, path: str | Path) -> Decoder:
-        """Open `path` as far as it goes."""
+        """Open `path` up to the damage."""
         video = open_video_file(str(path))
         with video.container:
-            index = index_packets(str(path), video, is_cut_off=True)
+            index = index_packets(str(path), video, is_truncated=True)
         return PyAVDecoder.open(path, index=index)

@@ -1,4 +1,4 @@
-"""What of a long job is done: a line of JSON an item, safe against a stop at any moment."""
+"""The finished items of a long job, one line of JSON per item, safe against a stop at any moment."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 from vjepa.data.jobs.local import JobResult
 from vjepa.errors import UsageError
 
-SYNC_SECONDS = 1.0  # of work that a power cut may cost; a killed process loses nothing
+SYNC_SECONDS = 1.0  # work that a power cut may lose; a killed process loses nothing
 
 
 class Journal:
     """Results by key, read from `path` and appended to it.
 
     Args:
-        path: a file of JSON lines; made if it is missing.
+        path: A file of JSON lines, created if it is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,27 +32,27 @@ class Journal:
         self._synced = time.monotonic()
 
     def _read(self, path: Path) -> int:
-        """Take up what is done; how many bytes of the file are whole lines."""
+        """Read the finished items; return how many bytes of the file are whole lines."""
         whole = 0
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
-                    break  # torn by a stop: that item is done again
-                self._take(path, number, line)
+                    break  # incomplete because of a stop: that item is repeated
+                self._parse(path, number, line)
                 whole += len(line)
         return whole
 
-    def _take(self, path: Path, number: int, line: bytes) -> None:
+    def _parse(self, path: Path, number: int, line: bytes) -> None:
         try:
             entry = json.loads(line)
             self.done[entry.pop("key")] = {name: entry[name] for name in ("value", "error", "ended")}
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise UsageError(
-                f"{path}:{number}: not a line of a job's journal. Delete the file to begin anew"
+                f"{path}:{number}: not a line of a job's journal. Delete the file to begin again"
             ) from e
 
     def add(self, key: str, result: JobResult[Any]) -> JobResult[Any]:
-        """Keep a result; the same, with its value as it will be read again."""
+        """Save a result; return it with its value as JSON will restore it."""
         line = json.dumps({"key": key, "value": result.value, "error": result.error, "ended": result.ended})
         self._file.write(line.encode() + b"\n")
         self._file.flush()

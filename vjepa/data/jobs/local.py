@@ -1,4 +1,4 @@
-"""Work over many items in processes of this machine, each of which can be killed without harm to the others."""
+"""Work on many items in processes of this machine; each can be killed without harm to the others."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class JobResult(Generic[Value]):
-    """What came of the item number `index`: its `value`, or the `error` in one line.
+    """The result of the item with this `index`: its `value`, or the `error` in one line.
 
-    `ended` tells a process that hung or crashed from an exception of the work.
+    `ended` is true if its process hung or crashed, and false if the work raised an exception.
     """
 
     index: int
@@ -36,10 +36,10 @@ class JobResult(Generic[Value]):
 
 
 def attempt(work: Callable[[Item], Value], index: int, item: Item) -> JobResult[Value]:
-    """Do the work for one item; an exception is its result, not the end of the others."""
+    """Do the work for one item; an exception becomes its result and does not stop the others."""
     try:
         return JobResult(index, work(item))
-    except Exception as e:  # noqa: BLE001  whatever it is, it is reported by name and the rest goes on
+    except Exception as e:  # noqa: BLE001  any error is reported by name, and the other items continue
         return JobResult(index, None, " ".join(f"{type(e).__name__}: {e}".split()))
 
 
@@ -50,16 +50,16 @@ def local_results(
     num_processes: int,
     timeout_seconds: float | None = None,
 ) -> Iterator[JobResult[Value]]:
-    """Results in the order in which they come.
+    """Yield the results in order of completion.
 
     Args:
-        work: a function that pickles by name.
-        items: each with its number.
-        num_processes: child processes; 0 works in this one.
-        timeout_seconds: how long an item may take before its process is killed.
+        work: A function that pickles by name.
+        items: Each item with its index.
+        num_processes: Number of child processes; 0 works in this process.
+        timeout_seconds: Time limit per item; beyond it the item's process is killed.
 
     Raises:
-        RuntimeError: a child ended before it could begin.
+        UsageError: If a child ends before its first item.
     """
     if not num_processes:
         yield from (attempt(work, index, item) for index, item in items)
@@ -74,7 +74,7 @@ def local_results(
                 if waiting and worker.is_idle:
                     worker.give(*waiting.popleft(), timeout_seconds)
             spoken = wait([worker.pipe for worker in workers], _seconds_left(workers))
-            now = time.monotonic()  # once: what the caller does with a result takes nobody's time
+            now = time.monotonic()  # once: the caller's time for a result does not count
             for worker in workers.copy():
                 result = None
                 if worker.pipe in spoken:
@@ -82,7 +82,7 @@ def local_results(
                 elif now >= worker.deadline:
                     result = worker.overdue(timeout_seconds)
                 if worker.is_gone:
-                    workers.remove(worker)  # another takes its place, if there is work for it
+                    workers.remove(worker)  # another replaces it, if there is work for it
                 if result is not None:
                     yield result
     finally:
@@ -96,7 +96,7 @@ def _seconds_left(workers: list[_Worker]) -> float | None:
 
 
 class _Worker:
-    """A child process that does one item after the other."""
+    """A child process that works on one item after the other."""
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
         context = _context()
@@ -114,16 +114,16 @@ class _Worker:
         return self._is_ready and self.index is None and not self.is_gone
 
     def give(self, index: int, item: Any, timeout_seconds: float | None) -> None:
-        """Have it do an item; the time counts from here, not from the start of the process."""
+        """Send it an item; the time limit counts from here, not from the start of the process."""
         self.index = index
         self.deadline = time.monotonic() + timeout_seconds if timeout_seconds else float("inf")
         try:
             self.pipe.send((index, item))
         except ConnectionError:
-            pass  # it died while idle; the pipe's end says so at once
+            pass  # it died while idle; the end of its pipe shows that at once
 
     def answer(self) -> JobResult[Any] | None:
-        """What it says, which is a result, or that it is ready; or that it has died."""
+        """Receive a result, or `None` when it is ready; handle its death."""
         try:
             result = self.pipe.recv()
         except (EOFError, ConnectionError):
@@ -133,7 +133,7 @@ class _Worker:
         return result
 
     def overdue(self, timeout_seconds: float | None) -> JobResult[Any]:
-        """The result of an item that took too long."""
+        """Kill it, and return the result of an item that took too long."""
         assert self.index is not None
         self.kill()
         return JobResult(
@@ -155,8 +155,8 @@ class _Worker:
         self.kill()
         if not self._is_ready:
             raise UsageError(
-                f"a worker process ended before its first item ({ended}; its own message is above). In a script of "
-                'yours, begin below `if __name__ == "__main__":`, or use num_processes=0.'
+                f"a worker process ended before its first item ({ended}; its own message is above). In your own "
+                'script, begin below `if __name__ == "__main__":`, or use num_processes=0.'
             )
         if self.index is None:
             return None
@@ -164,7 +164,7 @@ class _Worker:
 
 
 def _context() -> ForkServerContext | SpawnContext:
-    """How processes start: from a server that has the package imported, where the system has such."""
+    """Return how processes start: from a server that has imported the package, if the system supports it."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -173,11 +173,11 @@ def _context() -> ForkServerContext | SpawnContext:
 
 
 def _serve(pipe: Connection, work: Callable[[Any], Any], folder: str) -> None:
-    """All that a child does."""
-    os.chdir(folder)  # it would be where the parent was when it was started, and paths may be relative
+    """Run a child."""
+    os.chdir(folder)  # the server keeps its first working folder, and paths may be relative
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)  # as many children as cores are asked for
+    torch.set_num_threads(1)  # there may be one child per core
     try:
         pipe.send(None)
         while True:
@@ -188,7 +188,7 @@ def _serve(pipe: Connection, work: Callable[[Any], Any], folder: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """A child that hangs would otherwise outlive a parent that was killed."""
+    """End the process with its parent; a child that hangs would otherwise outlive a killed parent."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

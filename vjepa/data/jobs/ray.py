@@ -1,4 +1,4 @@
-"""Work over many items on a Ray cluster: the same worker processes as on one machine, in tasks that are retried."""
+"""Work on many items on a Ray cluster: the same worker processes as on one machine, in tasks that are retried."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 MAX_RETRIES = 3  # of a task whose worker was lost
-ITEMS_PER_TASK = 64  # at most: a task costs a second to begin, and all of it is done again with a lost worker
+MAX_ITEMS_PER_TASK = 64  # a task takes a second to start, and all of it is repeated if its worker is lost
 
 
 def ray_results(
@@ -25,16 +25,16 @@ def ray_results(
     num_processes: int,
     timeout_seconds: float | None = None,
 ) -> Iterator[JobResult[Value]]:
-    """Results in the order in which they come, from a running cluster or one started for this.
+    """Yield the results in order of completion, from a running cluster or one started for this call.
 
     Args:
-        work: a function that pickles by name.
-        items: each with its number.
-        num_processes: tasks at a time; 0: as many as the cluster has cores.
-        timeout_seconds: how long an item may take before its process is killed.
+        work: A function that pickles by name.
+        items: Each item with its index.
+        num_processes: Number of parallel tasks; 0 means as many as the cluster has cores.
+        timeout_seconds: Time limit per item; beyond it the item's process is killed.
 
     Raises:
-        UsageError: Ray is not installed, or no cluster answers or can be started.
+        UsageError: If Ray is not installed, or no cluster answers or can be started.
     """
     try:
         import ray
@@ -48,26 +48,26 @@ def ray_results(
         except (RuntimeError, TimeoutError, ConnectionError) as e:
             raise UsageError(
                 f"no Ray to work on: {e}. Start one with `ray start --head` and run again with RAY_ADDRESS=auto, "
-                "or leave out --engine ray."
+                "or omit --engine ray."
             ) from e
-    task: Any = ray.remote(max_retries=MAX_RETRIES)(_some)
+    task: Any = ray.remote(max_retries=MAX_RETRIES)(_task)
     slots = num_processes or int(ray.cluster_resources().get("CPU", 1))
-    waiting = deque(_parts(items, slots))
+    waiting = deque(_chunks(items, slots))
     running: dict[ray.ObjectRef, Sequence[tuple[int, Item]]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < slots:
-                part = waiting.popleft()
-                running[task.remote(work, part, timeout_seconds, os.getcwd())] = part
+                chunk = waiting.popleft()
+                running[task.remote(work, chunk, timeout_seconds, os.getcwd())] = chunk
             (done,), _ = ray.wait(list(running), num_returns=1)
-            part = running.pop(done)
+            chunk = running.pop(done)
             try:
                 results = ray.get(done)
             except ray.exceptions.RayTaskError:
-                raise  # no worker was lost: the task itself could not begin
+                raise  # no worker was lost: the task itself could not start
             except ray.exceptions.RayError as e:
                 lost = f"lost with its Ray worker {1 + MAX_RETRIES} times ({type(e).__name__})"
-                results = [JobResult(index, None, lost, True) for index, _ in part]
+                results = [JobResult(index, None, lost, True) for index, _ in chunk]
             yield from results
     finally:
         for ref in running:
@@ -76,19 +76,19 @@ def ray_results(
             ray.shutdown()
 
 
-def _parts(items: Sequence[tuple[int, Item]], slots: int) -> Iterator[Sequence[tuple[int, Item]]]:
-    """Small enough that every slot has several."""
-    size = max(1, min(ITEMS_PER_TASK, len(items) // (4 * slots)))
+def _chunks(items: Sequence[tuple[int, Item]], slots: int) -> Iterator[Sequence[tuple[int, Item]]]:
+    """Split the items so that every slot has several chunks."""
+    size = max(1, min(MAX_ITEMS_PER_TASK, len(items) // (4 * slots)))
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _some(
+def _task(
     work: Callable[[Item], Value],
     items: Sequence[tuple[int, Item]],
     timeout_seconds: float | None,
     folder: str,
 ) -> list[JobResult[Value]]:
-    """One task: in a child of the Ray worker, which a hang or a crash of an item does not reach."""
-    if os.path.isdir(folder):  # on this machine, or a file system that all share: relative paths start there
+    """Run one task in a child of the Ray worker, so that a hang or crash of an item does not affect the worker."""
+    if os.path.isdir(folder):  # on this machine or a shared file system: relative paths start there
         os.chdir(folder)
     return list(local_results(work, items, num_processes=1, timeout_seconds=timeout_seconds))

@@ -1,4 +1,4 @@
-"""Full batches from clips of which some cannot be read: the next clips of the epoch take their place."""
+"""Full batches although some clips cannot be read: the next clips of the epoch replace them."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ log = logging.getLogger(__name__)
 
 
 class Group(NamedTuple):
-    """Clips read together by one worker: the readable ones, and which of those asked for they are."""
+    """Clips read together by one worker: the readable ones, and their positions among the requested ones."""
 
     batch: ClipBatch
     slots: tuple[int, ...]
 
 
 def collate_group(samples: Sequence[Sample]) -> Group:
-    """A group of the samples that a worker was asked for."""
+    """Combine the samples that a worker read to a group."""
     return Group(collate(samples), tuple(i for i, s in enumerate(samples) if s.failure is None))
 
 
 class Place(NamedTuple):
-    """Where a data set is: its epoch, the place in the rank's share of it, the batches of it that were given."""
+    """A position in a data set: the epoch, the index in the rank's share of it, and the batches already returned."""
 
     epoch: int = 0
     at: int = 0
     batches: int = 0
 
 
-class _Asked(NamedTuple):
-    """Keys that a worker was asked for, and their places in the share."""
+class _Request(NamedTuple):
+    """Keys that a worker must read, and their places in the share."""
 
     keys: list[SampleKey]
     places: list[int]
@@ -54,16 +54,16 @@ class _Piece(NamedTuple):
 
 
 @dataclass
-class Lap:
-    """One epoch of one data set on one rank, while it is read.
+class EpochReader:
+    """The state of one epoch of one data set on one rank while it is read.
 
     Args:
-        share: the clips of this rank.
-        size: clips in a batch.
-        batches: how many batches the epoch has to give, beginning again where clips run out; None ends it
-            with its clips.
-        begun: where to begin.
-        clips_per_row: clips that each row comes with; all else counts rows.
+        share: The clips of this rank.
+        size: Rows in a batch.
+        batches: Number of batches in the epoch, which starts again when it has no more clips; None ends it with its
+            clips.
+        begun: Where to begin.
+        clips_per_row: Clips per row; all other numbers count rows.
     """
 
     share: Share
@@ -76,28 +76,28 @@ class Lap:
         self.at = self.done = self.begun.at
         self.planned = self.given = self.begun.batches
         self._good = self.given * self.size  # readable clips so far
-        self._asked: deque[_Asked] = deque()
+        self._requests: deque[_Request] = deque()
         self._groups: deque[Group] = deque()
         self._pieces: list[_Piece] = []
-        self.failures: list[ClipFailure] = []  # to be told with the next batch
+        self.failures: list[ClipFailure] = []  # to report with the next batch
 
     @property
-    def _coming(self) -> int:
-        return sum(len(asked.keys) for asked in self._asked)
+    def _requested(self) -> int:
+        return sum(len(request.keys) for request in self._requests)
 
     def has_room(self) -> bool:
-        """Whether one more batch may come of it, if all that is not read yet is readable."""
+        """Return whether there can be one more batch, if all that is not read yet is readable."""
         if self.batches is not None:
             return self.planned < self.batches
-        most = self._good + self._coming + len(self.share.rows) - self.at
+        most = self._good + self._requested + len(self.share.rows) - self.at
         return most >= (self.planned + 1) * self.size or (self.planned == 0 < most)
 
-    def ask(self, failed: dict[int, ClipFailure]) -> list[SampleKey]:
-        """Keys that the planned batches still need; rows in `failed` are not tried again."""
-        asked = _Asked([], [])
-        short = self.planned * self.size - self._good - self._coming
+    def request(self, failed: dict[int, ClipFailure]) -> list[SampleKey]:
+        """Return keys that the planned batches still need; rows in `failed` are not tried again."""
+        request = _Request([], [])
+        short = self.planned * self.size - self._good - self._requested
         skipped = 0
-        while len(asked.keys) < short and skipped < len(self.share.rows):
+        while len(request.keys) < short and skipped < len(self.share.rows):
             if self.batches is None and self.at == len(self.share.rows):
                 break
             key = self.share.key(self.at)
@@ -105,27 +105,27 @@ class Lap:
                 skipped += 1
             else:
                 skipped = 0
-                asked.keys.append(key)
-                asked.places.append(self.at)
+                request.keys.append(key)
+                request.places.append(self.at)
             self.at += 1
-        if asked.keys:
-            self._asked.append(asked)
-        return asked.keys
+        if request.keys:
+            self._requests.append(request)
+        return request.keys
 
     def receive(self, group: Group) -> None:
-        """Take what was asked for, in the order of asking."""
+        """Accept the group of the oldest open request."""
         self._groups.append(group)
 
     def sort(self, failed: dict[int, ClipFailure], ledger: FailureLedger) -> None:
-        """Put readable clips in line, and add rows that failed to `failed` and to the ledger."""
+        """Queue readable clips, and add rows that failed to `failed` and to the ledger."""
         while self._groups:
-            group, asked = self._groups.popleft(), self._asked.popleft()
-            bad = sorted(set(range(len(asked.keys))) - set(group.slots))
-            # a row that failed once is out, even if another clip of it could be read meanwhile: what a run sees
-            # must not depend on how far ahead its workers read
-            kept = [i for i, slot in enumerate(group.slots) if asked.keys[slot].index not in failed]
+            group, request = self._groups.popleft(), self._requests.popleft()
+            bad = sorted(set(range(len(request.keys))) - set(group.slots))
+            # a row that failed once is excluded, even if another of its clips was readable meanwhile: the clips of
+            # a run must not depend on how far ahead its workers read
+            kept = [i for i, slot in enumerate(group.slots) if request.keys[slot].index not in failed]
             for slot, failure in zip(bad, group.batch.failures, strict=True):
-                failed.setdefault(asked.keys[slot].index, failure)
+                failed.setdefault(request.keys[slot].index, failure)
             self.failures += group.batch.failures
             ledger.observe(len(group.slots), group.batch.failures)
             clips = (
@@ -133,10 +133,10 @@ class Lap:
             )
             self._good += len(kept)
             if kept:
-                self._pieces.append(_Piece(clips, [asked.places[group.slots[i]] for i in kept]))
+                self._pieces.append(_Piece(clips, [request.places[group.slots[i]] for i in kept]))
 
     def take(self) -> ClipBatch | None:
-        """The next batch, if its clips are there; one that is not full only of an epoch too short for one."""
+        """Return the next batch, if its clips have been read; it is not full only if the epoch is too short."""
         ready = sum(len(piece.places) for piece in self._pieces)
         size = self.size
         if ready < size:
@@ -153,7 +153,7 @@ class Lap:
             taken.append(piece.batch)
             size -= len(piece.places)
             self.done = piece.places[-1] + 1
-        batch = taken[0] if len(taken) == 1 else _joined(taken)
+        batch = taken[0] if len(taken) == 1 else _concatenated(taken)
         turn = (self.share.epoch, self.given)
         batch = replace(batch, failures=tuple(self.failures), part=self.share.part, turn=turn)
         self.failures.clear()
@@ -161,8 +161,8 @@ class Lap:
         return batch
 
     def exhausted(self) -> bool:
-        """Whether all of its clips were read."""
-        return self.batches is None and self.at == len(self.share.rows) and not self._asked
+        """Return whether all of its clips were read."""
+        return self.batches is None and self.at == len(self.share.rows) and not self._requests
 
     @property
     def place(self) -> Place:
@@ -172,17 +172,17 @@ class Lap:
 
 @dataclass(kw_only=True)
 class PartBatches:
-    """The batches of one data set on one rank, epoch after epoch without end, each full.
+    """The endless sequence of full batches of one data set on one rank, epoch after epoch.
 
-    Alone, an epoch ends with its last whole batch of readable clips: the batches are those of a manifest
-    without the unreadable rows. On several ranks all have the same number of batches an epoch, and a rank that
-    runs out begins its share again.
+    With one rank, an epoch ends with its last full batch of readable clips: the batches are those of a manifest
+    without the unreadable rows. With several ranks, all have the same number of batches per epoch, and a rank
+    without further clips begins its share again.
 
     Args:
-        order: of the clips.
-        batch_size: rows in a batch of one rank; fewer if there are fewer rows.
-        ledger: is told of unreadable clips.
-        clips_per_row: clips that each row comes with.
+        order: The order of the clips.
+        batch_size: Rows in a batch of one rank; fewer if there are fewer rows.
+        ledger: Counts unreadable clips.
+        clips_per_row: Clips per row.
     """
 
     order: ClipOrder
@@ -195,7 +195,7 @@ class PartBatches:
         num_clips, world_size = len(self.order), self.order.world_size
         if num_clips < world_size:
             raise SettingError(
-                f"{num_clips} clips on {world_size} devices: each needs one at least. Use fewer devices."
+                f"{num_clips} clips on {world_size} devices: each needs at least one. Use fewer devices."
             )
         fits = num_clips // world_size
         if fits < self.batch_size:
@@ -207,59 +207,58 @@ class PartBatches:
 
     def go_to(self, place: Place) -> None:
         """Begin at `place`."""
-        self._laps = deque([self._lap(place)])
-        self._asked: deque[Lap] = deque()
+        self._readers = deque([self._reader(place)])
+        self._requests: deque[EpochReader] = deque()
 
     @property
     def place(self) -> Place:
         """The first clip that is not in a batch yet."""
-        return self._laps[0].place
+        return self._readers[0].place
 
     def plan(self) -> None:
-        """One more batch is wanted."""
-        if not self._laps[-1].has_room():
-            self._laps.append(self._lap(Place(self._laps[-1].share.epoch + 1)))
-        self._laps[-1].planned += 1
+        """Plan one more batch."""
+        if not self._readers[-1].has_room():
+            self._readers.append(self._reader(Place(self._readers[-1].share.epoch + 1)))
+        self._readers[-1].planned += 1
 
-    def ask(self) -> list[SampleKey]:
-        """Keys to read next; none if all planned batches will be full."""
-        for lap in self._laps:
-            if keys := lap.ask(self.failed):
-                self._asked.append(lap)
+    def request(self) -> list[SampleKey]:
+        """Return keys to read next; an empty list if all planned batches will be full."""
+        for reader in self._readers:
+            if keys := reader.request(self.failed):
+                self._requests.append(reader)
                 return keys
         return []
 
     def receive(self, group: Group) -> None:
-        """Take what was asked for, in the order of asking."""
-        self._asked.popleft().receive(group)
+        """Accept the group of the oldest open request."""
+        self._requests.popleft().receive(group)
 
     def take(self) -> ClipBatch | None:
-        """The next batch, if its clips are there."""
+        """Return the next batch, if its clips have been read."""
         while True:
-            lap = self._laps[0]
-            lap.sort(self.failed, self.ledger)
-            batch = lap.take()
+            reader = self._readers[0]
+            reader.sort(self.failed, self.ledger)
+            batch = reader.take()
             if batch is not None:
                 return batch
-            if not (lap.exhausted() or (lap.given == lap.planned and len(self._laps) > 1)):
-                if len(self.failed) >= len(lap.share.rows) and self.failed.keys() >= {
-                    *lap.share.rows.tolist()
-                }:
+            if not (reader.exhausted() or (reader.given == reader.planned and len(self._readers) > 1)):
+                rows = reader.share.rows
+                if len(self.failed) >= len(rows) and self.failed.keys() >= {*rows.tolist()}:
                     self.ledger.nothing_left()
                 return None
-            if lap.given == 0:
+            if reader.given == 0:
                 self.ledger.nothing_left()
-            lost = lap.planned - lap.given  # planned before it was known what cannot be read
-            if len(self._laps) == 1:
-                self._laps.append(self._lap(Place(lap.share.epoch + 1)))
-            self._laps.popleft()
-            self._laps[0].failures += lap.failures
+            lost = reader.planned - reader.given  # planned before the failures were known
+            if len(self._readers) == 1:
+                self._readers.append(self._reader(Place(reader.share.epoch + 1)))
+            self._readers.popleft()
+            self._readers[0].failures += reader.failures
             for _ in range(lost):
                 self.plan()
 
-    def _lap(self, place: Place) -> Lap:
+    def _reader(self, place: Place) -> EpochReader:
         batches = self.per_epoch if self.order.world_size > 1 else None
-        return Lap(self.order.share(place.epoch), self.batch_size, batches, place, self.clips_per_row)
+        return EpochReader(self.order.share(place.epoch), self.batch_size, batches, place, self.clips_per_row)
 
 
 def _part(batch: ClipBatch, part: slice) -> ClipBatch:
@@ -273,5 +272,5 @@ def _rows(batch: ClipBatch, rows: list[int], clips_per_row: int) -> ClipBatch:
     return batch.map(lambda tensor: tensor[ids])
 
 
-def _joined(batches: Sequence[ClipBatch]) -> ClipBatch:
+def _concatenated(batches: Sequence[ClipBatch]) -> ClipBatch:
     return batches[0].map(lambda *tensors: torch.cat(tensors), *batches[1:])

@@ -1,4 +1,4 @@
-"""The clips of a manifest: each a function of (seed, epoch, row), whichever process reads it."""
+"""The clips of a manifest; each is a function of (seed, epoch, row), whichever process reads it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from vjepa.types import ClipBatch, ClipFailure, PixelScale
 
 @dataclass(frozen=True)
 class Sample:
-    """The clips of one row: `video` (3, T, H, W) and `more` of its kind, or the `failure` in their place.
+    """The clips of one row: `video` (3, T, H, W) and `more` like it, or the `failure` instead of them.
 
-    Pixels are float and normalised, or uint8 with the `scale` that normalises them. `extras` holds what else belongs
-    to the clips: empty, or one mapping of named tensors for each clip.
+    Pixels are float and normalised, or uint8 with the `scale` that normalises them. `extras` is empty, or holds one
+    mapping of further named tensors per clip.
     """
 
     index: int
@@ -46,22 +46,22 @@ class Sample:
 class VideoClips(Dataset[Sample]):
     """The clips of a manifest, by `SampleKey`, or by row number for epoch 0.
 
-    A clip that cannot be read comes back as a failure, never as another clip and never as an exception.
+    A clip that cannot be read becomes a failure, never another clip and never an exception.
 
     Args:
-        manifest: which videos.
-        sampler: which frames of a video.
-        transform: from frames to network input.
+        manifest: The videos.
+        sampler: Chooses the frames of a video.
+        transform: Converts frames to network input.
         decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
-        timeout_seconds: how long a video may take to open, and a clip to decode, before it counts as
-            unreadable; 0 for no limit.
-        seed: of all random choices.
-        cache: keeps decoded videos in memory.
-        fetch: gives the bytes of videos that are no file of this machine.
-        clips_per_video: clips taken of a video while it is open, each drawn by itself.
-        index: packet index of the videos, if there is one.
-        as_pixels: leave clips in uint8, where the transform can, to be normalised on the device.
-        extras: reads what else belongs to a clip, see `Reading`.
+        timeout_seconds: Time limit to open a video and to decode a clip; beyond it the video counts as unreadable.
+            0 sets no limit.
+        seed: Seed of all random choices.
+        cache: Keeps decoded videos in memory.
+        fetch: Returns the bytes of videos that are not files of this machine.
+        clips_per_video: Clips read from a video while it is open, each drawn independently.
+        index: Packet index of the videos, if there is one.
+        as_pixels: Keep clips in uint8, if the transform allows it; the device normalises them.
+        extras: Reads further tensors of a clip, see `Reading`.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class VideoClips(Dataset[Sample]):
     def __getitem__(self, key: SampleKey | int) -> Sample:
         key = SampleKey(0, key) if isinstance(key, int) else key
         index, row = key.index, self.manifest.rows[key.index]
-        # the row's identity, not its number: clips stay as they were when a broken file leaves the manifest
+        # the row's identity, not its number: the clips do not change when a broken file is removed from the manifest
         seeds = [self.seed, key.epoch, int(self.identities[index])]
         seeds = [*seeds, key.draw] if key.draw else seeds
         generators = [np.random.default_rng(seeds)]
@@ -138,7 +138,7 @@ class VideoClips(Dataset[Sample]):
 
 
 def collate(samples: Sequence[Sample]) -> ClipBatch:
-    """Return a batch of the clips that could be read, and the list of those that could not."""
+    """Return a batch of the readable clips, with the list of the failures."""
     good = [s for s in samples if s.video is not None]
     videos = [clip for s in good if s.video is not None for clip in (s.video, *s.more)]
     extras = [named for s in good for named in s.extras]

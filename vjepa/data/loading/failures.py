@@ -1,4 +1,4 @@
-"""The failure policy: unreadable clips are counted, listed, and in number limited."""
+"""The failure policy: unreadable clips are counted and listed, and their number is limited."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
 
-FIRST_CLIPS = 64  # without one readable clip among these, nothing will come
-LISTED = 20  # files named in an error; the rest is counted
+FIRST_CLIPS = 64  # if none of these is readable, the run stops
+MAX_LISTED = 20  # files named in an error; the rest is counted
 
 
 class TooManyUnreadableClipsError(VjepaError, RuntimeError):  # noqa: N818  the name says what is wrong
@@ -26,7 +26,7 @@ class FailureLedger:
     """The unreadable files of a run, each with its reason.
 
     Args:
-        max_failures: how many there may be before the run stops.
+        max_failures: Largest number of them before the run stops.
     """
 
     def __init__(self, *, max_failures: int) -> None:
@@ -36,14 +36,14 @@ class FailureLedger:
         self._readable = 0
 
     def observe(self, num_clips: int, failures: Iterable[ClipFailure]) -> None:
-        """Count what came of one reading.
+        """Count the readable and the unreadable clips of a batch.
 
         Args:
-            num_clips: how many clips could be read.
-            failures: those that could not.
+            num_clips: Number of readable clips.
+            failures: The unreadable ones.
 
         Raises:
-            TooManyUnreadableClipsError: if they are more than allowed, or none of the first clips can be read.
+            TooManyUnreadableClipsError: If there are more than allowed, or none of the first clips can be read.
         """
         failures = list(failures)
         self._tried += num_clips + len(failures)
@@ -59,7 +59,7 @@ class FailureLedger:
             self.nothing_left()
 
     def restore(self, failures: Iterable[ClipFailure]) -> None:
-        """Take over what an earlier part of the run could not read."""
+        """Add the files that an earlier part of the run could not read."""
         for failure in failures:
             self.reasons.setdefault(failure.path, failure.reason)
 
@@ -67,25 +67,25 @@ class FailureLedger:
         """Stop a run that has nothing to train on.
 
         Raises:
-            TooManyUnreadableClipsError: always.
+            TooManyUnreadableClipsError: Always.
         """
         raise TooManyUnreadableClipsError(
-            f"not one readable clip among the first {self._tried}, or none is left; {self.summary()}. "
-            "Mend the files or the manifest; `vjepa data check` tries every file"
+            f"no readable clip among the first {self._tried}, or none remains; {self.summary()}. "
+            "Repair the files or the manifest; `vjepa data check` tries every file"
         )
 
     def gather(self) -> None:
-        """Add what the other ranks could not read; all ranks must call this together."""
+        """Add the files that the other ranks could not read; all ranks must call this together."""
         for reasons in gathered(self.reasons):
             self.reasons = self.reasons | {p: r for p, r in reasons.items() if p not in self.reasons}
 
     def summary(self) -> str:
-        """How many files could not be read, and which."""
+        """Return how many files could not be read, and which."""
         if not self.reasons:
             return "all clips were readable"
-        listed = "; ".join(f"{path} ({reason})" for path, reason in list(self.reasons.items())[:LISTED])
-        more = f"; and {len(self.reasons) - LISTED} more" if len(self.reasons) > LISTED else ""
         count = len(self.reasons)
+        listed = "; ".join(f"{path} ({reason})" for path, reason in list(self.reasons.items())[:MAX_LISTED])
+        more = f"; and {count - MAX_LISTED} more" if count > MAX_LISTED else ""
         return f"{count} unreadable file{'s' * (count != 1)}: {listed}{more}"
 
     def write(self, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Decoded videos kept in memory, shared by the worker processes: small videos are decoded once a run."""
+"""Decoded videos kept in memory and shared by the worker processes: small videos are decoded once per run."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from vjepa.errors import DecodeError
 log = logging.getLogger(__name__)
 
 SHARED_MEMORY = Path("/dev/shm")
-TRIES = 8  # files tried for one that tells the shape of all
+MAX_TRIED = 8  # files tried to find one whose shape stands for all
 
 
 class FrameCache:
     """Whole decoded videos of one shape, uint8, by file.
 
     Args:
-        paths: files to have room for.
-        shape: frames, channels, height and width of each video.
-        shared: put the memory where worker processes see what each of them decoded.
+        paths: Files to allocate memory for.
+        shape: Frames, channels, height and width of each video.
+        shared: Use shared memory, so that each worker process sees what the others decoded.
     """
 
     def __init__(self, *, paths: Sequence[str], shape: tuple[int, int, int, int], shared: bool) -> None:
         self.shape = shape
         self._slots = {path: slot for slot, path in enumerate(dict.fromkeys(paths))}
         frames, channels, height, width = shape
-        # colours last in memory, as decoded: a crop is resized 1.5 times as fast from there
+        # channels last in memory, as decoded: resizing a crop is then 1.5 times as fast
         room = _room((len(self._slots), frames, height, width, channels), torch.uint8, shared)
         self._frames = rearrange(room, "s t h w c -> s t c h w")
         self._timestamps = _room((len(self._slots), shape[0]), torch.float64, shared)
@@ -43,18 +43,18 @@ class FrameCache:
 
     @property
     def num_bytes(self) -> int:
-        """Memory taken when all is filled."""
+        """Memory when all videos are kept."""
         return self._frames.nbytes + self._timestamps.nbytes
 
     def find(self, path: str) -> tuple[Float64[Tensor, "n"], UInt8[Tensor, "n c h w"]] | None:
-        """Timestamps and frames of `path` if they are kept."""
+        """Return timestamps and frames of `path` if they are kept."""
         slot = self._slots.get(path)
         if slot is None or not self._filled[slot]:
             return None
         return self._timestamps[slot], self._frames[slot]
 
     def keep(self, path: str, video: Decoder) -> bool:
-        """Decode all of `video` and keep it; False where its shape is another one."""
+        """Decode all of `video` and keep it; return False if its shape differs."""
         slot = self._slots.get(path)
         if slot is None or video.num_frames != self.shape[0]:
             return False
@@ -63,7 +63,7 @@ class FrameCache:
             return False
         self._frames[slot] = frames
         self._timestamps[slot] = torch.from_numpy(video.timestamps)
-        self._filled[slot] = 1  # last: another process may look at any time
+        self._filled[slot] = 1  # last: another process may read at any time
         return True
 
     def __len__(self) -> int:
@@ -71,17 +71,17 @@ class FrameCache:
 
 
 def cache_for(paths: Sequence[str], *, decoder: Opener, limit_bytes: int, shared: bool) -> FrameCache | None:
-    """A cache for these files if they fit, judged by the first readable one; None, and a log line, if not.
+    """Return a cache for these files if they fit, judged by the first readable one; else log why and return `None`.
 
     Args:
-        paths: video files.
-        decoder: reads the first of them.
-        limit_bytes: memory that the cache may take.
-        shared: whether worker processes are to share it.
+        paths: Video files.
+        decoder: Reads the first of them.
+        limit_bytes: Largest memory of the cache.
+        shared: Whether worker processes share it.
     """
-    shape = next((s for s in (_shape(path, decoder) for path in paths[:TRIES]) if s is not None), None)
+    shape = next((s for s in (_shape(path, decoder) for path in paths[:MAX_TRIED]) if s is not None), None)
     if shape is None:
-        log.info("decoded frames are not kept in memory: none of the first %d files can be read", TRIES)
+        log.info("decoded frames are not kept in memory: none of the first %d files can be read", MAX_TRIED)
         return None
     num_files = len(set(paths))
     needed = num_files * shape[0] * (shape[1] * shape[2] * shape[3] + 8)
@@ -92,7 +92,7 @@ def cache_for(paths: Sequence[str], *, decoder: Opener, limit_bytes: int, shared
     if shared and SHARED_MEMORY.exists() and (free := shutil.disk_usage(SHARED_MEMORY).free) < needed:
         log.info("%s, are not kept in memory: %s has %.1f MB free", text, SHARED_MEMORY, free / 1e6)
         return None
-    log.info("%s, are kept in memory as they are read", text)
+    log.info("%s, are kept in memory when they are read", text)
     return FrameCache(paths=paths, shape=shape, shared=shared)
 
 
@@ -102,7 +102,7 @@ def _shape(path: str, decoder: Opener) -> tuple[int, int, int, int] | None:
             _, channels, height, width = video.frames_at([0]).shape
             return video.num_frames, channels, height, width
     except DecodeError:
-        return None  # counted and listed when its clip is due
+        return None  # counted and listed when its clip is read
 
 
 def _room(shape: tuple[int, ...], dtype: torch.dtype, shared: bool) -> Tensor:

@@ -1,8 +1,7 @@
-"""A training loader that can be taken up in mid-epoch, at the clip after the last one trained on."""
+"""A training loader that resumes within an epoch, at the clip after the last one trained on."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,38 +11,39 @@ from typing import Any, NamedTuple
 from torch.utils.data import DataLoader
 
 from vjepa.data.loading.batches import Group, PartBatches, Place
-from vjepa.data.loading.mixture import Turns
+from vjepa.data.loading.mixture import MixtureSchedule
 from vjepa.data.loading.order import SampleKey
 from vjepa.data.loading.ranks import gathered
 from vjepa.errors import SettingError, VjepaError
+from vjepa.files import digest
 from vjepa.types import ClipBatch, ClipFailure
 
 log = logging.getLogger(__name__)
 
 
 class LostWorkerError(VjepaError, RuntimeError):
-    """A process that reads clips is gone.
+    """The end of a process that reads clips.
 
     Args:
-        told: What torch says of it.
+        message: The message of torch's error.
     """
 
-    def __init__(self, told: str) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(
-            f"a process that reads clips ended by itself or was killed ({told.splitlines()[0].rstrip('. ')}). If the "
-            "machine ran out of memory lower --data.num_workers or --data.batch_size; go on with --ckpt_path last."
+            f"a process that reads clips ended or was killed ({message.splitlines()[0].rstrip('. ')}). If the machine "
+            "ran out of memory, lower --data.num_workers or --data.batch_size; continue with --ckpt_path last."
         )
 
 
 class Progress(NamedTuple):
-    """How far training is: the epoch, and how many batches of it were trained on."""
+    """The progress of training: the epoch, and how many of its batches were trained on."""
 
     epoch: int
     batch: int
 
 
 class _Mark(NamedTuple):
-    """Where each data set is after a batch: its place, and how many of its rows had failed."""
+    """The state after a batch: the place in each data set, and how many of its rows had failed."""
 
     number: int
     places: tuple[Place, ...]
@@ -51,28 +51,28 @@ class _Mark(NamedTuple):
 
 
 class ResumableLoader:
-    """Full batches, each of one data set; its state is how far training got, not prefetching.
+    """A loader of full batches, each of one data set; its state is the progress of training, not of prefetching.
 
-    An epoch of the trainer is as many batches as the data sets have together; the epochs of the data sets follow
-    one another without regard to it.
+    An epoch of the trainer has as many batches as all data sets together; the epochs of the data sets follow each
+    other independently of it.
 
     Args:
-        parts: batches of each data set.
-        turns: which of them each batch comes from.
-        make: makes the loader that does the work, from the keys of the groups it is to read.
-        progress: of the training that this loader feeds.
+        parts: Batches of each data set.
+        schedule: Tells which data set each batch comes from.
+        make: Makes the loader that reads, from the keys of the groups to read.
+        progress: Returns the progress of the training that this loader feeds.
     """
 
     def __init__(
         self,
         *,
         parts: Sequence[PartBatches],
-        turns: Turns,
+        schedule: MixtureSchedule,
         make: Callable[[Iterable[list[SampleKey]]], DataLoader[Any]],
         progress: Callable[[], Progress],
     ) -> None:
         self._parts = parts
-        self._turns = turns
+        self._schedule = schedule
         self._make = make
         self._progress = progress
         self._groups: Iterator[Group] | None = None
@@ -84,12 +84,12 @@ class ResumableLoader:
         self._marks: dict[int, _Mark] = {0: self._mark()}
 
     def __len__(self) -> int:
-        """Batches of a whole epoch of the trainer, wherever this one was taken up."""
+        """Return the batches of a whole epoch of the trainer, wherever this epoch was resumed."""
         return sum(part.per_epoch for part in self._parts)
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        # A generator begins at the first `next`; Lightning makes the iterator before it knows the epoch. Its
-        # `set_epoch` runs an epoch ahead after a resume at an epoch's end with max_steps, hence `progress`.
+        # A generator starts at the first `next`; Lightning makes the iterator before it knows the epoch. Its
+        # `set_epoch` is one epoch ahead after a resume at an epoch's end with max_steps, hence `progress`.
         epoch = self._progress().epoch
         if epoch != self._epoch:
             self._epoch, self._start = epoch, 0
@@ -104,21 +104,21 @@ class ResumableLoader:
         self._start = 0
 
     def close(self) -> None:
-        """Let the worker processes end."""
+        """End the worker processes."""
         self._groups = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: Lightning restores a loader in mid-epoch only, so the datamodule keeps `position`.
+        """Return nothing: Lightning restores a loader only within an epoch, so the datamodule saves `position`.
 
-        Without this method and the next one, Lightning would warn that the loader cannot be taken up.
+        Without this method and the next one, Lightning would warn that the loader cannot be resumed.
         """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing: see `state_dict`."""
+        """Do nothing, see `state_dict`."""
 
     def position(self) -> dict[str, Any]:
-        """Where training is: the first clip of each data set that was not trained on, on each rank.
+        """Return the first clip of each data set that was not trained on, on each rank.
 
         All ranks must call this together.
         """
@@ -148,30 +148,30 @@ class ResumableLoader:
         """Go to a saved position.
 
         Raises:
-            ValueError: if the data sets are more or fewer, a batch on all devices together has another size, or shards
-                were read in another order.
+            ValueError: If the number of data sets, the size of a batch on all devices together, or the order of the
+                shards differs.
         """
         sizes = [part.global_batch for part in self._parts]
         if len(state["global_batches"]) != len(sizes):
             raise SettingError(
                 f"the checkpoint was saved with {len(state['global_batches'])} data sets, now there are {len(sizes)}. "
-                "Give --data.parts those it had, in their order."
+                "Give --data.parts the same data sets in the same order."
             )
         if state["global_batches"] != sizes:
             raise SettingError(
                 f"the checkpoint was saved at batch {state['batch']} of an epoch, {_listed(state['global_batches'])} "
-                f"clips a batch on all devices together; now they are {_listed(sizes)}. "
+                f"clips per batch on all devices together; now they are {_listed(sizes)}. "
                 f"Set --data.batch_size to {_listed(state['global_batches'])} divided by the number of devices."
             )
         orders = [part.order.arrangement for part in self._parts]
         if state["orders"] != orders:
             raise SettingError(
                 f"the checkpoint was saved in an epoch in the order {'; '.join(state['orders'])}; now it is "
-                f"{'; '.join(orders)}. Set stream_bytes, --data.num_workers and the number of devices as they were."
+                f"{'; '.join(orders)}. Restore stream_bytes, --data.num_workers and the number of devices."
             )
         if state["rows"] != self._fingerprints():
             log.warning(
-                "the rows of a manifest or the seed are not those of the checkpoint: its epoch goes on in a new order"
+                "the rows of a manifest or the seed differ from the checkpoint's: its epoch continues in a new order"
             )
         self._epoch, self._start, self._number = state["epoch"], state["batch"], state["number"]
         self._planned = self._number
@@ -184,10 +184,10 @@ class ResumableLoader:
     def _next(self) -> ClipBatch:
         if self._groups is None:
             self._groups = iter(self._make(self._requests()))
-        part = self._parts[self._turns.part(self._number)]
+        part = self._parts[self._schedule.part(self._number)]
         while (batch := part.take()) is None:
             try:
-                group = next(self._groups)  # asks for more, so that something is in flight
+                group = next(self._groups)  # requests more, so that something is in flight
             except (RuntimeError, ConnectionError, EOFError) as error:
                 if _is_of_a_lost_worker(error):
                     raise LostWorkerError(str(error) or type(error).__name__) from error
@@ -199,15 +199,15 @@ class ResumableLoader:
         return batch
 
     def _requests(self) -> Iterator[list[SampleKey]]:
-        """What is to be read, without end: first what planned batches still need, then the next batch."""
+        """Yield keys to read, without end: first what the planned batches still need, then the next batch."""
         while True:
             for part in self._parts:
-                if keys := part.ask():
+                if keys := part.request():
                     self._in_flight.append(part)
                     yield keys
                     break
             else:
-                self._parts[self._turns.part(self._planned)].plan()
+                self._parts[self._schedule.part(self._planned)].plan()
                 self._planned += 1
 
     def _mark(self) -> _Mark:
@@ -215,24 +215,20 @@ class ResumableLoader:
         return _Mark(self._number, places, tuple(len(part.failed) for part in self._parts))
 
     def _fingerprints(self) -> list[str]:
-        """Of the rows of each data set, and of the seed of their order."""
-        return [
-            hashlib.blake2b(
-                part.order.identities.tobytes() + str(part.order.seed).encode(), digest_size=8
-            ).hexdigest()
-            for part in self._parts
-        ]
+        """Return a digest of the rows and the seed of each data set's order."""
+        orders = [part.order for part in self._parts]
+        return [digest(order.identities.tobytes(), str(order.seed).encode(), size=8) for order in orders]
 
 
 def _is_of_a_lost_worker(error: Exception) -> bool:
-    """Whether a worker is gone: torch says so, or the pipe through which its batch came broke first."""
+    """Return whether a worker is gone: torch says so, or the pipe that its batch came through broke first."""
     if isinstance(error, RuntimeError):
         return str(error).startswith("DataLoader worker")
-    return "in DataLoader worker process" not in str(error)  # that is one the worker lived to tell
+    return "in DataLoader worker process" not in str(error)  # an error that a living worker reported
 
 
 def _restore(part: PartBatches, places: list[list[int]], failed: list[list[Any]]) -> None:
-    """Bring one data set to its place; on another number of ranks, to the sum of what they had read."""
+    """Set one data set to its place; with another number of ranks, to the sum of what they had read."""
     rank, world_size = part.order.rank, part.order.world_size
     if len(places) == world_size:
         place, found = Place(*places[rank]), failed[rank]

@@ -1,4 +1,4 @@
-"""Several data sets in one run, each with clips and batches of its own."""
+"""Several data sets in one run, each with its own clips and batches."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from vjepa.data.sampling import ClipSampler
 from vjepa.data.transforms.video import TrainingTransform, TrainTransform
 from vjepa.errors import SettingError
 
-GOLDEN_STEP = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: multiples of it fill the circle most evenly
+GOLDEN_STEP = (
+    0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: its multiples fill the circle most evenly
+)
 CIRCLE = 2**64
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixturePart:
-    """One data set of a mixture. What is null is as for the whole run.
+    """One data set of a mixture; a setting that is null has the value of the whole run.
 
     Args:
-        source: manifest, folder of class folders, folder of videos, or one video.
-        weight: share of the batches, relative to the other parts'.
-        root: folder that relative paths in the manifest start from.
-        sampler: which frames make a clip; num_frames 1 makes images of videos.
-        transform: crop, flip and normalisation.
-        batch_size: clips in a batch of one device.
-        decoder: the backend that opens these files.
-        stream_bytes: read shards as streams, for storage where a request a clip is slow: memory of each worker in
-            which clips that are neighbours in a shard are mixed, such as 256000000. 0 reads each clip by itself.
+        source: Manifest, folder of class folders, folder of videos, or one video.
+        weight: Share of the batches, relative to the other parts.
+        root: Folder that relative paths in the manifest start from.
+        sampler: Chooses the frames of a clip; num_frames 1 makes images of videos.
+        transform: Crop, flip and normalisation.
+        batch_size: Clips in a batch of one device.
+        decoder: The backend that opens these files.
+        stream_bytes: Read shards as streams, for storage where one request per clip is slow. It is the memory of
+            each worker to shuffle neighbouring clips of a shard in, such as 256000000. 0 reads each clip by itself.
     """
 
     source: str
@@ -46,12 +48,12 @@ class MixturePart:
     def __post_init__(self) -> None:
         if self.stream_bytes < 0:
             raise SettingError(
-                f"{self.source}: stream_bytes {self.stream_bytes}. Give 0, or hundreds of clips' worth."
+                f"{self.source}: stream_bytes {self.stream_bytes}. Give 0, or the size of some hundred clips."
             )
         if not self.weight > 0 or (self.batch_size is not None and self.batch_size < 1):
             raise SettingError(
                 f"{self.source}: weight {self.weight:g}, batch_size {self.batch_size}: the first must be above 0, the "
-                "second at least 1. Leave a part out that is not to be read."
+                "second at least 1. Omit a part that must not be read."
             )
 
 
@@ -65,18 +67,18 @@ class MixtureClips(Dataset[Sample]):
         return self.parts[key.part][key]
 
 
-class Turns:
-    """Which data set each batch of a run comes from: a pure function of seed and number, on every rank the same.
+class MixtureSchedule:
+    """The data set that each batch of a run comes from: a function of seed and batch number, equal on all ranks.
 
-    Numbers go round a circle in golden steps, from a place that the seed gives: any stretch of n batches holds
-    n times a part's share, up to a few; and so does every k-th batch, whatever gradients are accumulated over.
+    Batch numbers go round a circle in golden steps, from a place that the seed determines. Each part has its share,
+    up to a few batches, of any n consecutive batches and also of every k-th batch, as gradient accumulation needs.
 
     Args:
-        weights: of the parts, above 0.
-        seed: of the run.
+        weights: Weights of the parts, above 0.
+        seed: Seed of the run.
 
-    >>> turns = Turns([3, 1], seed=0)
-    >>> [turns.part(i) for i in range(8)]
+    >>> schedule = MixtureSchedule([3, 1], seed=0)
+    >>> [schedule.part(i) for i in range(8)]
     [0, 1, 0, 0, 0, 1, 0, 0]
     """
 
@@ -85,6 +87,6 @@ class Turns:
         self._begin = int(np.random.SeedSequence([seed, len(weights)]).generate_state(1, np.uint64)[0])
 
     def part(self, number: int) -> int:
-        """The part of batch `number` of the run."""
+        """Return the part that batch `number` of the run comes from."""
         at = (self._begin + number * GOLDEN_STEP) % CIRCLE / CIRCLE
         return min(int(np.searchsorted(self._ends, at, side="right")), len(self._ends) - 1)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt64
 from numpy import ndarray
+from torch.utils.data import Sampler
 
 from vjepa.data.manifests.identity import mixed
 from vjepa.data.manifests.rows import Manifest, ManifestError, Rows
 
 
 class SampleKey(NamedTuple):
-    """Names one sample: all its random choices follow from it and the seed.
+    """The name of one sample, which determines all its random choices together with the seed.
 
-    `draw` counts how often the row came before in the same epoch, `part` is the data set of a mixture.
+    `draw` counts earlier samples of the row in the same epoch, `part` is the data set of a mixture.
     """
 
     epoch: int
@@ -27,10 +28,10 @@ class SampleKey(NamedTuple):
 
 
 def row_weights(manifest: Manifest) -> Float64[ndarray, "n"] | None:
-    """The column `weight` of a manifest; None where all rows have the same.
+    """Return the column `weight` of a manifest, or `None` if all rows have the same weight.
 
     Raises:
-        ManifestError: if a weight is negative, or none is above 0.
+        ManifestError: If a weight is negative, or no weight is above 0.
     """
     rows = manifest.rows if isinstance(manifest.rows, Rows) else Rows.of(manifest.rows)
     weights = rows.weight
@@ -43,15 +44,15 @@ def row_weights(manifest: Manifest) -> Float64[ndarray, "n"] | None:
 
 
 def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int64[ndarray, "n"]:
-    """Rows in the order of one epoch; without some rows, the others keep their order.
+    """Return the rows in the order of one epoch; if some rows are removed, the others keep their order.
 
     Args:
-        identities: of the rows, from `row_identities`.
-        seed: of the run.
-        epoch: counted from 0.
+        identities: Identities of the rows, from `row_identities`.
+        seed: Seed of the run.
+        epoch: The epoch, counted from 0.
 
     Returns:
-        (n,) row numbers.
+        (n,) row indices.
 
     >>> epoch_order(np.arange(5, dtype=np.uint64), seed=0, epoch=0).tolist()
     [4, 1, 0, 3, 2]
@@ -61,15 +62,15 @@ def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int6
 
 
 def weighted_order(weights: Float64[ndarray, "n"], seed: int, epoch: int) -> Int64[ndarray, "n"]:
-    """As many draws as there are rows, with replacement, by the published rule (spec.md section 5, V-JEPA 2).
+    """Draw as many rows as there are, with replacement, by the published rule (spec.md section 5, V-JEPA 2).
 
     Args:
-        weights: of the rows, from 0; they need not sum to 1.
-        seed: of the run.
-        epoch: counted from 0.
+        weights: Weights of the rows, at least 0; they need not sum to 1.
+        seed: Seed of the run.
+        epoch: The epoch, counted from 0.
 
     Returns:
-        (n,) row numbers.
+        (n,) row indices.
 
     >>> weighted_order(np.array([0.0, 1.0, 1.0]), seed=0, epoch=0).tolist()
     [2, 1, 1]
@@ -79,7 +80,7 @@ def weighted_order(weights: Float64[ndarray, "n"], seed: int, epoch: int) -> Int
 
 
 def occurrences(rows: Int64[ndarray, "n"]) -> Int64[ndarray, "n"]:
-    """For each place, how often its row came before.
+    """Count, for each place, how often its row came before.
 
     >>> occurrences(np.array([3, 1, 3, 3, 1])).tolist()
     [0, 0, 1, 2, 1]
@@ -93,19 +94,19 @@ def occurrences(rows: Int64[ndarray, "n"]) -> Int64[ndarray, "n"]:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOrder:
-    """The clips of one data set that one rank reads, epoch after epoch.
+    """The order in which one rank reads the clips of one data set, epoch after epoch.
 
-    All ranks share an epoch's order, every `world_size`-th clip each: the clips of a batch of all ranks
-    together do not depend on how many ranks there are.
+    All ranks share an epoch's order; each reads every `world_size`-th clip. The clips of a batch of all ranks
+    together do not depend on the number of ranks.
 
     Args:
-        identities: of the rows, from `row_identities`.
-        weights: of the rows, for draws with replacement; None takes each row once an epoch.
-        seed: of the order.
-        rank: which rank this is.
-        world_size: how many ranks there are.
-        part: which data set of a mixture this is.
-        arranged: gives the rows of an epoch in an order of its own, and names by its `str` what that depends on.
+        identities: Identities of the rows, from `row_identities`.
+        weights: Weights of the rows, for draws with replacement; None reads each row once per epoch.
+        seed: Seed of the order.
+        rank: Index of this rank.
+        world_size: Number of ranks.
+        part: Index of this data set in a mixture.
+        arranged: Returns the rows of an epoch in another order; its `str` names what that order depends on.
     """
 
     identities: UInt64[ndarray, "n"]
@@ -117,11 +118,11 @@ class ClipOrder:
     arranged: Callable[[int], Int64[ndarray, "n"]] | None = None
 
     def __len__(self) -> int:
-        """Clips of an epoch on all ranks together."""
+        """Return the clips of an epoch on all ranks together."""
         return len(self.identities)
 
     def share(self, epoch: int) -> Share:
-        """What this rank reads in `epoch`."""
+        """Return what this rank reads in `epoch`."""
         mine = slice(self.rank, None, self.world_size)
         if self.arranged is not None:
             return Share(epoch, self.part, self.arranged(epoch)[mine])
@@ -132,17 +133,17 @@ class ClipOrder:
 
     @property
     def arrangement(self) -> str:
-        """What the order depends on beside the seed; a place in it means nothing in another one."""
+        """The name of what the order depends on beside the seed; a place in one order has no meaning in another."""
         return "of files" if self.arranged is None else str(self.arranged)
 
     def rows_of(self, identities: Iterable[int]) -> list[int | None]:
-        """The rows that have these identities, None where there is no such row."""
+        """Return the rows with these identities, `None` for an identity without a row."""
         rows = {int(identity): row for row, identity in enumerate(self.identities)}
         return [rows.get(identity) for identity in identities]
 
 
 class Share(NamedTuple):
-    """One epoch of one rank: row numbers and, of weighted draws, how often each row came before."""
+    """One epoch of one rank: row indices and, for weighted draws, how often each row came before."""
 
     epoch: int
     part: int
@@ -150,7 +151,32 @@ class Share(NamedTuple):
     draws: Int64[ndarray, "n"] | None = None
 
     def key(self, place: int) -> SampleKey:
-        """The sample at `place`; beyond the end, the share begins again, with other clips of its videos."""
+        """Return the sample at `place`; beyond the end, the share starts again, with other clips of its videos."""
         turn, at = divmod(place, len(self.rows))
         draw = turn if self.draws is None else int(self.draws[at]) + turn * len(self.rows)
         return SampleKey(self.epoch, int(self.rows[at]), draw, self.part)
+
+
+class EvalBatches(Sampler[list[int]]):
+    """The row indices of this rank's batches in the manifest's order; every rank has the same number of batches.
+
+    A rank without a clip for its last batch has an empty one, as it must take part in collective operations.
+
+    Args:
+        num_clips: Number of rows of the manifest.
+        batch_size: Clips in a batch.
+        rank: Index of this rank.
+        world_size: Number of ranks; each reads every world_size-th row.
+    """
+
+    def __init__(self, num_clips: int, batch_size: int, rank: int, world_size: int) -> None:
+        self._mine = range(rank, num_clips, world_size)
+        self._batch_size = batch_size
+        self._longest = -(-num_clips // world_size)
+
+    def __len__(self) -> int:
+        return -(-self._longest // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, self._longest, self._batch_size):
+            yield list(self._mine[start : start + self._batch_size])

@@ -1,4 +1,4 @@
-"""What every rank has, on every rank."""
+"""All-gather of Python objects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 def gathered(value: Value) -> list[Value]:
-    """The `value` of each rank, by rank; all ranks must call this together."""
+    """Return the `value` of every rank, in rank order; all ranks must call this together."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [value]
     found: list[Value] = [value] * distributed.get_world_size()

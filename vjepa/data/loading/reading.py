@@ -1,4 +1,4 @@
-"""What reading may take, and how often it may fail: settings of the whole run."""
+"""Settings of a run's reading: time and memory limits, and what happens to unreadable files."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ ReadExtras = Callable[[ManifestRow, ndarray], dict[str, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Limits of reading.
+    """Settings of how videos are read.
 
     Args:
-        timeout_seconds: how long a video may take to open, and a clip to decode, before the decode is ended and the
-            file counts as unreadable; 0 for no limit, which is the default where there is none but on Linux.
-        cache_bytes: memory for decoded videos, if all of them are of one size and fit; 0 keeps none.
-        max_failures: files that may be unreadable, on each device, before the run stops with their list.
-        quarantine: files and rows to leave out: the folder that `vjepa data check --out` wrote to, or a CSV with the
+        timeout_seconds: Time limit to open a video and to decode a clip. Beyond it the decode is ended and the file
+            counts as unreadable. 0 sets no limit, as is the default on systems other than Linux.
+        cache_bytes: Memory for decoded videos, used if all of them have one size and fit; 0 keeps none.
+        max_failures: Largest number of unreadable files per device; with more, the run stops and lists them.
+        quarantine: Files and rows to exclude: the folder that `vjepa data check --out` wrote to, or a CSV with the
             column path.
-        index: the file that `vjepa data index` wrote: opening a video that it knows reads no packets.
-        clips_per_video: clips taken of a video each time it is opened, in training; divides the batch size. A batch
-            then holds fewer videos, and an epoch more batches.
-        extras: reads what belongs to a clip beside its frames, such as a robot's actions and states: a function, or a
-            class with `__call__`, from a manifest row and the times of the frames (T,) in seconds to named tensors.
+        index: The file that `vjepa data index` wrote. Opening a video that it lists reads no packets.
+        clips_per_video: Clips read in training each time a video is opened; it must divide the batch size. Above 1, a
+            batch has fewer videos, and an epoch more batches.
+        extras: Reads further tensors of a clip, such as a robot's actions and states. A function, or a class with
+            `__call__`, from a manifest row and the times of the frames (T,) in seconds to named tensors.
     """
 
     timeout_seconds: float = DEFAULT_SECONDS

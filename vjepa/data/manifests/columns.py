@@ -1,4 +1,4 @@
-"""Turns blocks of text into the columns of a manifest, checked on the way."""
+"""Conversion of blocks of text to the checked columns of a manifest."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy import ndarray
 
-from vjepa.data.manifests.formats import Block
+from vjepa.data.manifests.formats import TextBlock
 from vjepa.data.manifests.rows import NO_LABEL, ManifestError, Rows, Texts
 
 INTEGER = re.compile(r"-?\d+(\.0+)?")  # pandas writes 3 as 3.0 where a label is missing
 
 
-class Columns:
-    """Gathers blocks of text into columns; `labels` numbers the labels as they come.
+class ColumnBuilder:
+    """Gathers blocks of text into columns; `labels` numbers the labels in order of appearance.
 
     Args:
-        source: the manifest, for messages.
-        label_column: column that holds the label.
+        source: The manifest, for messages.
+        label_column: The column that holds the label.
     """
 
     def __init__(self, source: str | Path, label_column: str) -> None:
@@ -35,11 +35,11 @@ class Columns:
         self._codes: list[Int64[ndarray, "_"]] = []
         self._lines: list[Int64[ndarray, "_"]] = []
 
-    def add(self, block: Block) -> None:
+    def add(self, block: TextBlock) -> None:
         """Append some rows.
 
         Raises:
-            ManifestError: a path is empty, a number is none, or an end is not after its start.
+            ManifestError: If a path is empty, a number is not valid, or an end is not after its start.
         """
         count = len(block.lines)
         empty = [""] * count
@@ -63,10 +63,10 @@ class Columns:
         self.num_rows += count
 
     def rows(self, base: str, names: tuple[str, ...]) -> Rows:
-        """All rows, their labels as indices into `names`.
+        """Return all rows, their labels as indices into `names`.
 
         Raises:
-            ManifestError: a label is not among the names.
+            ManifestError: If a label is not among the names.
         """
         codes, lines = np.concatenate(self._codes), np.concatenate(self._lines)
         known = {name: i for i, name in enumerate(names)}
@@ -96,7 +96,7 @@ class Columns:
             numbers = np.array([np.inf])
         if np.isinf(numbers).any() or np.isnan(numbers).sum() != list(texts).count(""):
             line, text = next((n, t) for n, t in zip(lines, texts, strict=True) if t and not _is_number(t))
-            reason = f"{column} {text!r} is not a number. Give a number or leave it empty"
+            reason = f"{column} {text!r} is not a number. Give a number, or leave the cell empty"
             raise ManifestError(self.source, line, reason)
         if column != "weight" and (bad := np.flatnonzero(numbers < 0)).size:
             reason = f"{column} {numbers[bad[0]]:g} is negative. Give seconds from the start of the file"
@@ -112,7 +112,7 @@ def _is_number(text: str) -> bool:
 
 
 def integer(text: str) -> int:
-    """The number that a text of the form `INTEGER` stands for.
+    """Return the number that a text of the form `INTEGER` stands for.
 
     >>> integer("007"), integer("3.0")
     (7, 3)
@@ -129,7 +129,9 @@ def _label_id(source: str | Path, line: int, text: str, ids: dict[str, int]) -> 
     if number in ("", str(NO_LABEL)):
         return NO_LABEL
     if re.fullmatch(r"-\d+", number):
-        raise ManifestError(source, line, f"label {text} is negative. Leave it empty where there is none")
+        raise ManifestError(
+            source, line, f"label {text} is negative. Leave the cell empty if there is no label"
+        )
     known = list(ids)[:8]
     raise ManifestError(
         source,

@@ -1,4 +1,4 @@
-"""Reads a folder as a manifest: of videos, of images, of frame folders, or of class folders of any of these."""
+"""Reader of a folder as a manifest: of videos, images or frame folders, or of class folders of any of these."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vjepa.data.manifests.rows import ManifestError
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .ts .3gp .gif .ogv".split())
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .ppm".split())
 
-ENDINGS = 8  # of files that are not read, at most, in the message
+MAX_ENDINGS = 8  # of files that are not read, in the message
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ Content = Literal["videos", "images", "folders", "nothing"]
 
 
 class Listing(NamedTuple):
-    """Names in a folder, sorted; `others` are the files that are neither."""
+    """Sorted names in a folder; `others` are the files that are neither videos nor images."""
 
     videos: list[str]
     images: list[str]
@@ -33,34 +33,34 @@ class Listing(NamedTuple):
 
     @property
     def content(self) -> Content:
-        """What the folder is a folder of: videos before images before folders."""
+        """The kind of entries that count: videos before images before folders."""
         if self.videos:
             return "videos"
         return "images" if self.images else "folders" if self.folders else "nothing"
 
 
 def folder_table(folder: Path) -> Table:
-    """Table of what a folder holds, up to three floors down.
+    """Return the table of what a folder holds, up to three levels down.
 
-    Images that lie in the folder itself are single images. Below it, a folder of images that are numbered
-    without a gap is the frames of one video; folders of other images are classes of images.
+    Images in the folder itself are single images. Below it, a folder of images that are numbered without a gap holds
+    the frames of one video; folders of other images are classes of images.
 
     Args:
-        folder: holds the videos, or folders of them.
+        folder: The folder that holds the videos, or folders of them.
 
     Raises:
-        ManifestError: nothing to see is found, frame folders and folders of images are mixed, or a link is dangling.
+        ManifestError: If there are no videos or images, frame folders and folders of images are mixed, or a link
+            leads to no file.
     """
     top = listing(folder)
     if top.videos:
-        _tell_unread(folder, [top], "videos")
+        _log_unread(folder, [top], "videos")
         return Table.listed("flat folder", {"path": top.videos})
     if top.images:
         return Table.listed("folder of images", {"path": top.images})
     inner = {name: listing(folder / name) for name in top.folders}
-    _tell_unread(
-        folder, [top, *inner.values()], "videos" if any(i.videos for i in inner.values()) else "images"
-    )
+    read: Content = "videos" if any(inside.videos for inside in inner.values()) else "images"
+    _log_unread(folder, [top, *inner.values()], read)
     found = {name: inside.content for name, inside in inner.items()}
     if "videos" in found.values():
         return _classes("class folders", {name: inside.videos for name, inside in inner.items()})
@@ -75,21 +75,21 @@ def folder_table(folder: Path) -> Table:
     raise ManifestError(
         folder,
         0,
-        f"no videos here, nor one folder down, nor images. Give a folder of videos, of images, of frame folders or "
+        f"no videos or images here or one folder down. Give a folder of videos, of images, of frame folders or "
         f"of class folders ({' '.join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))}), or a manifest "
         "(data_manifests/README.md)",
     )
 
 
-def _tell_unread(folder: Path, listings: list[Listing], read: Content) -> None:
-    """Say which files a folder of videos, or of images, holds besides, by their endings."""
+def _log_unread(folder: Path, listings: list[Listing], read: Content) -> None:
+    """Log the endings of the files that are not read."""
     names = [name for found in listings for name in found.others]
     if read == "videos":
         names += [name for found in listings for name in found.images]
     endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in names)
     if endings:
-        shown = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(ENDINGS))
-        log.info("%s: read are the %s; not read: %s", folder, read, shown)
+        shown = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(MAX_ENDINGS))
+        log.info("%s: only the %s are read; not read: %s", folder, read, shown)
 
 
 def _classes(kind: str, members: dict[str, list[str]]) -> Table:
@@ -105,17 +105,19 @@ def _frames_or_images(folder: Path, images: dict[str, list[str]]) -> Table:
         return _classes("class folders of images", images)
     if all(counted.values()):
         return Table.listed("folder of frame folders", {"path": list(images)})
-    one, other = (next(name for name, found in counted.items() if found is told) for told in (True, False))
+    frames, others = (
+        next(name for name, found in counted.items() if found is asked) for asked in (True, False)
+    )
     raise ManifestError(
         folder,
         0,
-        f"images in {one}/ are numbered without a gap, as the frames of a video are, those in {other}/ are not. "
-        "Write a CSV manifest that names a frame folder, or an image, a line (data_manifests/README.md)",
+        f"images in {frames}/ are numbered without a gap, like the frames of a video, those in {others}/ are not. "
+        "Write a CSV manifest with one frame folder or image per line (data_manifests/README.md)",
     )
 
 
 def numbered_without_gap(names: Iterable[str]) -> bool:
-    """Whether names end in numbers that follow each other.
+    """Return whether the names end in consecutive numbers.
 
     >>> numbered_without_gap(["img_00001.jpg", "img_00002.jpg"]), numbered_without_gap(["a_3.jpg", "a_7.jpg"])
     (True, False)
@@ -126,10 +128,10 @@ def numbered_without_gap(names: Iterable[str]) -> bool:
 
 
 def listing(folder: Path) -> Listing:
-    """What lies in a folder; hidden files are left out.
+    """List a folder without its hidden files.
 
     Raises:
-        ManifestError: what should be a video or an image is a link to nothing.
+        ManifestError: If a link with the name of a video or an image leads to no file.
     """
     found = Listing([], [], [], [])
     with os.scandir(folder) as entries:
@@ -144,11 +146,8 @@ def listing(folder: Path) -> Listing:
             elif entry.is_dir():
                 found.folders.append(entry.name)
             elif suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES and not os.path.exists(entry.path):
-                raise ManifestError(
-                    folder,
-                    0,
-                    f"{entry.name} is a link to a file that is not there. Fetch the file, or delete the link",
-                )
+                reason = f"{entry.name} is a link to a missing file. Fetch the file, or delete the link"
+                raise ManifestError(folder, 0, reason)
             else:
                 found.others.append(entry.name)
     for names in found:

@@ -1,15 +1,14 @@
-"""Reads manifest files, a block of rows at a time: CSV, JSONL, Parquet, and Meta's `path label` lists."""
+"""Readers of manifest files, in blocks of rows: CSV, JSONL, Parquet, and Meta's `path label` lists."""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -17,11 +16,11 @@ from vjepa.data.manifests.rows import ManifestError
 
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 HEADERLESS = re.compile(r"(?P<path>.+?)(?:::|[ \t]+)(?P<label>-?\d+)")
-ROWS_AT_ONCE = 32_768  # bounds what is in memory as Python strings
+ROWS_AT_ONCE = 32_768  # limits how many rows are in memory as Python strings
 
 
-class Block(NamedTuple):
-    """Some rows as written: text by column, and the line of each row."""
+class TextBlock(NamedTuple):
+    """Some rows as written: text per column, and the line of each row."""
 
     cells: Mapping[str, Sequence[str]]
     lines: Sequence[int]
@@ -29,44 +28,49 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """What a source says, as text: `columns` names all it has, `blocks` yields the columns that were wanted.
+    """The content of a source as text: `columns` names all its columns, `blocks` yields the requested ones.
 
-    `columns` of a JSONL file are known only when its blocks have been read. `is_file`: paths in it are relative
+    `columns` of a JSONL file are complete only after its blocks have been read. `is_file`: paths in it are relative
     to a folder that the user may name.
     """
 
     kind: str
     columns: list[str]
-    blocks: Iterable[Block]
+    blocks: Iterable[TextBlock]
     is_file: bool = True
 
     @classmethod
     def listed(cls, kind: str, cells: Mapping[str, Sequence[str]]) -> Table:
-        """Of what a folder holds; there are no lines."""
-        return cls(kind, list(cells), [Block(cells, [0] * len(cells["path"]))], is_file=False)
+        """Return the table of what a folder or a set of shards holds; its rows have no lines."""
+        return cls(kind, list(cells), [TextBlock(cells, [0] * len(cells["path"]))], is_file=False)
 
 
 def text_table(source: Path, wanted: frozenset[str]) -> Table:
-    """Table of a CSV, JSONL or headerless file; which of them, its first line says.
+    """Return the table of a CSV, JSONL or headerless file; the first line tells which of them it is.
 
     Args:
-        source: the file.
-        wanted: columns to read.
+        source: The file.
+        wanted: Columns to read.
 
     Raises:
-        ManifestError: naming file and line; some of them only when the blocks are read.
+        ManifestError: With file and line; some are raised only when the blocks are read.
     """
     first = next(_lines(source), "").strip()
     if source.suffix.lower() in (".jsonl", ".ndjson") or first.startswith("{"):
-        columns: list[str] = []
-        return Table("jsonl", columns, _blocks(source, partial(_jsonl_blocks, columns=columns), wanted))
+        names, columns = sorted(wanted), list[str]()
+        rows = partial(_jsonl_rows, source, names, columns)
+        return Table("jsonl", columns, _blocks(source, names, rows, as_text, kept=columns))
     header = [name.strip() for name in next(csv.reader([first]), [])]
     if "path" in header:
         if twice := [name for name in header if header.count(name) > 1]:
             raise ManifestError(source, 1, f"two columns are named {twice[0]!r}. Rename one of them")
-        return Table("csv", header, _blocks(source, _csv_blocks, wanted))
+        return Table(
+            "csv", header, _blocks(source, header, partial(_csv_rows, source), str.strip, kept=wanted)
+        )
     if HEADERLESS.fullmatch(first):
-        return Table("path-label list", ["path", "label"], _blocks(source, _headerless_blocks, wanted))
+        names = ["path", "label"]
+        pairs = partial(_headerless_rows, source)
+        return Table("path-label list", names, _blocks(source, names, pairs, str.strip, kept=names))
     if not first:
         raise ManifestError(source, 0, "the manifest is empty. Begin it with the header `path,label`")
     raise ManifestError(
@@ -77,14 +81,39 @@ def text_table(source: Path, wanted: frozenset[str]) -> Table:
     )
 
 
-def _csv_blocks(source: Path, file: TextIO, wanted: frozenset[str]) -> Iterator[Block]:
+def _blocks(
+    source: Path,
+    names: Sequence[str],
+    rows: Callable[[TextIO], Iterator[tuple[int, Iterable[Any]]]],
+    text_of: Callable[[Any], str],
+    *,
+    kept: Container[str],
+) -> Iterator[TextBlock]:
+    """Yield the rows of a file in blocks, with those of the columns `names` that are in `kept`."""
+
+    def block() -> TextBlock:
+        columns = ((name, flat[i :: len(names)]) for i, name in enumerate(names) if name in kept)
+        return TextBlock({name: list(map(text_of, column)) for name, column in columns}, lines)
+
+    flat: list[
+        Any
+    ] = []  # one list of all cells: a list per row would keep the garbage collector busy for seconds
+    lines: list[int] = []
+    with _utf8(source), source.open(newline="", encoding="utf-8-sig") as file:
+        for line, cells in rows(file):
+            flat.extend(cells)
+            lines.append(line)
+            if len(lines) == ROWS_AT_ONCE:
+                yield block()
+                flat, lines = [], []
+    if lines:
+        yield block()
+
+
+def _csv_rows(source: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(file)
     header = [name.strip() for name in next(cells for cells in reader if any(map(str.strip, cells)))]
     width, path_at = len(header), header.index("path")
-    flat: list[
-        str
-    ] = []  # not a list of rows: so many lists would keep the garbage collector busy for seconds
-    lines: list[int] = []
     for cells in reader:
         if len(cells) != width or not cells[path_at].strip():
             if not any(map(str.strip, cells)):
@@ -96,84 +125,48 @@ def _csv_blocks(source: Path, file: TextIO, wanted: frozenset[str]) -> Iterator[
                     f"{len(cells)} cells, the header has {width} ({', '.join(header)}). "
                     "Put quotes around a value that holds a comma",
                 )
-        flat.extend(cells)
-        lines.append(reader.line_num)
-        if len(lines) == ROWS_AT_ONCE:
-            yield _csv_block(header, flat, lines, wanted)
-            flat, lines = [], []
-    if lines:
-        yield _csv_block(header, flat, lines, wanted)
+        yield reader.line_num, cells
 
 
-def _csv_block(header: list[str], flat: list[str], lines: list[int], wanted: frozenset[str]) -> Block:
-    columns = ((name, flat[i :: len(header)]) for i, name in enumerate(header) if name in wanted)
-    return Block({name: list(map(str.strip, column)) for name, column in columns}, lines)
-
-
-def _jsonl_blocks(
-    source: Path, file: TextIO, wanted: frozenset[str], *, columns: list[str]
-) -> Iterator[Block]:
-    names = sorted(wanted)
-    flat: list[Any] = []
-    lines: list[int] = []
+def _jsonl_rows(
+    source: Path, names: list[str], columns: list[str], file: TextIO
+) -> Iterator[tuple[int, Iterable[Any]]]:
+    """Yield the values of `names` in each object; append the names that objects have to `columns`."""
     for line, text in enumerate(file, start=1):
         if text.isspace():
             continue
         found = _json_object(source, line, text)
         if not found.keys() <= set(columns):
             columns += [name for name in found if name not in columns]
-        flat.extend(map(found.get, names))
-        lines.append(line)
-        if len(lines) == ROWS_AT_ONCE:
-            yield _jsonl_block(names, flat, lines, columns)
-            flat, lines = [], []
-    if lines:
-        yield _jsonl_block(names, flat, lines, columns)
-
-
-def _jsonl_block(names: list[str], flat: list[Any], lines: list[int], columns: list[str]) -> Block:
-    cells = ((name, flat[i :: len(names)]) for i, name in enumerate(names) if name in columns)
-    return Block({name: list(map(as_text, column)) for name, column in cells}, lines)
+        yield line, map(found.get, names)
 
 
 def _json_object(source: Path, line: int, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as e:
-        raise ManifestError(source, line, f"not JSON ({e.msg}). Write one object a line") from e
+        raise ManifestError(source, line, f"not JSON ({e.msg}). Write one object per line") from e
     if not isinstance(found, dict) or "path" not in found:
         raise ManifestError(
-            source, line, 'missing "path". Write one object a line: {"path": "a.mp4", "label": 3}'
+            source, line, 'missing "path". Write one object per line: {"path": "a.mp4", "label": 3}'
         )
     return found
 
 
-def _headerless_blocks(source: Path, file: TextIO, wanted: frozenset[str]) -> Iterator[Block]:
-    rows = ((line, text.strip()) for line, text in enumerate(file, 1) if text.strip())
-    while block := list(islice(rows, ROWS_AT_ONCE)):
-        paths, labels = [], []
-        for line, text in block:
-            match = HEADERLESS.fullmatch(text)
-            if match is None:
-                raise ManifestError(
-                    source, line, f"{text!r} is not `path label`. Put an integer after the path"
-                )
-            paths.append(match["path"])
-            labels.append(match["label"])
-        yield Block({"path": paths, "label": labels}, [line for line, _ in block])
+def _headerless_rows(source: Path, file: TextIO) -> Iterator[tuple[int, tuple[str, str]]]:
+    for line, text in enumerate(map(str.strip, file), 1):
+        if not text:
+            continue
+        match = HEADERLESS.fullmatch(text)
+        if match is None:
+            raise ManifestError(source, line, f"{text!r} is not `path label`. Put an integer after the path")
+        yield line, (match["path"], match["label"])
 
 
 def _lines(source: Path) -> Iterator[str]:
-    """The lines that hold something."""
+    """Yield the lines that are not blank."""
     with _utf8(source), source.open(newline="", encoding="utf-8-sig") as file:
         yield from (line for line in file if line.strip())
-
-
-def _blocks(
-    source: Path, read: Callable[[Path, TextIO, frozenset[str]], Iterator[Block]], wanted: frozenset[str]
-) -> Iterator[Block]:
-    with _utf8(source), source.open(newline="", encoding="utf-8-sig") as file:
-        yield from read(source, file, wanted)
 
 
 @contextmanager
@@ -187,14 +180,14 @@ def _utf8(source: Path) -> Iterator[None]:
 
 
 def parquet_table(source: Path, wanted: frozenset[str]) -> Table:
-    """Table of a Parquet file; its "lines" are rows, counted from 1.
+    """Return the table of a Parquet file; its "lines" are rows, counted from 1.
 
     Args:
-        source: the file.
-        wanted: columns to read.
+        source: The file.
+        wanted: Columns to read.
 
     Raises:
-        ManifestError: pyarrow is missing, the file is none of Parquet's, or there is no column `path`.
+        ManifestError: If pyarrow is missing, the file is not a Parquet file, or it has no column `path`.
     """
     try:
         from pyarrow import ArrowInvalid
@@ -206,25 +199,25 @@ def parquet_table(source: Path, wanted: frozenset[str]) -> Table:
     try:
         columns = list(ParquetFile(source).schema_arrow.names)
     except ArrowInvalid as e:
-        raise ManifestError(source, 0, f"not a Parquet file ({e}). Write it anew, or save it as CSV") from e
+        raise ManifestError(source, 0, f"not a Parquet file ({e}). Write it again, or save it as CSV") from e
     if "path" not in columns:
         raise ManifestError(source, 0, f"missing column 'path'; found {', '.join(columns)}. Add it")
     return Table("parquet", columns, _parquet_blocks(source, [c for c in columns if c in wanted]))
 
 
-def _parquet_blocks(source: Path, columns: list[str]) -> Iterator[Block]:
+def _parquet_blocks(source: Path, columns: list[str]) -> Iterator[TextBlock]:
     from pyarrow.parquet import ParquetFile
 
     line = 1
     with ParquetFile(source) as file:
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns):
             cells = {name: list(map(as_text, batch.column(name).to_pylist())) for name in columns}
-            yield Block(cells, range(line, line + batch.num_rows))
+            yield TextBlock(cells, range(line, line + batch.num_rows))
             line += batch.num_rows
 
 
 def as_text(value: object) -> str:
-    """A value of JSON or Parquet as a CSV file would hold it; a missing one is empty.
+    """Return a value of JSON or Parquet as a CSV file would hold it; a missing one is empty.
 
     >>> as_text(3.0), as_text(None), as_text(0.5)
     ('3', '', '0.5')

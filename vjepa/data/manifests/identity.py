@@ -1,4 +1,4 @@
-"""What names a row of a manifest, wherever its folder lies: orders and shards follow from it."""
+"""Identities of a manifest's rows, the same wherever its folder lies; the order of clips and shards depends on them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from vjepa.data.remote import is_url, member_of
 
 
 def row_identities(manifest: Manifest) -> UInt64[ndarray, "n"]:
-    """64 bits that name each row: its path from the manifest's folder on, its start, which copy it is."""
+    """Return 64 bits per row, from its path below the manifest's folder, its start, and which copy it is."""
     rows = manifest.rows if isinstance(manifest.rows, Rows) else Rows.of(manifest.rows)
     names = _names(rows, manifest.base)
     starts = [None if start != start else start for start in rows.start.tolist()]
-    digests = (_digest(b"%b\n%a\n0" % named) for named in zip(names, starts, strict=True))
-    identities = np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64, len(rows))
+    hashes = (hash_64(b"%b\n%a\n0" % named) for named in zip(names, starts, strict=True))
+    identities = np.fromiter(hashes, np.uint64, len(rows))
     ordered = np.sort(identities)
     several = np.isin(identities, ordered[1:][ordered[1:] == ordered[:-1]])
     copies: Counter[bytes] = Counter()
     for i in np.flatnonzero(several).tolist():
         key = b"%b\n%a\n" % (names[i], starts[i])
-        identities[i] = int.from_bytes(_digest(key + b"%d" % copies[key]), "little")
+        identities[i] = hash_64(key + b"%d" % copies[key])
         copies[key] += 1
     return identities
 
 
-def _digest(key: bytes) -> bytes:
-    return hashlib.blake2b(key, digest_size=8).digest()
+def hash_64(key: bytes) -> int:
+    """Return a hash of 64 bits that is the same in every process."""
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
 
 
 def _names(rows: Rows, base: str) -> list[bytes]:
-    """Each row's path below `base`, in POSIX form; paths that are so as they are written are taken at once."""
+    """Return each row's path below `base`, in POSIX form; most paths are already written so and need no work."""
     names = list(rows.path.encoded())
     plain = _plainly_written(rows.path) if rows.base == base else np.zeros(len(rows), bool)
     for i in np.flatnonzero(~plain).tolist():
@@ -45,7 +46,7 @@ def _names(rows: Rows, base: str) -> list[bytes]:
 
 
 def name_in(path: str, base: str) -> str:
-    """A path from the manifest's folder on; a member of a shard has the name it had before it was put there."""
+    """Return a path relative to the manifest's folder; a member of a shard keeps the name of its original file."""
     if (member := member_of(path)) is not None:
         return member.name
     if is_url(path):
@@ -55,7 +56,7 @@ def name_in(path: str, base: str) -> str:
 
 
 def _plainly_written(paths: Texts) -> Bool[ndarray, "n"]:
-    """Whether a path is relative, and no part of it begins with a dot or is empty."""
+    """Return, per path, whether it is relative and no part of it begins with a dot or is empty."""
     block = np.frombuffer(paths.block, np.uint8)
     lengths = np.diff(paths.ends, prepend=0)
     begins = np.zeros(len(block), bool)
@@ -70,14 +71,14 @@ def _plainly_written(paths: Texts) -> Bool[ndarray, "n"]:
 
 
 def _one_of(characters: bytes) -> Bool[ndarray, "256"]:
-    """By byte, whether it is one of the given."""
+    """Return, per byte value, whether it is one of `characters`."""
     found = np.zeros(256, bool)
     found[list(characters)] = True
     return found
 
 
 def mixed(x: UInt64[ndarray, "n"]) -> UInt64[ndarray, "n"]:
-    """The finaliser of SplitMix64 (Steele et al. 2014): a bijection that mixes every bit into every other."""
+    """Apply the finaliser of SplitMix64 (Steele et al. 2014): a bijection that mixes every bit into every other."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Files and rows that `vjepa data check` found to be unusable, left out of a manifest."""
+"""Files and rows that `vjepa data check` found unusable, removed from a manifest."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vjepa.data.manifests.rows import Manifest, ManifestError, Rows, joined
+from vjepa.data.manifests.rows import Manifest, ManifestError, Rows, join_path
 from vjepa.data.remote import is_url
 
 log = logging.getLogger(__name__)
 
-FILE = "quarantine.csv"
+QUARANTINE_FILE = "quarantine.csv"
 
 
 class Banned(NamedTuple):
-    """A file that is not to be read; with `start` or `end`, only that part of it."""
+    """A file that must not be read; with `start` or `end`, only that part of it."""
 
     path: str
     start: float | None = None
@@ -29,32 +29,32 @@ class Banned(NamedTuple):
 
 
 class Quarantine:
-    """What is not to be read, and which of it was found in a manifest.
+    """The entries of a quarantine, and which of them were found in a manifest.
 
     Args:
-        source: a CSV with the column `path`, and perhaps `start` and `end`, or the folder of a check. A relative
-            path starts from here, or from where those of the manifest do.
+        source: A CSV with the column `path` and optionally `start` and `end`, or the folder of a check. A relative
+            path starts from the current folder, or from the folder that the manifest's paths start from.
 
     Raises:
-        ManifestError: naming file and line.
+        ManifestError: With file and line.
     """
 
     def __init__(self, source: str | Path) -> None:
         self.source = Path(source).expanduser()
         if self.source.is_dir():
-            self.source /= FILE
+            self.source /= QUARANTINE_FILE
         self.banned = list(_read(self.source))
         self._found: set[Banned] = set()
 
     def without(self, manifest: Manifest) -> Manifest:
-        """The manifest without the rows in quarantine; the others keep labels and identities.
+        """Return the manifest without the rows in quarantine; the others keep labels and identities.
 
         Raises:
-            ManifestError: no row is left.
+            ManifestError: If no row remains.
         """
         banned: dict[str, list[Banned]] = {}
         for one in self.banned:
-            for place in {absolute(one.path), absolute(joined(manifest.base, one.path))}:
+            for place in {absolute(one.path), absolute(join_path(manifest.base, one.path))}:
                 banned.setdefault(place, []).append(one)
         last_names = {_last_name(os.fsencode(place)) for place in banned}
         rows = manifest.rows if isinstance(manifest.rows, Rows) else Rows.of(manifest.rows)
@@ -71,14 +71,14 @@ class Quarantine:
             raise ManifestError(
                 manifest.source,
                 0,
-                f"no row is left without those in {self.source}. Mend the files, or check again",
+                f"all rows are in quarantine by {self.source}. Repair the files, or check them again",
             )
         if not kept.all():
             log.info("%d of %d rows of %s are in quarantine", (~kept).sum(), len(kept), manifest.source)
         return replace(manifest, rows=rows.take(np.flatnonzero(kept)))
 
     def warn_of_unknown(self) -> None:
-        """Say how many entries were in no manifest: a sign of a moved data set."""
+        """Log how many entries were in no manifest: a sign of a moved data set."""
         unknown = [one for one in self.banned if one not in self._found]
         if unknown:
             log.warning(
@@ -91,7 +91,7 @@ class Quarantine:
 
 
 def absolute(path: str) -> str:
-    """The one spelling of a path; a URL has but one."""
+    """Return the absolute path; a URL does not change."""
     return path if is_url(path) else os.path.abspath(path)
 
 
@@ -115,6 +115,6 @@ def _read(source: Path) -> Iterator[Banned]:
                 start, end = (float(row[name]) if row.get(name) else None for name in ("start", "end"))
             except ValueError as e:
                 raise ManifestError(
-                    source, reader.line_num, f"{e}. Give start and end in seconds, or leave them empty"
+                    source, reader.line_num, f"{e}. Give start and end in seconds, or leave the cells empty"
                 ) from e
             yield Banned(row["path"], start, end)

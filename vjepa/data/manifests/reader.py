@@ -1,4 +1,4 @@
-"""Which videos there are and what is known of each: reads every kind of manifest into one."""
+"""Reader of every kind of manifest: which videos there are, and what is known about each."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vjepa.data.manifests.columns import INTEGER, Columns, integer
+from vjepa.data.manifests.columns import INTEGER, ColumnBuilder, integer
 from vjepa.data.manifests.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, folder_table
-from vjepa.data.manifests.formats import PARQUET_SUFFIXES, Block, Table, parquet_table, text_table
+from vjepa.data.manifests.formats import PARQUET_SUFFIXES, Table, TextBlock, parquet_table, text_table
 from vjepa.data.manifests.rows import NO_LABEL, Manifest, ManifestError, ManifestRow, Rows
 from vjepa.data.manifests.shard_sets import shard_set
 from vjepa.data.remote import fetch, is_url, member_of
@@ -21,10 +21,10 @@ from vjepa.errors import DecodeError
 
 log = logging.getLogger(__name__)
 
-COLUMNS = frozenset({"path", "label", "start", "end", "split", "group", "pair", "weight"})
-ALL_CHECKED = 10_000  # rows up to which each file is looked for
-MOST_CLASSES = 1_000_000  # a larger integer is an identifier, and so many names would fill the memory
-SAMPLE_CHECKED = 1_000  # files looked for in a longer manifest
+MANIFEST_COLUMNS = frozenset({"path", "label", "start", "end", "split", "group", "pair", "weight"})
+MAX_ALL_CHECKED = 10_000  # manifests of up to so many rows are checked for each of their files
+MAX_CLASSES = 1_000_000  # a larger integer is an identifier, and so many names would fill the memory
+NUM_SAMPLED = 1_000  # files that are checked in a longer manifest
 
 
 def read_manifest(
@@ -37,22 +37,22 @@ def read_manifest(
 ) -> Manifest:
     """Read a manifest and check it.
 
-    Up to 10,000 rows every file is looked for; of a longer manifest, 1,000 files drawn at random, always the
-    same. A file that is missing unseen is a failed clip when it is read. URLs are not looked for.
+    Up to 10,000 rows, check that each file exists; in a longer manifest, check 1,000 rows drawn with a fixed seed.
+    A missing file that was not checked becomes a failed clip when it is read. URLs are not checked.
 
     Args:
-        source: a CSV file with a header, a JSONL or Parquet file, a headerless `path label` file (Meta's), a
-            folder of class folders, a flat folder of videos or images, a folder of frame folders, one video, or
-            WebDataset shards: their `shards.json`, a folder or URL of them, or `name-{000000..000009}.tar`. A
-            manifest file may also be behind a URL.
-        root: folder that relative paths in a manifest file start from (default: the manifest's own folder).
-        label_column: column that holds the label, by name or by integer.
-        split: keep only the rows whose column `split` says so.
-        label_names: names in the order of their ids, where another manifest fixed them; a name not among them
-            is then an error.
+        source: One of: a CSV file with a header, a JSONL or Parquet file, a headerless `path label` file (Meta's); a
+            folder of class folders, of videos, of images or of frame folders; one video.
+            Or WebDataset shards: their `shards.json`, a folder or URL of them, or `name-{000000..000009}.tar`.
+            A manifest file may also be behind a URL.
+        root: Folder that relative paths in a manifest file start from (default: the manifest's own folder).
+        label_column: Column that holds the labels, as names or integers.
+        split: Keep only the rows with this value in the column `split`.
+        label_names: Names in the order of their ids, if another manifest fixed them; any other name is then an
+            error.
 
     Raises:
-        ManifestError: naming file and line.
+        ManifestError: With file and line.
     """
     if (shards := shard_set(source)) is not None:
         table, base, label_names = shards.table, str(source), tuple(label_names) or shards.label_names
@@ -61,11 +61,11 @@ def read_manifest(
         return _read_remote(str(source), root, read)
     else:
         source = Path(source).expanduser()
-        table = _table(source, COLUMNS | {label_column})
+        table = _table(source, MANIFEST_COLUMNS | {label_column})
         base = str(source if source.is_dir() else source.parent)
     if root is not None and table.is_file:
         base = str(root) if is_url(root) else str(Path(root).expanduser())
-    columns = Columns(source, label_column)
+    columns = ColumnBuilder(source, label_column)
     for block in table.blocks:
         columns.add(_of_split(block, split))
     if "label" in table.columns or label_column != "label":
@@ -78,14 +78,14 @@ def read_manifest(
         )
     names = tuple(label_names) or _label_names(source, list(columns.labels))
     rows = columns.rows(base, names)
-    _look_for_files(source, rows)
+    _check_files_exist(source, rows)
     manifest = Manifest(rows, names, table.kind, str(source), base, tuple(table.columns))
     log.info("%s", manifest.describe())
     return manifest
 
 
 def _read_remote(url: str, root: str | Path | None, read: Callable[..., Manifest]) -> Manifest:
-    """A manifest file, or one video, behind a URL; its paths start from there."""
+    """Read a manifest file, or one video, behind a URL; relative paths start from the URL's folder."""
     folder, _, name = url.partition("?")[0].rpartition("/")
     if not name:
         raise ManifestError(
@@ -110,7 +110,7 @@ def _read_remote(url: str, root: str | Path | None, read: Callable[..., Manifest
 
 
 def _table(source: Path, wanted: frozenset[str]) -> Table:
-    """The one reader of each kind of source."""
+    """Return the content of a source with the reader for its kind."""
     suffix = source.suffix.lower()
     if source.is_dir():
         return folder_table(source)
@@ -119,7 +119,7 @@ def _table(source: Path, wanted: frozenset[str]) -> Table:
             source,
             0,
             "no such manifest, folder or video. Make it: a CSV file with the header `path,label` and one "
-            "video a line, or by `vjepa data manifest` for a public data set; data_manifests/README.md shows how",
+            "video per line, or by `vjepa data manifest` for a public data set; data_manifests/README.md shows how",
         )
     if suffix in VIDEO_SUFFIXES:
         return Table.listed("one video", {"path": [source.name]})
@@ -130,12 +130,12 @@ def _table(source: Path, wanted: frozenset[str]) -> Table:
     return text_table(source, wanted)
 
 
-def _of_split(block: Block, split: str | None) -> Block:
+def _of_split(block: TextBlock, split: str | None) -> TextBlock:
     if split is None or "split" not in block.cells:
         return block
     kept = [i for i, text in enumerate(block.cells["split"]) if text == split]
     cells = {name: [column[i] for i in kept] for name, column in block.cells.items()}
-    return Block(cells, [block.lines[i] for i in kept])
+    return TextBlock(cells, [block.lines[i] for i in kept])
 
 
 def _require_column(source: str | Path, columns: Sequence[str], column: str, what: str) -> None:
@@ -144,35 +144,35 @@ def _require_column(source: str | Path, columns: Sequence[str], column: str, wha
 
 
 def _label_names(source: str | Path, found: list[str]) -> tuple[str, ...]:
-    """Integers stand for themselves; names are numbered in alphabetical order."""
+    """Return the class names: integers stand for themselves, names are sorted alphabetically."""
     texts = {text for text in found if text}
     if all(INTEGER.fullmatch(text) for text in texts):
         largest = max((integer(text) for text in texts), default=NO_LABEL)
-        if largest >= MOST_CLASSES:
+        if largest >= MAX_CLASSES:
             raise ManifestError(
                 source,
                 0,
-                f"label {largest}: integers are the numbers of classes, 0 to {MOST_CLASSES - 1:,} at most. Number "
+                f"label {largest}: integers are class numbers, 0 to {MAX_CLASSES - 1:,} at most. Number "
                 "the classes from 0, or write a letter before each, which makes them names",
             )
         return tuple(str(i) for i in range(largest + 1))
     return tuple(sorted(texts))
 
 
-def _look_for_files(source: str | Path, rows: Rows) -> None:
-    """See that the files are there: each, or a sample where they are many."""
-    looked_for = range(len(rows))
-    if len(rows) > ALL_CHECKED:
-        drawn = np.random.default_rng(0).choice(len(rows), SAMPLE_CHECKED, replace=False)
-        looked_for = np.sort(drawn).tolist()
-        log.info("%s: looked for %d of %d files", source, len(looked_for), len(rows))
-    paths = ((i, rows.path_of(i)) for i in looked_for)
+def _check_files_exist(source: str | Path, rows: Rows) -> None:
+    """Check that the files exist: each, or a sample if there are many."""
+    checked = range(len(rows))
+    if len(rows) > MAX_ALL_CHECKED:
+        drawn = np.random.default_rng(0).choice(len(rows), NUM_SAMPLED, replace=False)
+        checked = np.sort(drawn).tolist()
+        log.info("%s: checked that %d of %d files exist", source, len(checked), len(rows))
+    paths = ((i, rows.path_of(i)) for i in checked)
     missing = [i for i, path in paths if not (is_url(path) or member_of(path) or Path(path).exists())]
     if missing:
-        count = f" ({len(missing)} of {len(looked_for)} looked for)" if len(missing) > 1 else ""
+        count = f" ({len(missing)} of {len(checked)} checked files)" if len(missing) > 1 else ""
         raise ManifestError(
             source,
             int(rows.line[missing[0]]),
             f"{rows.path[missing[0]]}: no such file below {Path(rows.base).resolve()}{count}. Correct the path, "
-            "or give the folder that paths start from (--root; of fit, --data.root)",
+            "or give the folder that paths start from (--root; for fit, --data.root)",
         )

@@ -1,11 +1,11 @@
-"""The rows of a manifest, kept in columns: a million of them in tens of megabytes, each made when asked for."""
+"""The rows of a manifest, stored as columns: a million take tens of megabytes, and each is made on access."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -15,10 +15,11 @@ from vjepa.data.remote import is_url
 from vjepa.errors import VjepaError
 
 NO_LABEL = -1
+DTYPES = {"label": np.int64, "start": np.float64, "end": np.float64, "weight": np.float64, "line": np.int64}
 
 
 class ManifestError(VjepaError, ValueError):
-    """A manifest that cannot be used: which file, which line, what is wrong."""
+    """A manifest that cannot be used, with its file, its line and the reason."""
 
     def __init__(self, file: str | Path, line: int, reason: str) -> None:
         super().__init__(str(file), line, reason)
@@ -52,7 +53,7 @@ class ManifestRow(NamedTuple):
 class Manifest:
     """All rows of a manifest; `label` of a row is an index into `label_names`, or -1.
 
-    `kind` and `source` say what was read, `base` is the folder that relative paths start from.
+    `kind` and `source` describe what was read, `base` is the folder that relative paths start from.
     """
 
     rows: Sequence[ManifestRow]
@@ -66,7 +67,7 @@ class Manifest:
         return len(self.rows)
 
     def describe(self) -> str:
-        """One line that says what was found.
+        """Return one line that describes the content.
 
         >>> Manifest((ManifestRow("a.mp4"),), (), "one video", "a.mp4").describe()
         '1 clip, no labels, from one video a.mp4'
@@ -94,13 +95,13 @@ class Texts:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> Texts:
-        """From strings."""
+        """Encode strings."""
         encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
         return cls(b"".join(encoded), np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded))))
 
     @classmethod
     def joined(cls, parts: Sequence[Texts]) -> Texts:
-        """Several, one after the other."""
+        """Concatenate several."""
         shifts = np.cumsum([0, *(len(part.block) for part in parts)])
         ends = [part.ends + shift for part, shift in zip(parts, shifts, strict=False)]
         return cls(b"".join(part.block for part in parts), np.concatenate(ends))
@@ -113,22 +114,22 @@ class Texts:
         return self.block[start : int(self.ends[index])].decode("utf-8", "surrogateescape")
 
     def encoded(self) -> Iterator[bytes]:
-        """Each string as UTF-8, in order."""
+        """Yield each string as UTF-8, in order."""
         start = 0
         for end in self.ends.tolist():
             yield self.block[start:end]
             start = end
 
     def take(self, index: Int64[ndarray, "k"]) -> Texts:
-        """Those of the given numbers, in that order."""
+        """Return the strings with the given indices, in that order."""
         return Texts.of([self[i] for i in index.tolist()])
 
 
 @dataclass(frozen=True, eq=False)
 class Rows(Sequence[ManifestRow]):
-    """The rows as columns: paths as written, joined to the folder `base` when a row is asked for.
+    """The rows as columns; paths are kept as written and joined to the folder `base` when a row is read.
 
-    NaN stands for a `start` or `end` that is not given.
+    NaN stands for a missing `start` or `end`.
     """
 
     base: str
@@ -144,21 +145,13 @@ class Rows(Sequence[ManifestRow]):
 
     @classmethod
     def of(cls, rows: Iterable[ManifestRow]) -> Rows:
-        """From rows; their paths are kept as they are."""
+        """Convert rows to columns; their paths do not change."""
         columns = list(zip(*rows, strict=True)) or [()] * len(ManifestRow._fields)
-        given = dict(zip(ManifestRow._fields, columns, strict=True))
-        return cls(
-            base="",
-            path=Texts.of(given["path"]),
-            label=np.array(given["label"], np.int64),
-            start=np.array(given["start"], np.float64),  # None becomes NaN
-            end=np.array(given["end"], np.float64),
-            group=Texts.of(given["group"]),
-            weight=np.array(given["weight"], np.float64),
-            line=np.array(given["line"], np.int64),
-            pair=Texts.of(given["pair"]),
-            split=Texts.of(given["split"]),
-        )
+        converted: dict[str, Any] = {
+            name: np.array(column, DTYPES[name]) if name in DTYPES else Texts.of(column)  # None becomes NaN
+            for name, column in zip(ManifestRow._fields, columns, strict=True)
+        }
+        return cls(base="", **converted)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -185,27 +178,20 @@ class Rows(Sequence[ManifestRow]):
         )
 
     def path_of(self, index: int) -> str:
-        """Path of a row, from `base` on."""
-        return joined(self.base, self.path[index])
+        """Return the path of a row, joined to `base`."""
+        return join_path(self.base, self.path[index])
 
     def take(self, index: Int64[ndarray, "k"]) -> Rows:
-        """The rows of the given numbers, in that order."""
-        return Rows(
-            base=self.base,
-            path=self.path.take(index),
-            label=self.label[index],
-            start=self.start[index],
-            end=self.end[index],
-            group=self.group.take(index),
-            weight=self.weight[index],
-            line=self.line[index],
-            pair=self.pair.take(index),
-            split=self.split.take(index),
-        )
+        """Return the rows with the given indices, in that order."""
+        columns = {name: getattr(self, name) for name in ManifestRow._fields}
+        taken: dict[str, Any] = {
+            name: c.take(index) if isinstance(c, Texts) else c[index] for name, c in columns.items()
+        }
+        return Rows(base=self.base, **taken)
 
 
-def joined(base: str, path: str) -> str:
-    """`path` below the folder `base`; a URL, and a path without a base, stays as it is written."""
+def join_path(base: str, path: str) -> str:
+    """Return `path` below the folder `base`; a URL, or a path without a base, does not change."""
     if not base or is_url(path):
         return path
     if is_url(base):

@@ -12,17 +12,17 @@ from vjepa.data.manifests.rows import ManifestRow
 from vjepa.data.remote import fetch, filesystem, is_url, member_of
 from vjepa.errors import SettingError
 
-INDEX = "shards.json"
-FORMAT = "vjepa-shards-1"
-COLUMNS = ("label", "start", "end", "group", "weight", "pair")
-PLAIN = ManifestRow("")  # what a row without these columns has
+SHARD_INDEX = "shards.json"
+SHARD_FORMAT = "vjepa-shards-1"
+CLIP_COLUMNS = ("label", "start", "end", "group", "weight", "pair")
+DEFAULTS = ManifestRow("")  # the values of a row without these columns
 
 
 @dataclass
 class Shard:
-    """What one shard holds: a row for each of its clips, by column, and the files that were left out.
+    """The content of one shard: a row for each of its clips, as columns, and the unreadable files it lacks.
 
-    `path`, `offset` and `size` say where each clip's video lies in the tar; a column that says nothing is absent.
+    `path`, `offset` and `size` locate each clip's video in the tar; a column with only default values is absent.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Shard:
         return len(self.columns["path"])
 
     @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> Shard:
-        """Return a shard from its entry in a JSON file. The digest in older files is ignored."""
-        return cls(**{name: value for name, value in saved.items() if name != "blake2b"})
+    def from_json(cls, content: dict[str, Any]) -> Shard:
+        """Return the shard that `asdict` wrote; an older entry also has a digest, which nothing reads."""
+        return cls(**{name: value for name, value in content.items() if name != "blake2b"})
 
 
 def size_of(path: str) -> int:
-    """Bytes of a row's video; 0 where it cannot be told: such a file is left out when it is due."""
+    """Return the bytes of a row's video, or 0 if the size is unknown: such a file is omitted when it is written."""
     if (member := member_of(path)) is not None:
         return member.size
     try:
@@ -53,35 +53,35 @@ def size_of(path: str) -> int:
 
 
 def columns_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Rows by column, less the columns in which each row has what a row has by default."""
-    columns = {name: [row[name] for row in rows] for name in ("path", "offset", "size", *COLUMNS)}
-    plain = {name: getattr(PLAIN, name) for name in COLUMNS}
+    """Convert rows to columns; omit a column in which each row has the default value."""
+    columns = {name: [row[name] for row in rows] for name in ("path", "offset", "size", *CLIP_COLUMNS)}
+    defaults = {name: getattr(DEFAULTS, name) for name in CLIP_COLUMNS}
     return {
         name: cells
         for name, cells in columns.items()
-        if name not in plain or any(c != plain[name] for c in cells)
+        if name not in defaults or any(cell != defaults[name] for cell in cells)
     }
 
 
-def read_index(path: str) -> tuple[dict[str, Any], list[Shard]]:
-    """What `write_index` wrote: all but the shards, and the shards.
+def read_shard_index(path: str) -> tuple[dict[str, Any], list[Shard]]:
+    """Return the fields of a set's index without the shards, and the shards.
 
     Raises:
-        ValueError: if it is something else.
+        ValueError: If the file is not an index of shards.
     """
     try:
         content = json.loads(fetch(path))
-        if content["format"] != FORMAT:
+        if content["format"] != SHARD_FORMAT:
             raise SettingError(f"format {content['format']!r}")
         return content, [Shard.from_json(shard) for shard in content.pop("shards")]
     except (ValueError, KeyError, TypeError) as e:
         raise SettingError(
-            f"{path} is no index of shards ({e}). Make one with `vjepa data shard`, or give the .tar files"
+            f"{path} is not an index of shards ({e}). Make one with `vjepa data shard`, or give the .tar files"
         ) from e
 
 
 def missing_shards(out: str, shards: Sequence[Shard]) -> Iterator[str]:
-    """Names of the shards that are not there, or not of the size that the index says."""
+    """Yield the names of the shards that are missing or do not have the size in the index."""
     for shard in shards:
         if size_of(f"{out}/{shard.name}") != shard.num_bytes:
             yield shard.name

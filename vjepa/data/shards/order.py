@@ -1,33 +1,32 @@
-"""Reading shards as streams: an order of an epoch by shard, and blocks of many clips fetched at once."""
+"""Streaming of shards: an order of an epoch in which shards are read through, and fetches of many clips at once."""
 
 from __future__ import annotations
 
 import bisect
-import hashlib
 from collections import OrderedDict
 
 import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
-from vjepa.data.manifests.identity import mixed, row_identities
+from vjepa.data.manifests.identity import hash_64, mixed, row_identities
 from vjepa.data.manifests.rows import Manifest, ManifestError
 from vjepa.data.remote import fetch, member_of
 
-BLOCKS = 16  # requests that fill a buffer
-# clips are mixed within this share of it: after a broken clip a batch is of two workers' runs, so two windows and the
-# blocks at their ends must fit
+NUM_BLOCKS = 16  # requests that fill a buffer
+# clips are shuffled within this share of the buffer: after a broken clip a batch comes from the runs of two workers,
+# so two windows and the blocks at their ends must fit
 WINDOW = 3 / 8
-STREAM = 1  # tells its random numbers from those of other orders of the same seed and epoch
+STREAM = 1  # separates its random numbers from those of other orders with the same seed and epoch
 
 
 class ShardPlaces:
-    """Where each row of a manifest lies: `shard` (n,) its number, `offset` and `size` (n,) in bytes.
+    """The place of each row of a manifest: `shard` (n,) its number, `offset` and `size` (n,) in bytes.
 
-    `extent` (n,) is its size with what lies between it and the next.
+    `extent` (n,) is the distance in bytes to the next row of the shard.
 
     Raises:
-        ManifestError: if a row lies in no shard.
+        ManifestError: If a row is not in a shard.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -37,7 +36,7 @@ class ShardPlaces:
             raise ManifestError(
                 manifest.source,
                 0,
-                f"{len(members) - len(found)} clips lie in no shard, so they cannot be streamed. Give the source "
+                f"{len(members) - len(found)} clips are not in a shard, so they cannot be streamed. Give the source "
                 "itself as --data.train, or make shards of it with `vjepa data shard`",
             )
         numbers: dict[str, int] = {}
@@ -46,8 +45,8 @@ class ShardPlaces:
         self.size = np.array([member.size for member in found], np.int64)
         self.extent = _extents(self.shard, self.offset, self.size)
         self.names = list(numbers)
-        # by its last name: the same order from a copy elsewhere
-        self.keys = np.array([_hash(name.rpartition("/")[2]) for name in self.names], np.uint64)
+        # from the file name alone: a copy in another place has the same order
+        self.keys = np.array([hash_64(name.rpartition("/")[2].encode()) for name in self.names], np.uint64)
         self.identities = row_identities(manifest)
 
 
@@ -62,23 +61,19 @@ def _extents(
     return extent
 
 
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
 class ShardOrder:
-    """Rows in the order of an epoch, such that each worker of each rank reads shards from their front to their end.
+    """An order of the rows in an epoch in which each worker of each rank reads shards from start to end.
 
-    The shards are shuffled and their clips laid end to end in a ring; each rank, and each worker of it, takes an equal
-    run of the ring, and mixes it within its buffer. A function of seed, epoch, ranks, workers, batch and buffer size.
+    The shards are shuffled and their clips joined to a ring. Each worker of each rank gets an equal run of the ring
+    and shuffles it within its buffer. The order depends on seed, epoch, ranks, workers, batch and buffer size alone.
 
     Args:
-        places: where the rows lie.
-        seed: of the order.
-        batch_size: clips in a batch of one rank; fewer if there are fewer clips.
-        num_workers: of each rank.
-        world_size: how many ranks there are.
-        buffer_bytes: memory of one worker.
+        places: The places of the rows.
+        seed: Seed of the order.
+        batch_size: Clips in a batch of one rank; fewer if there are fewer clips.
+        num_workers: Number of workers of each rank.
+        world_size: Number of ranks.
+        buffer_bytes: Memory of one worker.
     """
 
     def __init__(
@@ -103,18 +98,17 @@ class ShardOrder:
         return f"of shards, {workers}, {self._buffer_bytes} bytes"
 
     def __call__(self, epoch: int) -> Int64[ndarray, "n"]:
-        """Row numbers: `batch_size` times a row of each rank is a batch; those that fill no batch come last.
+        """Return row indices: a batch is `batch_size` times one row per rank; the rest that fills no batch is last.
 
-        Batch b is read by worker b % workers (`DataLoader` deals them so), hence is of that worker's run.
+        `DataLoader` gives batch b to worker b % workers, so the batch comes from that worker's run.
         """
         places, batch_size = self._places, self._batch_size
-        # not the salt of `epoch_order`: `vjepa data shard` has dealt out the clips by that one
+        # not the salt of `epoch_order`: `vjepa data shard` has shuffled the clips with that one
         salt, turn = np.random.SeedSequence([self._seed, epoch, STREAM]).generate_state(2, np.uint64)
         rank_of_shard = np.argsort(np.argsort(mixed(places.keys ^ salt), kind="stable"))
         row = np.lexsort((places.offset, rank_of_shard[places.shard]))
-        row = np.roll(
-            row, int(turn % np.uint64(len(row)))
-        )  # else the front of a shard would come early each epoch
+        # without a turn of the ring, the start of a shard would come early in each epoch
+        row = np.roll(row, int(turn % np.uint64(len(row))))
         chance = mixed(places.identities ^ salt)
         num_batches = len(row) // (batch_size * self._world_size)
         order = np.empty((num_batches, batch_size, self._world_size), np.int64)
@@ -131,24 +125,25 @@ class ShardOrder:
 
 
 class BlockReader:
-    """Bytes of members of shards, fetched in blocks of consecutive members that are kept while they fit.
+    """A reader of members of shards that fetches blocks of consecutive members and keeps the last ones in memory.
 
     Args:
-        places: where all members lie.
-        buffer_bytes: memory for blocks, which are a sixteenth of it each, or one member where that is larger.
+        places: The places of all members.
+        buffer_bytes: Memory for blocks; a block takes a sixteenth of it, or one member if that is larger.
     """
 
     def __init__(self, places: ShardPlaces, *, buffer_bytes: int) -> None:
         self._limit = buffer_bytes
         self._bounds = {
-            name: _blocks(places, number, buffer_bytes // BLOCKS) for number, name in enumerate(places.names)
+            name: _blocks(places, number, buffer_bytes // NUM_BLOCKS)
+            for number, name in enumerate(places.names)
         }
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
     def __call__(self, path: str) -> bytes:
-        """All bytes of one member; raises `DecodeError` where its block cannot be fetched."""
+        """Return all bytes of one member; raise `DecodeError` if its block cannot be fetched."""
         member = member_of(path)
-        assert member is not None  # `ShardPlaces` has seen to it
+        assert member is not None  # `ShardPlaces` has checked it
         starts, ends = self._bounds[member.shard]
         block = bisect.bisect_right(starts, member.offset) - 1
         content = self._block(member.shard, starts[block], ends[block])
@@ -158,16 +153,16 @@ class BlockReader:
     def _block(self, shard: str, start: int, end: int) -> bytes:
         key = (shard, start)
         if key not in self._kept:
-            held = sum(map(len, self._kept.values()))
-            while self._kept and held + end - start > self._limit:
-                held -= len(self._kept.popitem(last=False)[1])
+            num_bytes = sum(map(len, self._kept.values()))
+            while self._kept and num_bytes + end - start > self._limit:
+                num_bytes -= len(self._kept.popitem(last=False)[1])
             self._kept[key] = fetch(shard, start, end)
         self._kept.move_to_end(key)
         return self._kept[key]
 
 
 def _blocks(places: ShardPlaces, shard: int, block_bytes: int) -> tuple[list[int], list[int]]:
-    """First and last bytes of the blocks of a shard: whole members, as many as fit, at least one."""
+    """Return where the blocks of a shard start and end: each holds as many whole members as fit, at least one."""
     rows = np.flatnonzero(places.shard == shard)
     rows = rows[np.argsort(places.offset[rows], kind="stable")]
     starts: list[int] = []

@@ -1,4 +1,4 @@
-"""The training view of the published probes of videos: changed colours and shapes, a crop, an erased box."""
+"""The training view of the published video probes: changed colours and shapes, a crop, an erased box."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from vjepa.data.transforms.video import (
     IMAGENET_STD,
     EvalTransform,
     TrainingTransform,
+    check_random_crop,
     crop_and_resize,
     normalise,
     random_resized_crop_box,
 )
-from vjepa.errors import SettingError
 
 ERASED_AREA = (0.02, 1 / 3)  # share of the frame
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width
@@ -29,10 +29,10 @@ ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width
 def erase_box(
     video: Float[Tensor, "3 t h w"], probability: float, generator: np.random.Generator
 ) -> Float[Tensor, "3 t h w"]:
-    """With `probability`, a box of normalised frames replaced by noise N(0, 1), in place.
+    """Replace a box of normalised frames by noise N(0, 1) with `probability`, in place.
 
-    The box is the same in all frames, the noise fresh in each: uniform area, log-uniform aspect, 10 tries to draw one
-    that is smaller than the frame, else nothing is erased.
+    All frames have the same box with different noise. Its area is uniform, its aspect log-uniform; if 10 tries give
+    no box that is smaller than the frame, nothing is erased.
     """
     if generator.random() >= probability:
         return video
@@ -50,20 +50,20 @@ def erase_box(
 
 
 class ProbeTrainTransform(TrainingTransform):
-    """The view on which the published probes of videos train: RandAugment, random resized crop, erasing.
+    """The view on which the published video probes train: RandAugment, random resized crop, erasing.
 
-    Each call draws anew, so that several views of a video differ; within a view all frames are treated alike.
-    Output is normalised float, because the erased box is noise around the mean.
+    Each call draws again, so that several views of a video differ; within a view all frames change in the same way.
+    The output is normalised float, because the erased box is noise around the mean.
 
     Args:
-        size: height and width of the output in pixels; one number for a square.
-        scale: smallest and largest share of the frame's area that a crop takes.
-        ratio: smallest and largest width / height of a crop.
-        flip: probability of a mirrored clip; published as 0, and 0.5 for anticipation.
+        size: Height and width of the output in pixels; one number for a square.
+        scale: Smallest and largest share of the frame's area in a crop.
+        ratio: Smallest and largest width / height of a crop.
+        flip: Probability of a mirrored clip; published as 0, and 0.5 for anticipation.
         auto_augment: "rand-m7-n4-mstd0.5-inc1" as published, with other numbers, "original", or null for none.
-        erasing: probability of a clip with a box of noise.
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        erasing: Probability of a clip with a box of noise.
+        mean: Mean of each colour channel, in 0 to 1.
+        std: Standard deviation of each colour channel, in 0 to 1.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ProbeTrainTransform(TrainingTransform):
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
         self._centred = EvalTransform(size=size, mean=mean, std=std)
-        check_draws(scale, ratio, flip, erasing)
+        check_random_crop(scale, ratio, flip=flip, erasing=erasing)
         self.scale = scale
         self.ratio = ratio
         self.flip = flip
@@ -89,31 +89,17 @@ class ProbeTrainTransform(TrainingTransform):
     def __call__(
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator
     ) -> Float[Tensor, "3 t h2 w2"]:
-        """(T, 3, H, W) uint8 to (3, T, height, width) normalised float."""
+        """Convert (T, 3, H, W) uint8 to (3, T, height, width) normalised float."""
         view = self._centred
         if self.policy is not None:
             frames = change_frames(frames, self.policy.draw(generator))
         box = random_resized_crop_box(frames.shape[2], frames.shape[3], self.scale, self.ratio, generator)
-        # published the other way round; a crop and a resize do not mind what is added and multiplied before
+        # the published order is normalise, crop, resize; both orders give the same values
         video = normalise(crop_and_resize(frames, box, view.size), view.mean, view.std)
         if generator.random() < self.flip:
             video = video.flip(-1)
         return erase_box(video, self.erasing, generator)
 
     def centred(self) -> EvalTransform:
-        """The published single view of evaluation, of the same size."""
+        """Return the published single view of evaluation, of the same size."""
         return self._centred
-
-
-def check_draws(scale: tuple[float, float], ratio: tuple[float, float], flip: float, erasing: float) -> None:
-    """Refuse a random crop, flip or erased box that cannot be drawn."""
-    if not (
-        0 < scale[0] <= scale[1] <= 1
-        and 0 < ratio[0] <= ratio[1]
-        and 0 <= min(flip, erasing)
-        and max(flip, erasing) <= 1
-    ):
-        raise SettingError(
-            f"scale {scale}, ratio {ratio}, flip {flip}, erasing {erasing}: scale and ratio are (smallest, largest)"
-            " above 0, scale at most 1, flip and erasing probabilities between 0 and 1."
-        )

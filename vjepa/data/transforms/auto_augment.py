@@ -1,7 +1,7 @@
 """Random changes of colour and shape, the same for all frames of a clip: RandAugment and AutoAugment as published.
 
-Pillow does the pixels, because the published recipes are defined by it (bicubic, fixed fill): the changed frames
-are theirs to the bit. Every draw comes from the generator that is given; nothing touches a global random state.
+Pillow changes the pixels, because the published recipes are defined by it (bicubic, fixed fill): the changed frames
+are equal to the bit. Every draw comes from the given generator; no global random state is used.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from vjepa.errors import SettingError
 Fill = tuple[int, int, int]
 
 GREY: Fill = (128, 128, 128)  # around moved frames, as published for videos
-STRONGEST = 10.0  # magnitudes run from 0 to 10
-SOLARIZE_BELOW = 128  # solarize_add leaves brighter pixels alone
+STRONGEST = 10.0  # magnitudes go from 0 to 10
+SOLARIZE_BELOW = 128  # solarize_add does not change brighter pixels
 BICUBIC = Image.Resampling.BICUBIC
 
 
@@ -67,7 +67,7 @@ CHANGES: Mapping[str, Change] = {
     ),
 }
 
-# strength at a magnitude of 0 to 10; the sign, -1 or 1, is drawn where a change has two directions
+# strength at a magnitude of 0 to 10; the sign, -1 or 1, is for changes with two directions
 Strength = Callable[[float, int], float]
 
 
@@ -136,9 +136,9 @@ IMAGENET_PAIRS: tuple[tuple[Step, Step], ...] = (
 
 @dataclass(frozen=True)
 class RandAugment:
-    """`num_ops` of the 15 changes, drawn with replacement, each done with `probability`.
+    """A policy of `num_ops` of the 15 changes, drawn with replacement and each applied with `probability`.
 
-    `magnitude` is the mean strength and `magnitude_std` its spread, of 10; drawn again for each change.
+    `magnitude` (mean) and `magnitude_std` give the distribution of strengths, out of 10; each change draws its own.
     """
 
     num_ops: int = 2
@@ -147,7 +147,7 @@ class RandAugment:
     probability: float = 0.5
 
     def draw(self, generator: np.random.Generator) -> tuple[Operation, ...]:
-        """The changes of one clip, in order."""
+        """Draw the changes of one clip, in order."""
         names = list(INCREASING)
         chosen = [names[i] for i in generator.integers(len(names), size=self.num_ops)]
         return tuple(
@@ -162,10 +162,10 @@ class RandAugment:
 
 @dataclass(frozen=True)
 class AutoAugment:
-    """One of the 25 pairs of the ImageNet policy, each of its two changes with its own probability."""
+    """The ImageNet policy: one of 25 pairs of changes, each change with its own probability."""
 
     def draw(self, generator: np.random.Generator) -> tuple[Operation, ...]:
-        """The changes of one clip, in order."""
+        """Draw the changes of one clip, in order."""
         pair = IMAGENET_PAIRS[int(generator.integers(len(IMAGENET_PAIRS)))]
         return tuple(
             Operation(name, float(ORIGINAL[name](float(magnitude), _sign(generator))))
@@ -175,14 +175,14 @@ class AutoAugment:
 
 
 def policy_named(text: str) -> RandAugment | AutoAugment:
-    """The policy that a published configuration names.
+    """Return the policy that a published configuration names.
 
     Args:
         text: "original" (AutoAugment's for ImageNet), or "rand" with `-m` magnitude, `-n` number of changes, `-mstd`
-            spread of the magnitude, `-p` probability of each change, and `-inc1`: all scales grow.
+            standard deviation of the magnitude, `-p` probability of each change, and `-inc1`: all scales increase.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If the text has another form.
 
     >>> policy_named("rand-m7-n4-mstd0.5-inc1")
     RandAugment(num_ops=4, magnitude=7.0, magnitude_std=0.5, probability=0.5)
@@ -196,7 +196,7 @@ def policy_named(text: str) -> RandAugment | AutoAugment:
     number, probability = values.get("n", 2), values.get("p", 0.5)
     if not well_formed or values.get("m", 0) > STRONGEST or number % 1 or not 0 <= probability <= 1:
         raise SettingError(
-            f"auto_augment '{text}': give 'original', or 'rand-m7-n4-mstd0.5-inc1' with numbers of your own "
+            f"auto_augment '{text}': give 'original', or 'rand-m7-n4-mstd0.5-inc1' with your own numbers "
             "(m at most 10, n whole, p at most 1, inc always 1), or null for none."
         )
     return RandAugment(
@@ -210,12 +210,12 @@ def policy_named(text: str) -> RandAugment | AutoAugment:
 def change_frames(
     frames: UInt8[Tensor, "t 3 h w"], operations: Sequence[Operation], fill: Fill = GREY
 ) -> UInt8[Tensor, "t 3 h w"]:
-    """The frames after the changes, each frame the same way.
+    """Apply the changes to all frames in the same way.
 
     Args:
-        frames: RGB.
-        operations: In order; none gives the frames back as they are.
-        fill: Colour of what a moved frame leaves free.
+        frames: RGB frames.
+        operations: The changes in order; without any, the frames do not change.
+        fill: Colour of the area that a moved frame uncovers.
     """
     if not operations:
         return frames

@@ -1,4 +1,4 @@
-"""Resizing in whole numbers, as the published evaluation does it: OpenCV's bilinear, to the bit."""
+"""Resizing in integers, as in the published evaluation: OpenCV's bilinear, to the bit."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Box(NamedTuple):
 def resize_fixed_point(
     frames: UInt8[Tensor, "t c h w"], size: tuple[int, int], cut: Box | None = None
 ) -> UInt8[Tensor, "t c h2 w2"]:
-    """Bilinear in 11-bit fixed point: first along the rows, then across them.
+    """Resize bilinearly in 11-bit fixed point: first along the rows, then across them.
 
     Args:
-        frames: Frames (T, C, H, W); quickest with the colours of a pixel side by side, as decoders give them.
+        frames: Frames (T, C, H, W); fastest with channels last in memory, as decoders return them.
         size: Height and width in pixels.
-        cut: The part that is wanted of frames of that size (default: all); what lies outside is not computed.
+        cut: The part of the resized frames to return (default: all); the rest is not computed.
     """
     cut = cut or Box(0, 0, *size)
     if frames.shape[-2:] == size:
@@ -36,8 +36,10 @@ def resize_fixed_point(
     rows = slice(int(y0[0]), int(y1[-1]) + 1)
     y0, y1 = y0 - rows.start, y1 - rows.start
     out = torch.empty(len(frames), cut.height, cut.width, frames.shape[1], dtype=torch.uint8)
-    for frame, made in zip(frames, out, strict=True):  # a frame at a time stays in the cache: 5 times as fast
-        columns = frame[:, rows].permute(2, 1, 0).contiguous()  # (W, H, C): a column is taken as one piece
+    for frame, made in zip(
+        frames, out, strict=True
+    ):  # one frame at a time fits in the cache: 5 times as fast
+        columns = frame[:, rows].permute(2, 1, 0).contiguous()  # (W, H, C): a column is contiguous
         across = columns.index_select(0, x0).int().mul_(wx0).add_(columns.index_select(0, x1).int().mul_(wx1))
         lines = across.bitwise_right_shift_(4).transpose(0, 1).contiguous()  # (H, W, C)
         upper = lines.index_select(0, y0).mul_(wy0).bitwise_right_shift_(16)
@@ -47,7 +49,7 @@ def resize_fixed_point(
 
 
 def _taps(length: int, new_length: int, start: int, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """For `count` new pixels from `start` on: their two sources, and those weights of 2048 (count, 1, 1)."""
+    """Return the two sources of `count` new pixels from `start`, and their weights out of 2048 (count, 1, 1)."""
     centre = (torch.arange(start, start + count, dtype=torch.float64) + 0.5) * (length / new_length) - 0.5
     low = centre.floor()
     share = (centre - low).float()

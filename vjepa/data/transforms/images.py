@@ -1,4 +1,4 @@
-"""Views of still images, as I-JEPA trains on them and as the published probes of ImageNet see them."""
+"""Views of still images, as in I-JEPA's training and in the published ImageNet probes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vjepa.data.transforms.augment import check_draws, erase_box
+from vjepa.data.transforms.augment import erase_box
 from vjepa.data.transforms.auto_augment import Fill, change_frames, policy_named
 from vjepa.data.transforms.fixed_point import Box
 from vjepa.data.transforms.video import (
@@ -19,6 +19,7 @@ from vjepa.data.transforms.video import (
     IMAGENET_STD,
     SHORT_SIDE_PER_CROP,
     TrainingTransform,
+    check_random_crop,
     covering_size,
     normalise,
     random_resized_crop_box,
@@ -31,7 +32,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 def resize_image(
     image: UInt8[Tensor, "3 h w"], box: Box, size: tuple[int, int], interpolation: Interpolation = "bilinear"
 ) -> UInt8[Tensor, "3 {size[0]} {size[1]}"]:
-    """The box of an image in a new size, with antialias, as Pillow does it and all published image recipes use it."""
+    """Resize the box of an image with antialias, by Pillow, as all published image recipes do."""
     cut = image[:, box.top : box.top + box.height, box.left : box.left + box.width]
     picture = Image.fromarray(rearrange(cut, "c h w -> h w c").numpy())
     resized = picture.resize((size[1], size[0]), Image.Resampling[interpolation.upper()])
@@ -45,16 +46,16 @@ class ImageTrainTransform(TrainingTransform):
     auto_augment original, erasing 0.25 and num_frames 16.
 
     Args:
-        size: height and width of the output in pixels; one number for a square.
-        scale: smallest and largest share of the image's area that a crop takes.
-        ratio: smallest and largest width / height of a crop.
-        flip: probability of a mirrored image.
-        interpolation: of the resize.
+        size: Height and width of the output in pixels; one number for a square.
+        scale: Smallest and largest share of the image's area in a crop.
+        ratio: Smallest and largest width / height of a crop.
+        flip: Probability of a mirrored image.
+        interpolation: Interpolation of the resize.
         auto_augment: "original", "rand-m9-n2-mstd0.5-inc1" or the like; null for none.
-        erasing: probability of an image with a box of noise.
-        num_frames: frames of the clip that repeats the image: 1 for an encoder of images.
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        erasing: Probability of an image with a box of noise.
+        num_frames: Frames of the clip that repeats the image: 1 for an image encoder.
+        mean: Mean of each colour channel, in 0 to 1.
+        std: Standard deviation of each colour channel, in 0 to 1.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class ImageTrainTransform(TrainingTransform):
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
         self._centred = ImageEvalTransform(size=size, num_frames=num_frames, mean=mean, std=std)
-        check_draws(scale, ratio, flip, erasing)
+        check_random_crop(scale, ratio, flip=flip, erasing=erasing)
         self.scale = scale
         self.ratio = ratio
         self.flip = flip
@@ -83,7 +84,7 @@ class ImageTrainTransform(TrainingTransform):
     def __call__(
         self, frames: UInt8[Tensor, "n 3 h w"], generator: np.random.Generator
     ) -> Float[Tensor, "3 t h2 w2"]:
-        """(1, 3, H, W) uint8 to (3, num_frames, height, width) normalised float."""
+        """Convert (1, 3, H, W) uint8 to (3, num_frames, height, width) normalised float."""
         view, image = self._centred, _only(frames)
         box = random_resized_crop_box(image.shape[1], image.shape[2], self.scale, self.ratio, generator)
         crop = resize_image(image, box, view.size, self.interpolation)
@@ -97,18 +98,18 @@ class ImageTrainTransform(TrainingTransform):
         return repeat(video, "c 1 h w -> c t h w", t=view.num_frames).contiguous()
 
     def centred(self) -> ImageEvalTransform:
-        """The published view of evaluation, of the same size."""
+        """Return the published view of evaluation, of the same size."""
         return self._centred
 
 
 class ImageEvalTransform:
-    """The published view of an image in evaluation: short side to 256 / 224 of `size`, cut the centre.
+    """The published view of an image in evaluation: resize the short side to 256 / 224 of `size`, crop the centre.
 
     Args:
-        size: height and width of the output in pixels; one number for a square.
-        num_frames: frames of the clip that repeats the image.
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        size: Height and width of the output in pixels; one number for a square.
+        num_frames: Frames of the clip that repeats the image.
+        mean: Mean of each colour channel, in 0 to 1.
+        std: Standard deviation of each colour channel, in 0 to 1.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class ImageEvalTransform:
     def __call__(
         self, frames: UInt8[Tensor, "n 3 h w"], generator: np.random.Generator | None = None
     ) -> Float[Tensor, "3 t h2 w2"]:
-        """(1, 3, H, W) uint8 to (3, num_frames, height, width) normalised float; draws nothing."""
+        """Convert (1, 3, H, W) uint8 to (3, num_frames, height, width) normalised float; `generator` is not used."""
         image = _only(frames)
         height, width = image.shape[1:]
         short_side = int(min(self.size) * SHORT_SIDE_PER_CROP)
@@ -144,6 +145,6 @@ class ImageEvalTransform:
 def _only(frames: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "3 h w"]:
     if len(frames) != 1:
         raise SettingError(
-            f"a clip of {len(frames)} frames for a transform of images. Set the sampler's num_frames to 1."
+            f"a clip of {len(frames)} frames for an image transform. Set the sampler's num_frames to 1."
         )
     return frames[0]

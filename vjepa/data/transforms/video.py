@@ -1,10 +1,10 @@
-"""From decoded frames to a normalised clip; one random box and one flip for all frames of a clip."""
+"""Transforms from decoded frames to a normalised clip; one random box and one flip for all frames of a clip."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -27,7 +27,7 @@ SHORT_SIDE_PER_CROP = 256 / 224
 
 @runtime_checkable
 class PixelTransform(Protocol):
-    """A transform that can stop short of floats, so that workers, pipes and the way to the device carry bytes."""
+    """A transform that can stop before floats, so that workers and the transfer to the device use bytes."""
 
     @property
     def pixel_scale(self) -> PixelScale: ...
@@ -39,7 +39,7 @@ class PixelTransform(Protocol):
 
 @runtime_checkable
 class ClipTransform(Protocol):
-    """Anything that turns decoded frames into network input."""
+    """A conversion of decoded frames to network input."""
 
     def __call__(
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator
@@ -47,22 +47,22 @@ class ClipTransform(Protocol):
 
 
 class TrainingTransform(ABC):
-    """A transform that draws, and knows its view without chance; the base of what `data.transform` may name."""
+    """A random transform with a deterministic counterpart; the base class of what `data.transform` may name."""
 
     @abstractmethod
     def __call__(
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator
     ) -> Float[Tensor, "3 t2 h2 w2"]:
-        """Frames (T, 3, H, W) of one clip to network input."""
+        """Convert frames (T, 3, H, W) of one clip to network input."""
 
     @abstractmethod
     def centred(self) -> ClipTransform:
-        """The view for validation."""
+        """Return the transform for validation."""
 
 
 @runtime_checkable
 class Draws(Protocol):
-    """The random numbers a crop takes; `numpy.random.Generator` has them."""
+    """The random numbers that a crop needs; `numpy.random.Generator` has them."""
 
     def uniform(self, low: float, high: float) -> float: ...
 
@@ -72,14 +72,14 @@ class Draws(Protocol):
 def random_resized_crop_box(
     height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], rng: Draws
 ) -> Box:
-    """The published random crop: uniform area, log-uniform aspect ratio, 10 tries, then a central crop.
+    """Draw the published random crop: uniform area, log-uniform aspect ratio, 10 tries, then a central crop.
 
     Args:
-        height: of the frame, pixels.
-        width: of the frame, pixels.
-        scale: smallest and largest share of the frame's area.
-        ratio: smallest and largest width / height.
-        rng: source of the draws; `integers` excludes its upper end.
+        height: Height of the frame in pixels.
+        width: Width of the frame in pixels.
+        scale: Smallest and largest share of the frame's area.
+        ratio: Smallest and largest width / height.
+        rng: Source of the draws; `integers` excludes its upper end.
 
     >>> random_resized_crop_box(60, 90, (1.0, 1.0), (1.5, 1.5), np.random.default_rng(0))
     Box(top=0, left=0, height=60, width=90)
@@ -102,7 +102,7 @@ def random_resized_crop_box(
 def crop_and_resize(
     frames: UInt8[Tensor, "t c h w"], box: Box, size: tuple[int, int]
 ) -> Float[Tensor, "t c {size[0]} {size[1]}"]:
-    """The box of every frame, bilinear without antialias (`align_corners=False`), as published; 0 to 255."""
+    """Resize the box of every frame, bilinear without antialias (`align_corners=False`), as published; 0 to 255."""
     cut = frames[:, :, box.top : box.top + box.height, box.left : box.left + box.width].float()
     if cut.shape[-2:] == size:
         return cut
@@ -112,11 +112,11 @@ def crop_and_resize(
 def crop_and_resize_pixels(
     frames: UInt8[Tensor, "t c h w"], box: Box, size: tuple[int, int]
 ) -> UInt8[Tensor, "t c {size[0]} {size[1]}"]:
-    """`crop_and_resize` in bytes. Weights have 8 bits or more, so a pixel may be one grey level off."""
+    """Do `crop_and_resize` in bytes; its weights have at least 8 bits, so a pixel may differ by one grey level."""
     cut = frames[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
     if cut.shape[-2:] == size:
         return cut
-    # colours side by side, as decoders give them: torch then takes all three at once
+    # channels last, as decoders return them: torch then processes all three at once
     cut = cut.contiguous(memory_format=torch.channels_last)
     return F.interpolate(cut, size=size, mode="bilinear", align_corners=False)
 
@@ -124,7 +124,7 @@ def crop_and_resize_pixels(
 def normalise(
     frames: Float[Tensor, "t 3 h w"], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "3 t h w"]:
-    """(x - 255 mean) / (255 std) by channel, channels first."""
+    """Return (x - 255 mean) / (255 std) per channel, channels first."""
     red, green, blue = mean
     scale = PixelScale((red, green, blue), (std[0], std[1], std[2]))
     return scale.normalised(rearrange(frames, "t c h w -> c t h w").contiguous())
@@ -137,16 +137,27 @@ def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
+def check_random_crop(scale: tuple[float, float], ratio: tuple[float, float], **probabilities: float) -> None:
+    """Refuse settings of a random crop, or probabilities of other random changes, that cannot be drawn."""
+    inside = all(0 <= probability <= 1 for probability in probabilities.values())
+    if not (inside and 0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1]):
+        given = ", ".join(f"{name} {value}" for name, value in probabilities.items())
+        raise SettingError(
+            f"scale {scale}, ratio {ratio}, {given}: scale and ratio are (smallest, largest) above 0, scale at most 1,"
+            f" {' and '.join(probabilities)} between 0 and 1."
+        )
+
+
 class TrainTransform(TrainingTransform):
-    """Random resized crop, flip and normalisation of pre-training, the same for all frames of a clip.
+    """The random resized crop, flip and normalisation of pre-training, the same for all frames of a clip.
 
     Args:
-        size: height and width of the output in pixels; one number for a square.
-        scale: smallest and largest share of the frame's area that a crop takes.
-        ratio: smallest and largest width / height of a crop.
-        flip: probability of a mirrored clip; 0 where left and right have a meaning.
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        size: Height and width of the output in pixels; one number for a square.
+        scale: Smallest and largest share of the frame's area in a crop.
+        ratio: Smallest and largest width / height of a crop.
+        flip: Probability of a mirrored clip; 0 if left and right have a meaning.
+        mean: Mean of each colour channel, in 0 to 1.
+        std: Standard deviation of each colour channel, in 0 to 1.
     """
 
     def __init__(
@@ -159,11 +170,7 @@ class TrainTransform(TrainingTransform):
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
-        if not (0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1] and 0 <= flip <= 1):
-            raise SettingError(
-                f"scale {scale}, ratio {ratio}, flip {flip}: scale and ratio are (smallest, largest) above 0,"
-                " scale at most 1, flip between 0 and 1."
-            )
+        check_random_crop(scale, ratio, flip=flip)
         self.size = _height_width(size)
         self.scale = scale
         self.ratio = ratio
@@ -174,42 +181,45 @@ class TrainTransform(TrainingTransform):
     def __call__(
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator
     ) -> Float[Tensor, "3 t h2 w2"]:
-        """(T, 3, H, W) uint8 to (3, T, height, width) normalised float."""
-        box = random_resized_crop_box(frames.shape[2], frames.shape[3], self.scale, self.ratio, generator)
-        resized = crop_and_resize(frames, box, self.size)
-        if generator.random() < self.flip:
-            resized = resized.flip(-1)
-        return normalise(resized, self.mean, self.std)
+        """Convert (T, 3, H, W) uint8 to (3, T, height, width) normalised float."""
+        return normalise(self._view(frames, generator, crop_and_resize), self.mean, self.std)
 
     def pixels(
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator
     ) -> UInt8[Tensor, "3 t h2 w2"]:
-        """The same clip in bytes, before normalisation: within one grey level of it, in a quarter of the time."""
-        box = random_resized_crop_box(frames.shape[2], frames.shape[3], self.scale, self.ratio, generator)
-        resized = crop_and_resize_pixels(frames, box, self.size)
-        if generator.random() < self.flip:
-            resized = resized.flip(-1)
+        """Return the same clip in bytes before normalisation: within one grey level, in a quarter of the time."""
+        resized = self._view(frames, generator, crop_and_resize_pixels)
         return rearrange(resized, "t c h w -> c t h w").contiguous()
+
+    def _view(
+        self,
+        frames: UInt8[Tensor, "t 3 h w"],
+        generator: np.random.Generator,
+        resize: Callable[[Tensor, Box, tuple[int, int]], Tensor],
+    ) -> Tensor:
+        box = random_resized_crop_box(frames.shape[2], frames.shape[3], self.scale, self.ratio, generator)
+        resized = resize(frames, box, self.size)
+        return resized.flip(-1) if generator.random() < self.flip else resized
 
     @property
     def pixel_scale(self) -> PixelScale:
-        """What `pixels` still lacks."""
+        """The normalisation that `pixels` omits."""
         return PixelScale(self.mean, self.std)
 
     def centred(self) -> EvalTransform:
-        """The same output without chance: the largest central view of the whole frame."""
+        """Return a transform without randomness: the largest central view of the whole frame."""
         return EvalTransform(size=self.size, short_side=min(self.size), mean=self.mean, std=self.std)
 
 
 class EvalTransform:
-    """The published single view of evaluation: resize the short side, cut the centre, normalise.
+    """The published single view of evaluation: resize the short side, crop the centre, normalise.
 
     Args:
-        size: height and width of the output in pixels; one number for a square.
-        short_side: pixels of the short side before the cut (default: the published 256 / 224 of `size`;
-            `size` itself cuts nothing off a square video).
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        size: Height and width of the output in pixels; one number for a square.
+        short_side: Pixels of the short side before the crop (default: the published 256 / 224 of `size`). With `size`
+            itself, nothing of a square video is cropped.
+        mean: Mean of each colour channel, in 0 to 1.
+        std: Standard deviation of each colour channel, in 0 to 1.
     """
 
     def __init__(
@@ -232,13 +242,13 @@ class EvalTransform:
     def __call__(
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator | None = None
     ) -> Float[Tensor, "3 t h2 w2"]:
-        """(T, 3, H, W) uint8 to (3, T, height, width) normalised float; draws nothing."""
+        """Convert (T, 3, H, W) uint8 to (3, T, height, width) normalised float; `generator` is not used."""
         return self.pixel_scale.normalised(self.pixels(frames))
 
     def pixels(
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator | None = None
     ) -> UInt8[Tensor, "3 t h2 w2"]:
-        """The same clip in bytes, before normalisation, to the bit."""
+        """Return the same clip in bytes before normalisation, to the bit."""
         crop_h, crop_w = self.size
         height, width = covering_size(frames.shape[2], frames.shape[3], self.short_side, self.size)
         top, left = int(round((height - crop_h) / 2)), int(round((width - crop_w) / 2))
@@ -247,12 +257,12 @@ class EvalTransform:
 
     @property
     def pixel_scale(self) -> PixelScale:
-        """What `pixels` still lacks."""
+        """The normalisation that `pixels` omits."""
         return PixelScale(self.mean, self.std)
 
 
 def covering_size(height: int, width: int, short_side: int, crop: tuple[int, int]) -> tuple[int, int]:
-    """Height and width with this short side in the shape of the frame, larger where the crop would not fit.
+    """Return height and width with this short side and the frame's aspect, larger if the crop would not fit.
 
     >>> covering_size(240, 427, short_side=256, crop=(224, 224))
     (256, 455)

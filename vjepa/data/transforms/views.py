@@ -1,4 +1,4 @@
-"""Several clips of one video, for tests: segments that follow in time, and views that lie side by side."""
+"""Several clips of one video, for evaluation: segments one after the other, and views side by side."""
 
 from __future__ import annotations
 
@@ -10,22 +10,17 @@ from torch import Tensor
 
 from vjepa.data.sampling import ClipSampler, usable_part
 from vjepa.data.transforms.fixed_point import resize_fixed_point
-from vjepa.data.transforms.video import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    EvalTransform,
-    normalise,
-)
+from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, normalise
 from vjepa.errors import SettingError
 
 
 class SegmentSampler:
-    """Clips of equal parts of a video, one after the other on the axis of frames.
+    """A sampler of one clip from each of several equal parts of a video, joined along the frame axis.
 
     Args:
-        sampler: chooses a clip in each part. By the time rule a part shorter than a clip gives way to clips that
-            overlap, spread evenly from the beginning to the end; by the reference rule they overlap as published.
-        num_segments: number of parts.
+        sampler: Chooses a clip in each part. With the time rule, if a part is shorter than a clip, the clips overlap
+            and are spread evenly from start to end. With the reference rule they overlap as published.
+        num_segments: Number of parts.
     """
 
     def __init__(self, *, sampler: ClipSampler, num_segments: int) -> None:
@@ -41,7 +36,7 @@ class SegmentSampler:
         start: float | None = None,
         end: float | None = None,
     ) -> Int64[ndarray, "st"]:
-        """(num_segments * num_frames,) frame numbers; arguments and errors of `ClipSampler.sample`."""
+        """Return (num_segments * num_frames,) frame indices; arguments and errors of `ClipSampler.sample`."""
         first, stop = usable_part(timestamps, start, end)
         part = timestamps[first:stop]
         if self.sampler.rule == "reference":
@@ -51,7 +46,7 @@ class SegmentSampler:
         return np.concatenate(clips)
 
     def _bounds(self, n: int, span: int) -> list[tuple[int, int]]:
-        """First frame and end of each part, of `n` frames for clips that take `span`."""
+        """Return the first frame and the end of each part of `n` frames, for clips that span `span` frames."""
         count = self.num_segments
         if n // count >= span or count == 1:
             return [(i * n // count, (i + 1) * n // count) for i in range(count)]
@@ -61,16 +56,16 @@ class SegmentSampler:
 
 
 class ViewsTransform:
-    """The published views of a test: the short side becomes `size`, squares are cut along the longer side.
+    """The published views of evaluation: resize the short side to `size`, crop squares along the longer side.
 
-    The views follow each other on the axis of time, (view, frame), so that they travel as one clip.
+    The views are joined along the time axis, (view, frame), so that they form one clip.
 
     Args:
-        size: height and width of a view in pixels.
-        num_views: squares, from the first to the last end of the longer side; published as 3. One view in the
-            middle is `EvalTransform`'s.
-        mean: of each colour channel, of 1.
-        std: of each colour channel, of 1.
+        size: Height and width of a view in pixels.
+        num_views: Number of squares, spread from end to end of the longer side; published as 3. For one central
+            view use `EvalTransform`.
+        mean: Mean of each colour channel, in 0 to 1.
+        std: Standard deviation of each colour channel, in 0 to 1.
     """
 
     def __init__(
@@ -94,7 +89,7 @@ class ViewsTransform:
     def __call__(
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator | None = None
     ) -> Float[Tensor, "3 vt h2 w2"]:
-        """(T, 3, H, W) uint8 to (3, num_views * T, size, size) normalised float; draws nothing."""
+        """Convert (T, 3, H, W) uint8 to (3, num_views * T, size, size) normalised float; `generator` is not used."""
         height, width = frames.shape[2:]
         short = min(height, width)
         resized = resize_fixed_point(frames, (self.size * height // short, self.size * width // short))
@@ -105,10 +100,10 @@ class ViewsTransform:
 
 
 def view_transform(size: int | tuple[int, int], num_views: int) -> EvalTransform | ViewsTransform:
-    """One central view of the whole picture, or several along its longer side.
+    """Return the transform of one central view of the whole frame, or of several along its longer side.
 
     Args:
-        size: height and width in pixels; several views are square.
+        size: Height and width in pixels; several views are square.
         num_views: 1, or 3 as published.
     """
     height, width = (size, size) if isinstance(size, int) else size

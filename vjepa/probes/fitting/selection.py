@@ -97,21 +97,18 @@ def fit_probe(
     """
     settings, device = settings or ProbeSettings(), torch.device(device)
     generator = torch.Generator().manual_seed(seed)
-    videos = torch.arange(len(train.labels)) if train.videos is None else train.videos
-    kept = labelled_clips(train.labels, videos, num_per_class, generator)
+    train = _labelled(train, num_per_class, generator)
     val_rows = (val.labels >= 0).nonzero()[:, 0]
-    _check(train.labels[kept], val.labels[val_rows], num_classes)
-    if len(kept) < len(train.labels):
-        groups = [train.groups[i] for i in kept.tolist()] if train.groups else ()
-        train, videos = LabelledTokens(train.tokens[kept], train.labels[kept], groups), videos[kept]
+    _check(train.labels, val.labels[val_rows], num_classes)
     standardize = Standardize(embed_dim=train.tokens.shape[-1])
     if tuned_blocks is None:
         standardize.measure(train.tokens)
-    num_videos = len(videos.unique())
+    assert train.videos is not None
+    num_videos = len(train.videos.unique())
     data = ProbeData(
         train.tokens, train.labels, standardize.to(device), num_classes, device, num_videos=num_videos
     )
-    split = held_out_videos(train.labels, train.groups, videos, generator)
+    split = held_out_videos(train.labels, train.groups, train.videos, generator)
     final, chosen, used = _chosen(_Fitter(kind, data, seed, tuned_blocks), settings, split)
     history, probe = _history(final, chosen), final.probe
     logits = logits_of(probe, val.tokens, val_rows, device, num_views=num_views)
@@ -125,6 +122,16 @@ def fit_probe(
         num_val=len(val_rows),
         probe=probe.cpu().eval(),
     )
+
+
+def _labelled(train: LabelledTokens, num_per_class: int | None, generator: torch.Generator) -> LabelledTokens:
+    """Return the clips with a label, of all videos or of a few per class, with the video of each."""
+    videos = torch.arange(len(train.labels)) if train.videos is None else train.videos
+    kept = labelled_clips(train.labels, videos, num_per_class, generator)
+    if len(kept) == len(train.labels):
+        return replace(train, videos=videos)
+    groups = [train.groups[i] for i in kept.tolist()] if train.groups else ()
+    return LabelledTokens(train.tokens[kept], train.labels[kept], groups, videos[kept])
 
 
 def _chosen(

@@ -1,4 +1,4 @@
-"""Decoding with decord, where it has wheels: x86-64 Linux and Windows."""
+"""Decoder with decord, which has wheels for x86-64 Linux and Windows."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from vjepa.data.decoders.base import Decoder, check_indices, first_line
 from vjepa.data.decoders.packets import check_count, facts_for
 from vjepa.errors import DecodeError, MissingPackageError
 
-# what decord writes before its reason: "[22:33:55] /github/workspace/src/video/video_reader.cc:151: "
+# decord's prefix of its reason: "[22:33:55] /github/workspace/src/video/video_reader.cc:151: "
 PLACE = re.compile(r"(\[\d\d:\d\d:\d\d\] \S+:\d+: )+")
 
 
 class DecordDecoder(Decoder):
-    """Reads with decord, as the reference code does; frames are numbered by the packets in the file.
+    """A decoder with decord, as in the reference code; frames are numbered by the packets in the file.
 
-    It reads no AV1 and no GIF. MPEG transport streams, MPEG-4 part 2, files of more than 8 bits a channel and some
-    narrower than 64 are refused: decord's frames of them differ from those of the other backends. All is decoded from
-    the start of the file: after a seek decord gives other frames than those asked for where groups of pictures are
-    open or refreshed bit by bit, and in MPEG streams, and does not say so.
+    It does not read AV1 and GIF. It refuses MPEG transport streams, MPEG-4 part 2, files with more than 8 bits per
+    channel and some narrower than 64 pixels, because decord's frames of these differ from the other backends'.
+    Decoding always begins at the start of the file. After a seek, decord returns wrong frames without an error in
+    MPEG streams and in videos with open groups of pictures or intra refresh.
     """
 
     def __init__(self, *, path: str, reader: Any, timestamps: Float64[ndarray, "n"]) -> None:
         self._path = path
         self._reader = reader
         self._timestamps = timestamps
-        self._next = 0  # number of the frame that the reader gives next
+        self._next = 0  # index of the frame that the reader returns next
 
     @classmethod
     def open(cls, path: str | Path) -> DecordDecoder:
@@ -42,7 +42,7 @@ class DecordDecoder(Decoder):
         _decord()
         facts = facts_for("decord", path)
         if facts.container == "mpegts":
-            raise DecodeError(path, "an MPEG transport stream: decord numbers its frames wrongly; use 'pyav'")
+            raise DecodeError(path, "an MPEG transport stream: decord counts its frames wrongly; use 'pyav'")
         reader = _reader(path)
         check_count("decord", path, found=len(reader), facts=facts)
         return cls(path=path, reader=reader, timestamps=facts.timestamps)
@@ -58,7 +58,7 @@ class DecordDecoder(Decoder):
         check_indices(self._path, indices, self.num_frames)
         wanted = set(indices)
         if min(wanted) < self._next:
-            self._reader, self._next = _reader(self._path), 0  # also a seek to frame 0 may end elsewhere
+            self._reader, self._next = _reader(self._path), 0  # even a seek to frame 0 may end elsewhere
         kept: dict[int, UInt8[ndarray, "h w 3"]] = {}
         try:
             while len(kept) < len(wanted):
@@ -69,13 +69,13 @@ class DecordDecoder(Decoder):
         except (_decord().DECORDError, RuntimeError, StopIteration) as e:
             raise DecodeError(
                 self._path,
-                f"decord decodes {len(kept)} of the {len(wanted)} frames asked for ({_reason(e)})",
+                f"decord decodes {len(kept)} of the {len(wanted)} requested frames ({_reason(e)})",
             ) from e
         if len({pixels.shape for pixels in kept.values()}) > 1:
-            raise DecodeError(self._path, "changes size on its way")
+            raise DecodeError(self._path, "the size of its frames changes")
         channels = kept[indices[0]].shape[2]
         if channels != 3:  # it divides the bytes of a padded row by the width, such as 192 by 48
-            raise DecodeError(self._path, f"decord gives narrow videos {channels} channels; use 'pyav'")
+            raise DecodeError(self._path, f"decord reads {channels} channels from narrow videos; use 'pyav'")
         return rearrange(torch.from_numpy(np.stack([kept[index] for index in indices])), "t h w c -> t c h w")
 
 
@@ -95,7 +95,7 @@ def _reader(path: str) -> Any:
     try:
         return decord.VideoReader(path, num_threads=1)
     except (decord.DECORDError, RuntimeError) as e:
-        raise DecodeError(path, f"no video that decord can read ({_reason(e)})") from e
+        raise DecodeError(path, f"not a video that decord can read ({_reason(e)})") from e
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A folder of images as one video, and one image as a video of one frame."""
+"""Decoder of a folder of images as one video, and of one image as a video of one frame."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from vjepa.data.decoders.base import Decoder, check_indices
 from vjepa.errors import DecodeError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-DEFAULT_FPS = 30.0  # of a folder whose name does not tell
+DEFAULT_FPS = 30.0  # of a folder without a rate in its name
 NAMED_FPS = re.compile(r"@(\d+(?:\.\d+)?)fps$")
 
 
 class FramesDecoder(Decoder):
-    """Reads images with Pillow: turned as their EXIF says, in RGB with 8 bits a channel.
+    """A decoder of images with Pillow: rotated by their EXIF data, in RGB with 8 bits per channel.
 
-    The frames of a folder are its images in natural order ("frame_2.jpg" before "frame_10.jpg"). They are 1/30 s
-    apart, or as the end of the folder's name says: "walk@12.5fps".
+    The frames of a folder are its images in natural order ("frame_2.jpg" before "frame_10.jpg"). The rate is 30
+    frames per second, or the one at the end of the folder's name: "walk@12.5fps".
     """
 
     def __init__(self, *, path: str, images: list[Path], fps: float) -> None:
@@ -44,7 +44,7 @@ class FramesDecoder(Decoder):
         fps = float(named.group(1)) if named else DEFAULT_FPS
         if not fps:
             raise DecodeError(
-                place, "its name says 0 frames a second; end it in the true rate, as in @12.5fps"
+                place, "its name says 0 frames per second; end it with the true rate, as in @12.5fps"
             )
         return cls(path=str(path), images=images, fps=fps)
 
@@ -74,25 +74,27 @@ class FramesDecoder(Decoder):
             with Image.open(image) as opened:
                 return np.array(_to_rgb(ImageOps.exif_transpose(opened)))
         except UnidentifiedImageError as e:
-            raise DecodeError(self._path, f"{image.name} is no image that Pillow can read") from e
+            raise DecodeError(self._path, f"{image.name} is not an image that Pillow can read") from e
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-            raise DecodeError(self._path, f"{image.name} is cut off or broken ({e})") from e
+            raise DecodeError(self._path, f"{image.name} is truncated or broken ({e})") from e
 
 
 def is_frames(path: str | Path) -> bool:
-    """Whether this backend is the one for `path`: a folder, or a file with the suffix of an image."""
+    """Return whether this backend reads `path`: a folder, or a file with the suffix of an image."""
     return Path(path).suffix.lower() in IMAGE_SUFFIXES or Path(path).is_dir()
 
 
 def _images_of(place: Path) -> list[Path]:
-    """The images of a folder in natural order, or the one image itself."""
+    """Return the images of a folder in natural order, or the one image itself."""
     if not place.is_dir():
         if place.stat().st_size == 0:
             raise DecodeError(place, "the file is empty (0 bytes)")
         if place.suffix.lower() not in IMAGE_SUFFIXES:
-            raise DecodeError(place, f"no folder and no image; images end in {', '.join(IMAGE_SUFFIXES)}")
+            raise DecodeError(
+                place, f"neither a folder nor an image; images end in {', '.join(IMAGE_SUFFIXES)}"
+            )
         return [place]
-    # hidden files are no frames: file managers leave thumbnails
+    # hidden files are not frames: file managers write thumbnails
     images = [
         file
         for file in place.iterdir()
@@ -104,16 +106,15 @@ def _images_of(place: Path) -> list[Path]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key in which 2 comes before 10: "a10b" -> a, 10, b."""
+    """Return a sort key in which 2 comes before 10: "a10b" -> a, 10, b."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB as the reference loaders make it: transparency is dropped; 16-bit grey keeps its upper 8 bits."""
-    if image.mode.startswith("I"):  # Pillow would cut 16 bits off at 255 instead of scaling them
-        return Image.fromarray((np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert(
-            "RGB"
-        )
-    if "transparency" in image.info:  # a palette's, which Pillow converts to RGB with a warning
+    """Convert to 8-bit RGB like the reference loaders: drop transparency; keep the upper 8 bits of 16-bit grey."""
+    if image.mode.startswith("I"):  # Pillow would clip 16 bits at 255 instead of scaling them
+        grey = (np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if "transparency" in image.info:  # of a palette, which Pillow converts to RGB with a warning
         image = image.convert("RGBA")
     return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""Decoding with PyAV: ffmpeg's libraries inside the wheel, on every platform."""
+"""Decoder with PyAV, which brings ffmpeg's libraries in its wheel for every platform."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from vjepa.data.decoders.base import Decoder, check_indices
 from vjepa.data.decoders.packets import (
     MAX_REORDER,
-    OpenVideo,
+    OpenStream,
     PacketIndex,
     index_packets,
     open_video_file,
@@ -25,26 +25,26 @@ from vjepa.data.decoders.packets import (
 )
 from vjepa.errors import DecodeError
 
-Places = dict[int, list[int]]  # by the time of a frame, where it goes
+Places = dict[int, list[int]]  # from the time of a frame to its positions in the result
 
 
 class PyAVDecoder(Decoder):
-    """Reads with PyAV. Frame numbers and times come from the packets in the file, never from its header."""
+    """A decoder with PyAV; frame indices and times come from the packets in the file, never from its header."""
 
-    def __init__(self, *, path: str, video: OpenVideo, index: PacketIndex) -> None:
+    def __init__(self, *, path: str, video: OpenStream, index: PacketIndex) -> None:
         self._path = path
         self._container, self._stream, self._header = video
         self._index = index
         self._may_skip = self._header is not None and self._header.may_skip
         context = self._stream.codec_context
-        # else H.264 without a hint gives late frames up at first; a broken file's packets may be in any order
+        # else H.264 without this hint drops late frames at first; a broken file's packets may be in any order
         if self._header is not None and context.reorder_depth < index.reorder <= MAX_REORDER:
             context.reorder_depth = index.reorder
         self._timestamps = seconds_of(index, video)
 
     @classmethod
     def open(cls, path: str | Path, *, index: PacketIndex | None = None) -> PyAVDecoder:
-        """Open `path`, whose packets are read unless `index` tells of them."""
+        """Open `path`; read its packets unless `index` has them."""
         path = str(path)
         video = open_video_file(path)
         try:
@@ -68,13 +68,13 @@ class PyAVDecoder(Decoder):
             places.setdefault(int(self._index.pts[index]), []).append(place)
         pictures = _Pictures(self._path, len(indices))
         whole = all(self._decode(start, part, pictures) for start, part in self._runs(places).items())
-        # MPEG program streams seek by decoding time and miss the keyframe: those are read from their beginning
+        # MPEG program streams seek by decoding time and miss the keyframe: they are read from their start
         if not whole and not self._decode(self._index.earliest, places, pictures):
-            raise DecodeError(self._path, f"not all of the {len(places)} frames asked for could be decoded")
+            raise DecodeError(self._path, f"not all of the {len(places)} requested frames could be decoded")
         return rearrange(torch.from_numpy(pictures.frames), "t h w c -> t c h w")
 
     def _runs(self, places: Places) -> dict[int, Places]:
-        """The frames wanted by the keyframe to begin at: where one lies between two of them, decoding jumps to it."""
+        """Group the requested frames by the last keyframe before them, where decoding starts."""
         times = np.array(sorted(places), np.int64)
         before = np.searchsorted(self._index.keyframes, times, side="right") - 1
         runs: dict[int, Places] = {}
@@ -85,7 +85,7 @@ class PyAVDecoder(Decoder):
         return runs
 
     def _decode(self, start_pts: int, places: Places, pictures: _Pictures) -> bool:
-        """Decode from the keyframe at `start_pts` to the last frame wanted; False if one was passed over."""
+        """Decode from the keyframe at `start_pts` to the last requested frame; return whether all were found."""
         missing, last = set(places), max(places)
         try:
             self._container.seek(start_pts, stream=self._stream)
@@ -103,24 +103,24 @@ class PyAVDecoder(Decoder):
         return not missing
 
     def _frames(self, wanted: Iterable[int]) -> Iterator[av.VideoFrame]:
-        """Frames from here to the last wanted one, but for those that no other refers to, where that is safe."""
+        """Yield frames up to the last wanted one; skip unwanted ones that no other frame refers to, if it is safe."""
         context, coming = self._stream.codec_context, set(wanted)
         for packet in self._container.demux(self._stream):
             if packet.size == 0 and packet.pts is not None:
-                continue  # Theora: the picture before stays; it has no number, and ffmpeg takes it for an error
+                continue  # Theora: repeats the last picture; it has no index, and ffmpeg reports it as an error
             is_wanted = packet.pts is None or packet.pts in coming
             if self._may_skip:
                 context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
             yield from packet.decode()
             if is_wanted and self._index.exact:
                 coming.discard(packet.pts)
-                if not coming:  # all are in the decoder, which holds some back
+                if not coming:  # all are in the decoder, which delays some
                     yield from self._stream.decode(None)
                     return
 
 
 def _progressive(frame: av.VideoFrame) -> av.VideoFrame:
-    """A copy without the mark "interlaced", for which ffmpeg turns each field to RGB alone; other backends do not."""
+    """Copy a frame without the mark "interlaced": ffmpeg, unlike other backends, would convert each field alone."""
     plain = av.VideoFrame(frame.width, frame.height, frame.format.name)
     plain.colorspace, plain.color_range = frame.colorspace, frame.color_range
     for ours, theirs in zip(plain.planes, frame.planes, strict=True):
@@ -133,7 +133,7 @@ def _progressive(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 class _Pictures:
-    """The frames of one request in RGB, as they come in."""
+    """The RGB frames of one request, filled while they are decoded."""
 
     def __init__(self, path: str, num_frames: int) -> None:
         self._path, self._num_frames = path, num_frames
@@ -142,19 +142,19 @@ class _Pictures:
 
     @property
     def frames(self) -> UInt8[ndarray, "t h w 3"]:
-        """All of them; there was one at least."""
+        """All frames, after at least one `put`."""
         assert self._frames is not None
         return self._frames
 
     def put(self, frame: av.VideoFrame, places: list[int]) -> None:
-        """A decoded frame and the places it takes."""
-        # one thread for the colours: ffmpeg's automatic choice costs 1.4 ms instead of 0.05 ms at 64 x 64
+        """Write a decoded frame to its positions."""
+        # one thread for the conversion: ffmpeg's automatic choice costs 1.4 ms instead of 0.05 ms at 64 x 64
         plane = self._to_rgb.reformat(
             _progressive(frame) if frame.interlaced_frame else frame, format="rgb24", threads=1
         ).planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         rgb = rearrange(rows[:, : 3 * plane.width], "h (w c) -> h w c", c=3)
-        if turns := round(frame.rotation / 90) % 4:  # counter-clockwise, as the file asks for
+        if turns := round(frame.rotation / 90) % 4:  # counter-clockwise, as the file specifies
             rgb = np.rot90(rgb, turns)
         if self._frames is None:
             self._frames = np.empty((self._num_frames, *rgb.shape), np.uint8)

@@ -1,4 +1,4 @@
-"""Decoding with torchcodec, on ffmpeg's libraries of the system."""
+"""Decoder with torchcodec, which uses the system's ffmpeg libraries."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from vjepa.errors import DecodeError, MissingPackageError
 
 ADVICE = (
     'Run `pip install "vjepa-toolkit[torchcodec]"` and install the shared libraries of ffmpeg (4 to 8), which it '
-    "does not bring along; or use decoder 'pyav', which reads the same frames and needs neither."
+    "does not contain; or use decoder 'pyav', which reads the same frames and needs neither."
 )
-# what torchcodec writes before its reason: "decode_av_frame, /src/torchcodec/_core/SingleStreamDecoder.cpp:1493, "
+# torchcodec's prefix of its reason: "decode_av_frame, /src/torchcodec/_core/SingleStreamDecoder.cpp:1493, "
 PLACE = re.compile(r"^\w+, \S+:\d+, ")
 SAME_TIME_SECONDS = 1e-4  # a frame this far from its packet's time is another frame
 
 
 class TorchCodecDecoder(Decoder):
-    """Reads with torchcodec. Frames are numbered by the packets in the file, as for every backend.
+    """A decoder with torchcodec; frames are numbered by the packets in the file, as for every backend.
 
-    Files of more than 8 bits a channel, whose colours it interpolates otherwise, and MPEG-4 part 2 are refused.
+    It refuses files with more than 8 bits per channel, whose colours torchcodec interpolates differently, and MPEG-4
+    part 2.
     """
 
     def __init__(self, *, path: str, reader: Any, timestamps: Float64[ndarray, "n"]) -> None:
@@ -43,7 +44,7 @@ class TorchCodecDecoder(Decoder):
         try:
             reader = reader_class(path, num_ffmpeg_threads=1, seek_mode="exact")
         except (RuntimeError, ValueError) as e:
-            raise DecodeError(path, f"no video that torchcodec can read ({_reason(e)})") from e
+            raise DecodeError(path, f"not a video that torchcodec can read ({_reason(e)})") from e
         check_count("torchcodec", path, found=len(reader), facts=facts)
         return cls(path=path, reader=reader, timestamps=facts.timestamps)
 
@@ -65,18 +66,20 @@ class TorchCodecDecoder(Decoder):
         late = np.abs(found.pts_seconds.numpy() - self._timestamps[indices]).max()
         if late > SAME_TIME_SECONDS:
             raise DecodeError(
-                self._path, f"torchcodec gave frames {late:.3f} s from those asked for; use 'pyav'"
+                self._path, f"torchcodec returned frames {late:.3f} s from the requested ones; use 'pyav'"
             )
         return found.data
 
 
 def _video_decoder() -> Any:
-    """The reader class of torchcodec; an `ImportError` that names the true cause where it cannot work."""
+    """Return the reader class of torchcodec; raise an `ImportError` with the true cause if it cannot work."""
     try:
         import torchcodec
         from torchcodec.decoders import VideoDecoder
 
-        if torchcodec.ffmpeg_major_version is None:  # imports without ffmpeg, and says why when it is used
+        if (
+            torchcodec.ffmpeg_major_version is None
+        ):  # imports without ffmpeg, and gives the reason when it is used
             VideoDecoder("")
     except ModuleNotFoundError as e:
         raise MissingPackageError(f"decoder 'torchcodec': {e}. {ADVICE}") from e
@@ -86,9 +89,9 @@ def _video_decoder() -> Any:
 
 
 def _cause(error: Exception) -> str:
-    """What the loader of shared libraries said; torchcodec lists it in a traceback for each ffmpeg version."""
-    told = re.findall(r"^(?:OSError|ImportError): (.+)$", str(error), flags=re.MULTILINE)
-    return "; ".join(dict.fromkeys(told)) or first_line(error)
+    """Return the messages of the library loader; torchcodec has one in a traceback per ffmpeg version."""
+    messages = re.findall(r"^(?:OSError|ImportError): (.+)$", str(error), flags=re.MULTILINE)
+    return "; ".join(dict.fromkeys(messages)) or first_line(error)
 
 
 def _reason(error: BaseException) -> str:
