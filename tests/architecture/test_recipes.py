@@ -46,7 +46,7 @@ def built(monkeypatch, *files: str | Path, more: tuple[str, ...] = ()) -> fit.Fi
     return made[0]
 
 
-@pytest.mark.parametrize("files", COMMANDS, ids="+".join)
+@pytest.mark.parametrize("files", COMMANDS + [(FOLDER, each) for each in OBJECTIVES], ids="+".join)
 def test_recipe_builds_its_model_on_the_meta_device(files, monkeypatch, tmp_path, caplog):
     monkeypatch.chdir(tmp_path)
     deep = files == (FOLDER, OBJECTIVES[0])
@@ -56,21 +56,17 @@ def test_recipe_builds_its_model_on_the_meta_device(files, monkeypatch, tmp_path
     assert not caplog.records  # no setting of a recipe is dropped
 
 
-@pytest.mark.parametrize("overlay", OBJECTIVES)
-def test_an_overlay_replaces_the_objective_and_schedule_of_any_recipe(overlay, monkeypatch, tmp_path):
-    mine, levels = tmp_path / "mine.yaml", tmp_path / "levels.yaml"
+@pytest.mark.parametrize("overlay", OBJECTIVES[1:])
+def test_an_overlay_replaces_the_objective_and_the_schedule_of_any_recipe(overlay, monkeypatch, tmp_path):
+    mine = tmp_path / "mine.yaml"
     mine.write_text(
         "model:\n  lr: {class_path: vjepa.optim.Constant, init_args: {at: 1.0e-3}}\n"
         "  objective: {init_args: {loss_exp: smooth, frame_counts: [16]}}\n"  # of LatentPrediction alone
     )
-    blocks = "[2, 5]" if "dense" in overlay else "[]"  # the last level is the encoder's last block
-    levels.write_text(
-        f"model: {{objective: {{init_args: {{encoder: {{init_args: {{levels: {blocks}}}}}}}}}}}"
-    )
     monkeypatch.chdir(tmp_path)
-    model = built(monkeypatch, FOLDER, mine, overlay, levels).model
-    asked = yaml.safe_load((ROOT / overlay).read_text(encoding="utf-8"))["model"]["objective"]["class_path"]
-    assert type(model.objective).__name__ == asked.split(".")[-1]
+    model = built(monkeypatch, FOLDER, mine, overlay).model
+    class_path = yaml.safe_load((ROOT / overlay).read_text("utf-8"))["model"]["objective"]["class_path"]
+    assert type(model.objective).__name__ == class_path.split(".")[-1]
     assert model.objective.target_encoder.embed_dim == 192  # of folder.yaml
     assert hasattr(model.objective, "frame_counts") == ("ijepa" in overlay)
 
