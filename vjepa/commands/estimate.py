@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -116,7 +116,7 @@ def main(verb: str, argv: Sequence[str]) -> Report:
     return started(EstimateCLI, verb, argv, trainer_class=Estimator).outcome
 
 
-def _check(flags: dict[str, float], recipe: Any) -> None:
+def _check(flags: Mapping[str, float | int], recipe: Any) -> None:
     for name, value in flags.items():
         if not 0 < value < float("inf"):
             raise UsageError(f"--{name} is {value:g}. Give a number above 0.")
@@ -132,7 +132,7 @@ def _clips_per_step(recipe: Any, batch_size: int, gpus: int) -> int:
     return batch_size * (per_node * recipe.num_nodes or gpus) * recipe.accumulate_grad_batches
 
 
-def _title(settings: dict[str, float]) -> str:
+def _title(settings: Mapping[str, float | int]) -> str:
     """Return a line that names the assumed devices."""
     peak = settings["peak_tflops"]
     known = f" ({KNOWN_TFLOPS[int(peak)]})" if peak in KNOWN_TFLOPS else ""

@@ -104,14 +104,12 @@ def fit_probe(
     if tuned_blocks is None:
         standardize.measure(train.tokens)
     assert train.videos is not None
-    num_videos = len(train.videos.unique())
-    data = ProbeData(
-        train.tokens, train.labels, standardize.to(device), num_classes, device, num_videos=num_videos
-    )
+    num_videos, standardize = len(train.videos.unique()), standardize.to(device)
+    data = ProbeData(train.tokens, train.labels, standardize, num_classes, device, num_videos=num_videos)
     split = held_out_videos(train.labels, train.groups, train.videos, generator)
     final, chosen, used = _chosen(_Fitter(kind, data, seed, tuned_blocks), settings, split)
-    history, probe = _history(final, chosen), final.probe
-    logits = logits_of(probe, val.tokens, val_rows, device, num_views=num_views)
+    history = _history(final, chosen)
+    logits = logits_of(final.probe, val.tokens, val_rows, device, num_views=num_views)
     return ProbeResult(
         kind=kind,
         scores=scores_of(logits, val.labels[val_rows]),
@@ -120,7 +118,7 @@ def fit_probe(
         settings={**final.setting, **_fixed(kind, used, data)},
         num_train=num_videos,
         num_val=len(val_rows),
-        probe=probe.cpu().eval(),
+        probe=final.probe.cpu().eval(),
     )
 
 
