@@ -56,6 +56,21 @@ def test_recipe_builds_its_model_on_the_meta_device(files, monkeypatch, tmp_path
     assert not caplog.records  # no setting of a recipe is dropped
 
 
+@pytest.mark.parametrize("overlay", OBJECTIVES[1:])
+def test_an_overlay_replaces_the_objective_and_the_schedule_of_any_recipe(overlay, monkeypatch, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "model:\n  lr: {class_path: vjepa.optim.Constant, init_args: {at: 1.0e-3}}\n"
+        "  objective: {init_args: {loss_exp: smooth, frame_counts: [16]}}\n"  # of LatentPrediction alone
+    )
+    monkeypatch.chdir(tmp_path)
+    model = built(monkeypatch, FOLDER, mine, overlay).model
+    class_path = yaml.safe_load((ROOT / overlay).read_text("utf-8"))["model"]["objective"]["class_path"]
+    assert type(model.objective).__name__ == class_path.split(".")[-1]
+    assert model.objective.target_encoder.embed_dim == 192  # of folder.yaml
+    assert hasattr(model.objective, "frame_counts") == ("ijepa" in overlay)
+
+
 def test_every_recipe_and_overlay_says_how_to_run_it():
     parts = {"configs/masks", "configs/models"}
     paths = [path for path in (ROOT / "configs").rglob("*.yaml")]
