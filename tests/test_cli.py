@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from vjepa.commands.app import VERBS, gather_numbers, main, split_verb, verb_parser
-from vjepa.commands.verbs import Verb
 from vjepa.commands.report import Report
+from vjepa.commands.verbs import Verb
 from vjepa.errors import UsageError
 from vjepa.types import TokenGrid
 

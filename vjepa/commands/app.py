@@ -47,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
             return fail("interrupted", code=130)
         if type(stop) is not SystemExit:  # Lightning's answer to SIGTERM
-            return fail("ended by SIGTERM; a fit continues from its last.ckpt with --ckpt_path last", code=143)
+            return fail(
+                "ended by SIGTERM; a fit continues from its last.ckpt with --ckpt_path last", code=143
+            )
         return int(stop.code or 0)  # a parser has printed its help or configuration
     except KeyboardInterrupt:
         return fail("interrupted", code=130)
