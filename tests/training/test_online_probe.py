@@ -100,7 +100,7 @@ def test_arguments_that_make_no_probe():
     for settings in ({"kinds": ()}, {"every_n_steps": 0}, {"num_clips": 1}):
         with pytest.raises(ValueError, match="give a kind of probe, at least 1 step and 2 clips"):
             OnlineProbe(**settings)
-    with pytest.raises(ValueError, match="Leave finetune out, .*vjepa probe --probe finetune"):
+    with pytest.raises(ValueError, match="Omit finetune, .*vjepa probe --probe finetune"):
         OnlineProbe(kinds=("linear", "finetune"))
     OnlineProbe(kinds=("linear",), every_n_steps=1, num_clips=2)
 
