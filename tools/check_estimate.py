@@ -140,14 +140,14 @@ def main() -> None:
         print(json.dumps(measured(given.measure)))
         return
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    print(f"{'':12}{'':14}{'estimated':>14}{'measured':>14}{'ratio':>8}")
+    print(f"{'':17}{'':14}{'estimated':>14}{'measured':>14}{'ratio':>8}")
     for name in given.names or TRIALS:
         command = [sys.executable, str(Path(__file__).resolve()), "--measure", name]
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         real = json.loads(ran.stdout.splitlines()[-1])
         for figure, guess in estimated(name).items():
             print(
-                f"{name:12}{figure:14}{guess:14,.1f}{real[figure]:14,.1f}{guess / real[figure]:8.3f}",
+                f"{name:17}{figure:14}{guess:14,.1f}{real[figure]:14,.1f}{guess / real[figure]:8.3f}",
                 flush=True,
             )
 

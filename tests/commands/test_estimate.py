@@ -109,6 +109,13 @@ def test_devices_of_the_recipe_decide_on_the_clips_of_a_step(recipe, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_second_config_changes_the_recipe(recipe, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("data: {batch_size: 3}\n")
+    assert estimated(recipe, tmp_path / "out", "--config", str(overlay))["clips_per_step"] == 3
+
+
+@pytest.mark.slow
 def test_a_loss_of_covariances_is_estimated(tmp_path):
     penalty = [
         "--model.objective.init_args.penalties",

@@ -116,7 +116,7 @@ def main(verb: str, argv: Sequence[str]) -> Report:
     return started(EstimateCLI, verb, argv, trainer_class=Estimator).outcome
 
 
-def _check(flags: Mapping[str, float | int], recipe: Any) -> None:
+def _check(flags: dict[str, Any], recipe: Any) -> None:
     for name, value in flags.items():
         if not 0 < value < float("inf"):
             raise UsageError(f"--{name} is {value:g}. Give a number above 0.")
@@ -132,14 +132,12 @@ def _clips_per_step(recipe: Any, batch_size: int, gpus: int) -> int:
     return batch_size * (per_node * recipe.num_nodes or gpus) * recipe.accumulate_grad_batches
 
 
-def _title(settings: Mapping[str, float | int]) -> str:
+def _title(settings: dict[str, Any]) -> str:
     """Return a line that names the assumed devices."""
-    peak = settings["peak_tflops"]
+    peak, share = settings["peak_tflops"], 100 * settings["mfu"]
     known = f" ({KNOWN_TFLOPS[int(peak)]})" if peak in KNOWN_TFLOPS else ""
-    return (
-        f"estimate for {settings['gpus']:g} x {settings['memory']:g} GB, {peak:g} TFLOP/s{known}, "
-        f"of which training reaches {100 * settings['mfu']:g} %"
-    )
+    devices = f"{settings['gpus']} x {settings['memory']:g} GB"
+    return f"estimate for {devices}, {peak:g} TFLOP/s{known} at {share:g} %"
 
 
 def _columns(plans: list[dict[str, Any]]) -> list[dict[str, Any]]:

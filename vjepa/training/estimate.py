@@ -153,9 +153,9 @@ def _cost(shapes: Sequence[ClipShape], flops: Sequence[dict[str, int]], runs: Se
 def _state_bytes(objective: Objective, cost: Cost, strategy: Strategy, devices: int) -> float:
     """Return the bytes per device between steps."""
     if strategy == "single":
-        return cost.state_bytes
+        return float(cost.state_bytes)
     if strategy == "ddp":  # it sends copies of the gradients
-        return cost.state_bytes + _num_bytes(p for p in objective.parameters() if p.requires_grad)
+        return float(cost.state_bytes) + _num_bytes(p for p in objective.parameters() if p.requires_grad)
     blocks = [_num_bytes(module.parameters()) for module in objective.modules() if isinstance(module, Block)]
     outside = _num_bytes(objective.parameters()) - sum(blocks)  # gathered for the whole step
     return cost.state_bytes / devices + GATHERED * max(blocks, default=0) + outside
