@@ -73,7 +73,12 @@ def test_a_class_of_ones_own_trains_and_travels(place, tmp_path, monkeypatch):
     assert main(["probe", *argv, *own, "--out", str(tmp_path / "p"), "--grid.num_steps", "40"]) == 0
     result = json.loads((tmp_path / "p" / "result.json").read_text())
     assert result["top1"] == 1.0 and result["chosen"]["num_steps"] == 40
-    found = classify(probe=tmp_path / "p", videos=[str(place / "val/1.mp4")]).figures["predictions"]
+    videos = [str(place / "val/1.mp4")]
+    with pytest.raises(ProbeError, match="If you trust it, name it with --probe_class my_probe.MaxProbe"):
+        classify(probe=tmp_path / "p", videos=videos)
+    found = classify(probe=tmp_path / "p", videos=videos, probe_class="my_probe.MaxProbe").figures[
+        "predictions"
+    ]
     assert next(iter(found.values()))[0]["label"] == "dark"
     assert main(["inspect", str(tmp_path / "p")]) == 0
 
@@ -82,7 +87,7 @@ def test_unknown_classes_are_refused_before_the_work(place, tmp_path):
     for name, advice in (
         ("atentive", "nearest is 'attentive'"),
         ("no_such.Probe", "cannot be imported"),
-        ("torch.nn.Linear", "no subclass of vjepa.probes.Probe"),
+        ("torch.nn.Linear", "not a subclass of vjepa.probes.Probe"),
     ):
         with pytest.raises(ProbeError, match=advice):
             probe(**given(place), probe=name, out=tmp_path / "p")

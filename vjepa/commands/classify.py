@@ -31,12 +31,14 @@ class Completion:
         labels: Names of the classes: a CSV or JSON file, or a set by name, like k400 (default: the probe's own).
         protocol: How clips are cut for a released probe, like ssv2 (default: the protocol in its name).
         layers: Blocks of the encoder that a released probe reads (default: the protocol's).
+        probe_class: Class path of your own probe class, if the folder names one; it is imported only if given here.
     """
 
     encoder: str | None = None
     labels: str | None = None
     protocol: str | None = None
     layers: tuple[int, ...] | None = None
+    probe_class: str | None = None
 
 
 NOTHING = Completion()
@@ -82,6 +84,7 @@ def classify(
         labels=completion.labels,
         protocol_name=completion.protocol,
         layers=completion.layers,
+        probe_class=completion.probe_class,
         device=device_of(device),
     )
     found = classify_videos(classifier, videos, windows=windows, batch_size=batch_size, decoder=decoder)

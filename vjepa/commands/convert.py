@@ -13,7 +13,7 @@ from vjepa.commands.flags import Flat
 from vjepa.commands.report import Report
 from vjepa.layers import MlpKind
 from vjepa.models.positions import Position
-from vjepa.probes.released import probe_class
+from vjepa.probes.released import class_in
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def convert(
         CheckpointError: If src cannot be read strictly, dst exists, or the format cannot express a network.
     """
     done = convert_checkpoint(
-        src, dst, to, encoder=encoder, index=index, overrides=overrides.by_kind(), probe_class=probe_class
+        src, dst, to, encoder=encoder, index=index, overrides=overrides.by_kind(), probe_class=class_in
     )
     for warning in done.warnings:
         log.warning(warning)

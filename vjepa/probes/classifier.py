@@ -26,7 +26,7 @@ from vjepa.probes.clips import eval_clips
 from vjepa.probes.files import holds_probe, open_probe
 from vjepa.probes.labels import names_for
 from vjepa.probes.protocols import Protocol, protocol, protocol_named_by
-from vjepa.probes.released import probe_class
+from vjepa.probes.released import class_in
 from vjepa.probes.results import mean_probabilities
 from vjepa.types import ClipBatch
 
@@ -78,6 +78,7 @@ def open_classifier(
     labels: str | None = None,
     protocol_name: str | None = None,
     layers: Sequence[int] | None = None,
+    probe_class: str | None = None,
     device: torch.device | None = None,
 ) -> Classifier:
     """Open a probe from any file or folder, and its encoder.
@@ -88,6 +89,7 @@ def open_classifier(
         labels: Names of the classes, as for `read_labels`, instead of those in the probe's file.
         protocol_name: How the clips of a released probe are cut (default: the protocol in its name).
         layers: Blocks whose tokens a released probe reads (default: the protocol's).
+        probe_class: Class path of your own probe class, if the folder names one.
         device: Where to put both (default: CPU).
 
     Raises:
@@ -98,7 +100,7 @@ def open_classifier(
             raise ProbeError(
                 f"{probe} was written by `vjepa probe` and describes itself: drop --protocol and --layers."
             )
-        classifier = _trained_here(probe, encoder, labels)
+        classifier = _trained_here(probe, encoder, labels, probe_class)
     else:
         classifier = _released(probe, encoder, labels, protocol_name, layers)
     classifier.encoder.to(device or "cpu").eval()
@@ -106,8 +108,10 @@ def open_classifier(
     return classifier
 
 
-def _trained_here(probe: Path, encoder: str | None, labels: str | None) -> Classifier:
-    head, card = open_probe(probe)
+def _trained_here(
+    probe: Path, encoder: str | None, labels: str | None, probe_class: str | None
+) -> Classifier:
+    head, card = open_probe(probe, probe_class=probe_class)
     if isinstance(head, AnticipationProbe):
         raise _anticipates(probe)
     path = encoder or str(probe / card.encoder.path)  # an absolute path does not change
@@ -136,7 +140,7 @@ def _released(
         raise ProbeError(
             f"{source.absent('probe')} Give a probe: of `vjepa probe`, Meta's, or transformers'."
         )
-    if probe_class(source, {}) is AnticipationProbe:
+    if class_in(source, {}) is AnticipationProbe:
         raise _anticipates(probe)
     model = _encoder_of(source, encoder)
     head = load_network(source, "probe", AttentiveProbe, _heads_of(source, model))

@@ -22,7 +22,7 @@ from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import CONFIG, FORMAT, digest
 from vjepa.probes.anticipation.probe import AnticipationProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
-from vjepa.probes.kinds import class_path_of, probe_class_of
+from vjepa.probes.kinds import class_path_of, is_built_in, probe_class_of
 
 WEIGHTS, OLD_CARD = "probe.safetensors", "probe.json"
 ANTICIPATION = "anticipation"
@@ -134,8 +134,12 @@ def holds_probe(folder: Path) -> bool:
         return False
 
 
-def open_probe(folder: Path) -> tuple[AnyProbe, ProbeCard]:
+def open_probe(folder: Path, *, probe_class: str | None = None) -> tuple[AnyProbe, ProbeCard]:
     """Return a probe that `vjepa probe` wrote, in eval mode, and its card.
+
+    Args:
+        folder: The folder.
+        probe_class: Class path of a user's own class that the folder may name; without it, such a class is refused.
 
     Raises:
         ProbeError: If the folder holds no such probe, or one that is damaged.
@@ -148,7 +152,7 @@ def open_probe(folder: Path) -> tuple[AnyProbe, ProbeCard]:
         card = ProbeCard.from_json(content)
         tensors = load_file(folder / WEIGHTS)
         with torch.device("meta"):
-            probe = build_probe(**content["probe"])
+            probe = build_probe(**content["probe"], trusted=probe_class)
     except FileNotFoundError as error:
         raise ProbeError(
             f"{folder} has no {CONFIG} with {WEIGHTS} beside it. Give a folder written by `vjepa probe --out`."
@@ -167,18 +171,26 @@ def open_probe(folder: Path) -> tuple[AnyProbe, ProbeCard]:
     return probe.eval(), card
 
 
-def build_probe(*, class_path: str | None = None, standardized: bool = False, **arguments: Any) -> AnyProbe:
+def build_probe(
+    *, class_path: str | None = None, standardized: bool = False, trusted: str | None = None, **arguments: Any
+) -> AnyProbe:
     """Return a new probe as a `config.json` describes it.
 
     Args:
         class_path: Its class, or a kind of `vjepa probe`; without one, the arguments tell it.
         standardized: Put a standardisation before it.
+        trusted: Class path that may be imported though it is not of this package: a file must not run code.
         **arguments: Arguments of the class.
     """
     if class_path is None:
         class_path = "attentive"
         if "num_verbs" in arguments:
             return AnticipationProbe(**arguments)
+    if not is_built_in(class_path) and class_path != trusted:
+        raise ProbeError(
+            f"the folder names the class {class_path}, which would be imported. If you trust it, name it with "
+            f"--probe_class {class_path} (in Python, probe_class=...)."
+        )
     probe = probe_class_of(class_path)(**arguments)
     if not standardized:
         return probe

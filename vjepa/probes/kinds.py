@@ -49,6 +49,17 @@ def probe_class_of(kind: str) -> type[Probe]:
     return found
 
 
+def is_built_in(class_path: str) -> bool:
+    """Return whether a kind or class path names a probe of this package.
+
+    >>> is_built_in("knn"), is_built_in("vjepa.probes.KnnProbe"), is_built_in("my_probe.MaxProbe")
+    (True, True, False)
+    """
+    return class_path in CLASSES or class_path in {
+        f"vjepa.probes.{each.__name__}" for each in CLASSES.values()
+    }
+
+
 def class_path_of(probe: Probe) -> str:
     """Return where a probe's class can be imported from; a class of this package has a short path that stays.
 

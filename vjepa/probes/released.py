@@ -15,7 +15,12 @@ from vjepa.probes.files import AnyProbe, build_probe, holds_probe, open_probe
 
 
 def load_probe(
-    path: str | Path, *, index: int | None = None, allow_missing: Sequence[str] = (), **overrides: Any
+    path: str | Path,
+    *,
+    index: int | None = None,
+    allow_missing: Sequence[str] = (),
+    probe_class: str | None = None,
+    **overrides: Any,
 ) -> AnyProbe:
     """Load a probe with its weights, in eval mode: it maps tokens of its encoder (B, N, D) to logits.
 
@@ -26,6 +31,7 @@ def load_probe(
             `vjepa convert` or transformers wrote.
         index: Which of several probes that were trained side by side (files of Meta's training code).
         allow_missing: Keys that may be missing, one by one; they keep the values of a new probe.
+        probe_class: Class path of your own probe class, if the folder names one: no file decides what is imported.
         **overrides: Arguments of the probe's class. Weights do not tell `num_heads` of an unpublished width.
 
     Raises:
@@ -42,14 +48,12 @@ def load_probe(
             raise CheckpointError(
                 f"{path} was written by `vjepa probe` and describes itself: drop {given[0]}."
             )
-        return open_probe(Path(path))[0]
+        return open_probe(Path(path), probe_class=probe_class)[0]
     source = open_checkpoint(path, index=index)
-    return load_network(
-        source, "probe", probe_class(source, overrides), overrides, allow_missing=allow_missing
-    )
+    return load_network(source, "probe", class_in(source, overrides), overrides, allow_missing=allow_missing)
 
 
-def probe_class(source: Source, overrides: Mapping[str, Any]) -> Callable[..., AnyProbe]:
+def class_in(source: Source, overrides: Mapping[str, Any]) -> Callable[..., AnyProbe]:
     """Return what builds a checkpoint's probe from its arguments."""
     arguments = source.arguments("probe", overrides) if "probe" in source.networks else {}
     if "class_path" in arguments:

@@ -252,7 +252,9 @@ def _save(task: _Task, result: ProbeResult, model: VideoEncoder) -> str:
 
 def _write_page(task: _Task, encoder: str, *, title: str) -> None:
     work, compute = task.work, task.work.compute
-    classifier = open_classifier(work.out, encoder=encoder, device=device_of(compute.device))
+    classifier = open_classifier(
+        work.out, encoder=encoder, probe_class=work.probe, device=device_of(compute.device)
+    )
     write_page(
         work.out / PAGE,
         classifier,
