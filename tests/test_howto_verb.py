@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.docs_blocks import blocks_of
 from tests.videos import write_videos
 from vjepa import commands
-from vjepa.commands import app
+from vjepa.commands import app, verbs
 
 HOWTO = Path(__file__).parents[1] / "docs" / "howto" / "verb.md"
 
@@ -17,7 +17,7 @@ def test_the_verb_of_the_howto_works(tmp_path, monkeypatch, capsys):
     (tmp_path / "lengths.py").write_text(blocks["python"])
     monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
     importlib.invalidate_caches()
-    for name, verb in eval("{" + blocks["py"] + "}", {"Verb": app.Verb}).items():
+    for name, verb in eval("{" + blocks["py"] + "}", {"Verb": verbs.Verb}).items():
         monkeypatch.setitem(app.VERBS, name, verb)
     write_videos(tmp_path / "clips", 3, num_frames=6, height=24, width=24)
     out = tmp_path / "out"
