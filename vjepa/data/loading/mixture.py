@@ -77,7 +77,7 @@ class MixtureSchedule:
         weights: Weights of the parts, above 0.
         seed: Seed of the run.
 
-    >>> schedule = MixtureSchedule([3, 1], seed=0)
+    >>> schedule = MixtureSchedule([3.0, 1.0], seed=0)
     >>> [schedule.part(i) for i in range(8)]
     [0, 1, 0, 0, 0, 1, 0, 0]
     """

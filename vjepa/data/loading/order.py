@@ -55,7 +55,7 @@ def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int6
         (n,) row indices.
 
     >>> epoch_order(np.arange(5, dtype=np.uint64), seed=0, epoch=0).tolist()
-    [4, 1, 0, 3, 2]
+    [1, 2, 3, 0, 4]
     """
     salt = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
     return np.argsort(mixed(identities ^ salt), kind="stable").astype(np.int64)
