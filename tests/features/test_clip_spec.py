@@ -93,7 +93,7 @@ def test_an_encoder_gives_what_is_not_said():
     assert (spec.num_frames, spec.size, spec.short_side) == (4, (16, 24), 16)
     assert ClipSpec.for_encoder(encoder, fps=5.0, windows=Windows(2.0)).num_frames == 10
     assert ClipSpec.for_encoder(encoder, windows=Windows(2.0)).num_frames == 4
-    with pytest.raises(FeaturesError, match="Leave fps or num_frames out"):
+    with pytest.raises(FeaturesError, match="Omit fps or num_frames"):
         ClipSpec.for_encoder(encoder, fps=5.0, num_frames=3, windows=Windows(2.0))
 
 

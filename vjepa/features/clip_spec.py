@@ -105,7 +105,7 @@ class ClipSpec:
             if num_frames is not None:
                 raise FeaturesError(
                     f"window {windows.seconds:g}, fps {fps:g} and num_frames {num_frames}: two of them give the third. "
-                    "Leave fps or num_frames out."
+                    "Omit fps or num_frames."
                 )
             num_frames, fps = max(1, round(windows.seconds * fps)), None
         return cls(
@@ -209,19 +209,16 @@ class ClipSpec:
         known = cls().to_json()
         if unknown := sorted(set(content) - set(known)):
             raise FeaturesError(f"clips with {', '.join(unknown)}: the keys are {', '.join(known)}.")
-        tuples: dict[str, Any] = {
-            name: content[name] for name in ("size", "mean", "std", "layers") if name in content
-        }
+        values: dict[str, Any] = {name: content[name] for name in FLAT if name in content}
+        for name in ("size", "mean", "std", "layers"):
+            if name in content:
+                values[name] = None if content[name] is None else tuple(content[name])
         windows = None
         if content.get("window") is not None:
             given = {name: content.get(name) for name in ("stride", "tail", "short")}
             windows = Windows(content["window"], **{k: v for k, v in given.items() if v is not None})
         try:
-            return cls(
-                windows=windows,
-                **{name: content[name] for name in FLAT if name in content},
-                **{name: None if value is None else tuple(value) for name, value in tuples.items()},  # type: ignore[arg-type]
-            )
+            return cls(windows=windows, **values)
         except TypeError as error:
             raise FeaturesError(f"clips of {dict(content)} cannot be read: {error}.") from error
 

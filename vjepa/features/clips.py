@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from vjepa.data import DecodeError, Decoder, EvalTransform, Manifest, ManifestRow, ShortVideoError, open_video
 from vjepa.data.decoders.base import Opener
-from vjepa.data.decoders.readable_prefix import OpenVideo, UpToDamage
+from vjepa.data.decoders.readable_prefix import OpenVideo, ReadablePrefix
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.windows import blocks
 from vjepa.types import ClipFailure, PixelScale
@@ -66,7 +66,7 @@ class WindowClips(IterableDataset[WindowBlock]):
         assert isinstance(transform, EvalTransform) and spec.segments == 1
         self.manifest, self.spec, self.transform, self.todo = manifest, spec, transform, todo
         # a window of a broken video is where it was in the whole one; the clip from its middle would be another
-        self._videos = UpToDamage(decoder, parts=spec.windows is not None)
+        self._videos = ReadablePrefix(decoder, parts=spec.windows is not None)
         self._window_bytes = 0  # as decoded, of the last one
 
     def __iter__(self) -> Iterator[WindowBlock]:

@@ -17,7 +17,7 @@ from vjepa.features.clips import WindowBlock, WindowClips
 from vjepa.features.encode import encode
 from vjepa.features.errors import FeaturesError
 from vjepa.features.pooling import FeatureMaker
-from vjepa.features.store import Ranks
+from vjepa.features.store import ALONE, Ranks
 from vjepa.features.units import Resume, Units
 from vjepa.types import ClipFailure, PixelScale
 
@@ -118,7 +118,7 @@ def extract_features(
     units: Units,
     *,
     batch_size: int = 16,
-    ranks: Ranks = Ranks(),  # noqa: B008  a constant
+    ranks: Ranks = ALONE,
 ) -> int:
     """Make the features of this process's units that are missing, and return how many windows that were.
 

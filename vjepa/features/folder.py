@@ -20,7 +20,7 @@ from vjepa.features.extract import ClipSource, extract_features
 from vjepa.features.pooling import FeatureMaker
 from vjepa.features.reader import ABOUT, INDEX, file_of
 from vjepa.features.search import SEARCH
-from vjepa.features.store import Ranks
+from vjepa.features.store import ALONE, Ranks
 from vjepa.features.units import Units, unit_rows
 from vjepa.features.writers import WRITERS, Format, merge
 from vjepa.files import write_text
@@ -49,7 +49,7 @@ def extract_to(
     *,
     format: Format = "safetensors",
     batch_size: int = 16,
-    ranks: Ranks = Ranks(),  # noqa: B008  a constant
+    ranks: Ranks = ALONE,
     more: dict[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Extraction:

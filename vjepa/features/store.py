@@ -46,6 +46,9 @@ class Ranks:
         return range(self.rank, count, self.world_size)
 
 
+ALONE = Ranks()
+
+
 @dataclass(frozen=True)
 class Entry:
     """What was added at once: the `places` of records, their `shape`, type and checksums, and what failed, by number.

@@ -21,7 +21,7 @@ from vjepa.data.manifests.rows import Manifest
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.encode import Precision, autocast, clip_tokens, encode, placed_batches
 from vjepa.features.errors import FeaturesError
-from vjepa.features.store import Ranks, RecordStore, space
+from vjepa.features.store import ALONE, Ranks, RecordStore, space
 from vjepa.files import write_text
 from vjepa.models.files import digest
 from vjepa.types import ClipFailure
@@ -85,7 +85,7 @@ def tokens_of(
     spec: ClipSpec,
     *,
     store: RecordStore | None = None,
-    ranks: Ranks = Ranks(),  # noqa: B008  a constant
+    ranks: Ranks = ALONE,
     batch_size: int = 32,
     num_workers: int = 0,
     precision: Precision = "fp32",

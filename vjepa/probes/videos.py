@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from vjepa.data.decoders.readable_prefix import CUT_OFF, UpToDamage
+from vjepa.data.decoders.readable_prefix import TRUNCATED, ReadablePrefix
 from vjepa.data.manifests.folders import listing
 from vjepa.data.manifests.reader import read_manifest
 from vjepa.data.manifests.rows import Manifest, ManifestRow
@@ -41,7 +41,7 @@ class ClassifiedVideos:
 
 @dataclass
 class WindowRows:
-    """A row for each window: of `complete` videos, and of `truncated` ones, which `CUT_OFF` reads.
+    """A row for each window: of `complete` videos, and of `truncated` ones, which `TRUNCATED` reads.
 
     `failures` are the truncated videos and those of which nothing can be read.
     """
@@ -76,7 +76,7 @@ def window_rows(videos: Sequence[str], windows: Windows, *, decoder: str) -> Win
         windows: Where windows lie.
         decoder: Backend that reads the videos.
     """
-    found, opening = WindowRows(), UpToDamage(decoder)
+    found, opening = WindowRows(), ReadablePrefix(decoder)
     for path in videos:
         try:
             with opening.open(path) as opened:
@@ -111,7 +111,7 @@ def classify_videos(
         rows = window_rows(files, windows, decoder=decoder)
     found = ClassifiedVideos(files, failures=rows.failures)
     found.add(classifier, rows.complete, batch_size=batch_size, decoder=decoder)
-    found.add(classifier, rows.truncated, batch_size=batch_size, decoder=CUT_OFF)
+    found.add(classifier, rows.truncated, batch_size=batch_size, decoder=TRUNCATED)
     if not found.windows:
         reasons = "; ".join(f"{f.path} ({f.reason})" for f in found.failures)
         raise ProbeError(f"none of the {len(files)} clips of the list can be read: {reasons}.")

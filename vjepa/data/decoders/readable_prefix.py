@@ -64,6 +64,3 @@ class ReadablePrefix:
             stop = float(shown[-1]) + (float(np.median(np.diff(shown))) if len(shown) > 1 else 0.0)
             failure = ClipFailure(path, f"{error.reason}; nothing is read from {stop:.2f} s on")
             return OpenVideo(video, self._truncated, failure)
-
-
-UpToDamage, CUT_OFF = ReadablePrefix, TRUNCATED  # names that the readers of probes and features still import

@@ -18,7 +18,7 @@ FIRST_CLIPS = 64  # if none of these is readable, the run stops
 MAX_LISTED = 20  # files named in an error; the rest is counted
 
 
-class TooManyUnreadableClipsError(VjepaError, RuntimeError):  # noqa: N818  the name says what is wrong
+class TooManyUnreadableClipsError(VjepaError, RuntimeError):
     """More unreadable files than allowed; the message lists them."""
 
 
