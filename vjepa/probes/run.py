@@ -210,12 +210,11 @@ def _tokens(
         else:
             spec, drawn = task.recipe.spec, {}
             clips = eval_clips(manifest, spec, decoder=decoder)
-        store = RecordStore(num_records=len(clips), scratch=scratch)
+        folder = None
         if work.tokens.cache is not None:
             key = spec.to_json() | {"decoder": decoder, "precision": compute.precision}
-            key |= drawn if augment else {}
-            folder = cache_folder(work.tokens.cache, frozen, manifest, key)
-            store = RecordStore(folder, num_records=len(clips), scratch=scratch)
+            folder = cache_folder(work.tokens.cache, frozen, manifest, key | (drawn if augment else {}))
+        store = RecordStore(folder, num_records=len(clips), scratch=scratch)
         found.append(
             tokens_of(
                 frozen,
