@@ -14,7 +14,8 @@ from vjepa.data import ClipSampler, Reading, VideoDataModule, decoder_class
 from vjepa.data.decoders.indexed import backend
 from vjepa.data.decoders.limited import opener
 from vjepa.data.decoders.packet_store import PacketStore, index_file
-from vjepa.data.decoders.packets import index_packets, open_video_file
+from vjepa.data.decoders.packets import index_packets
+from vjepa.data.decoders.stream import open_video_file
 from vjepa.errors import UsageError
 
 

@@ -13,7 +13,8 @@ from tests.data.decoders.test_decoders import BROKEN, shared_clips
 from tests.videos import moving_frames, write_broken
 from vjepa.data import DecodeError
 from vjepa.data.decoders.backends.pyav import PyAVDecoder
-from vjepa.data.decoders.packets import UNDECODED, index_packets, open_video_file
+from vjepa.data.decoders.packets import index_packets
+from vjepa.data.decoders.stream import UNDECODED, open_video_file
 
 NUM_FRAMES = 36
 

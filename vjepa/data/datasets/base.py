@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vjepa.data.manifests.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vjepa.data.manifests.rows import ManifestError
+from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),

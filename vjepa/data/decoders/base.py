@@ -16,6 +16,8 @@ from vjepa.errors import DecodeError, SettingError
 # MPEG-4 part 2 (XviD, DivX) and related codecs do not define their inverse cosine transform to the bit
 INEXACT_CODECS = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
 
+MAX_PIXELS = 2**26  # of one frame: 8192 x 8192; a header may promise billions
+
 Opened = TypeVar("Opened", bound="Decoder")
 
 BUILT_IN = {
@@ -115,6 +117,12 @@ def check_indices(path: str, indices: list[int], num_frames: int) -> None:
             f"{path}: frames {indices} requested, it has 0 to {num_frames - 1}. "
             "Request at least one, in that range."
         )
+
+
+def check_size(path: str | Path, width: int, height: int) -> None:
+    """Raise `DecodeError` if a frame has more pixels than MAX_PIXELS, before it is decoded."""
+    if width * height > MAX_PIXELS:
+        raise DecodeError(path, f"frames of {width} x {height} pixels; the limit is {MAX_PIXELS:,} per frame")
 
 
 def check_same_rounding(path: str, backend: str, *, bits: int, codec: str) -> None:

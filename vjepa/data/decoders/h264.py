@@ -14,16 +14,15 @@ ONE_SET = 0xE1  # in an avcC box: three reserved bits, one sequence parameter se
 PICTURE, IDR_PICTURE, EXTRA_INFORMATION = 1, 5, 6  # kinds of units (table 7-1)
 RECOVERY_POINT = 6  # kind of a message in extra information
 NUM_SCALING_LISTS = 8  # 12 with 4:4:4
+START_CODE = b"\x00\x00\x01"
+HEVC_NOT_PICTURES = 32  # kinds of units from here on have no picture (ITU-T H.265, table 7-1)
+HEVC_RANDOM_ACCESS = range(16, 22)  # BLA, IDR and CRA pictures
 
 
 @dataclass(frozen=True)
 class StreamHeader:
-    """Facts of a stream: `chroma` 1 for 4:2:0, `depth` bits per sample, `progressive`, `gaps` in its frame numbers.
+    """Facts of a stream: `chroma` 1 for 4:2:0, `depth` bits per sample, `progressive`, `gaps` in its frame numbers."""
 
-    `length_bytes` is the size of the number before each unit of a packet that gives the unit's length.
-    """
-
-    length_bytes: int
     chroma: int
     depth: int
     progressive: bool
@@ -51,28 +50,68 @@ def read_header(extradata: bytes) -> StreamHeader | None:
     if len(unit) != size or size < 5:
         return None
     try:
-        return _parameter_set(_Bits(_without_escapes(unit[1:])), length_bytes=(extradata[4] & 3) + 1)
+        return _parameter_set(_Bits(_without_escapes(unit[1:])))
     except StopIteration:  # the set ends before it should
         return None
 
 
-def decoding_may_begin(packet: bytes, length_bytes: int) -> bool:
+def decoding_may_begin(packet: bytes, codec: str, length_bytes: int) -> bool:
     """Return whether decoding may begin at this packet and give the same frames as decoding from the start.
 
-    That is true for an IDR picture, and for a recovery point that recovers at once. Containers mark other packets as
-    keyframes too: with intra refresh the picture is complete only some frames later, and not always then.
+    That is true for an IDR picture, for a recovery point of H.264 that recovers at once, and for a random access
+    picture of HEVC. Containers mark other packets as keyframes too: with intra refresh the picture is complete only
+    some frames later, and not always then.
+
+    Args:
+        packet: The content of a packet.
+        codec: "h264" or "hevc".
+        length_bytes: Size of the length before each unit; 0 if start codes separate the units.
     """
-    at = 0
-    while at + length_bytes < len(packet):
-        size = int.from_bytes(packet[at : at + length_bytes], "big")
-        unit = packet[at + length_bytes : at + length_bytes + size]
-        kind = unit[0] & 0x1F if unit else 0
+    for unit in _units(packet, length_bytes):
+        if codec == "hevc":
+            kind = unit[0] >> 1 & 0x3F
+            if kind < HEVC_NOT_PICTURES:
+                return kind in HEVC_RANDOM_ACCESS
+            continue
+        kind = unit[0] & 0x1F
         if kind == IDR_PICTURE or (kind == EXTRA_INFORMATION and _recovers_at_once(unit)):
             return True
         if kind == PICTURE:
             return False
-        at += length_bytes + size
     return False
+
+
+def intra(packet: bytes, codec: str) -> bool:
+    """Return whether the picture of a packet of MPEG-1, 2 or 4 part 2 refers to no other; True for other codecs.
+
+    A MOV without a table of keyframes marks every packet as one.
+    """
+    if codec in ("mpeg1video", "mpeg2video"):
+        at = packet.find(b"\x00\x00\x01\x00")
+        return at < 0 or at + 5 >= len(packet) or packet[at + 5] >> 3 & 7 == 1
+    if codec == "mpeg4":
+        at = packet.find(b"\x00\x00\x01\xb6")
+        return at < 0 or at + 4 >= len(packet) or packet[at + 4] >> 6 == 0
+    return True
+
+
+def length_bytes(extradata: bytes, codec: str) -> int:
+    """Return the size of the length before each unit of a packet; 0 if start codes separate the units."""
+    at = {"h264": 4, "hevc": 21}[codec]
+    return (extradata[at] & 3) + 1 if len(extradata) > at and extradata[0] == 1 else 0
+
+
+def _units(packet: bytes, length_bytes: int) -> Iterator[bytes]:
+    """Yield the units of a packet that have content."""
+    if not length_bytes:
+        yield from (unit for unit in packet.split(START_CODE)[1:] if unit)
+        return
+    at = 0
+    while at + length_bytes < len(packet):
+        size = int.from_bytes(packet[at : at + length_bytes], "big")
+        if unit := packet[at + length_bytes : at + length_bytes + size]:
+            yield unit
+        at += length_bytes + size
 
 
 def _recovers_at_once(unit: bytes) -> bool:
@@ -122,7 +161,7 @@ class _Bits:
         return (code + 1) // 2 if code % 2 else -(code // 2)
 
 
-def _parameter_set(bits: _Bits, *, length_bytes: int) -> StreamHeader:
+def _parameter_set(bits: _Bits) -> StreamHeader:
     profile = bits.take(8)
     bits.take(16)  # constraints, level
     bits.golomb()  # its id
@@ -150,9 +189,7 @@ def _parameter_set(bits: _Bits, *, length_bytes: int) -> StreamHeader:
     gaps = bool(bits.take(1))
     for _ in range(2):
         bits.golomb()  # width and height
-    return StreamHeader(
-        length_bytes=length_bytes, chroma=chroma, depth=depth, progressive=bool(bits.take(1)), gaps=gaps
-    )
+    return StreamHeader(chroma=chroma, depth=depth, progressive=bool(bits.take(1)), gaps=gaps)
 
 
 def _skip_scaling(bits: _Bits, count: int) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
-from vjepa.data.decoders.packets import PacketIndex, index_packets, open_video_file
+from vjepa.data.decoders.packets import PacketIndex, index_packets
+from vjepa.data.decoders.stream import open_video_file
 from vjepa.errors import DecodeError, UsageError
 
 VERSION = 1

@@ -1,38 +1,43 @@
-"""Opening of a video file with PyAV, and the times of its packets, which give its frames without decoding."""
+"""The frames of a file by number and time: from its packets where these tell, else by decoding it once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import pairwise
 from typing import NamedTuple
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64
 from numpy import ndarray
 
 from vjepa.data.decoders.base import check_same_rounding, check_unicode
-from vjepa.data.decoders.h264 import StreamHeader, decoding_may_begin, read_header
+from vjepa.data.decoders.decoded import decoded_times, rising
+from vjepa.data.decoders.h264 import decoding_may_begin, intra, length_bytes
+from vjepa.data.decoders.hidden import is_shown
+from vjepa.data.decoders.stream import INDEXED_FORMATS, OpenStream, bits_of, open_video_file
 from vjepa.errors import DecodeError
 
 MAX_REORDER = 16  # of H.264 (A.3.1); ffmpeg aborts the process beyond it
 # a file with less than this share of what its header promises is truncated
 TRUNCATED_SHARE = 0.9
-# only parse headers: by default ffmpeg decodes up to 20 frames for facts that the decoder finds later anyway
-UNDECODED = {"skip_frame": "all", "analyzeduration": "1"}
-# containers with all other facts, with seeks to any keyframe, and with a time for each packet
-INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-HEADED_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d")
+UNITS = ("h264", "hevc")  # codecs whose packets tell whether decoding may begin there
+UNTIMED_FORMATS = ("avi",)  # they count packets; the order of display is known to the decoder only
+ORDERED_CODECS = ("mjpeg", "ffv1", "huffyuv", "rawvideo", "dvvideo", "png", "msmpeg4v2", "msmpeg4v3", "vp8")
+NO_TIMES = 0x80  # libavformat's flag AVFMT_NOTIMESTAMPS: a bare stream
+DROPPING_CODECS = ("hevc", "mpeg4")  # their decoders give no frame for one that refers to a missing one
+GAP_FRAMES = 1.9
+MISSING = "packets may be missing"
+CLOCK_JUMP_SECONDS = 10.0  # in a transport stream: another recording may follow
 
 
 class PacketIndex(NamedTuple):
-    """Times of a stream's packets in its time base.
+    """Times of a stream's frames in its time base.
 
     `pts` (N,) of all frames and `keyframes` (K,), where decoding may begin, are ascending; `earliest` is the first time
     of any packet. `reorder`: how many frames are decoded before a frame that is shown earlier. `exact`: each packet
-    has its own time, and its frame has the same.
+    has its own time, and its frame has the same. Without keyframes the frames are known by number only: the file was
+    decoded once, and it is read from its start.
     """
 
     pts: Int64[ndarray, "n"]
@@ -41,17 +46,14 @@ class PacketIndex(NamedTuple):
     reorder: int
     exact: bool
 
-
-class OpenStream(NamedTuple):
-    """An open file, its best video stream, and the header of an H.264 stream if that is simple."""
-
-    container: InputContainer
-    stream: VideoStream
-    header: StreamHeader | None
+    @property
+    def in_order(self) -> bool:
+        """Whether the file is read from its start, frame by frame."""
+        return not len(self.keyframes)
 
 
 class VideoFacts(NamedTuple):
-    """Facts of a file that PyAV reads without decoding: frame times in seconds, bits per channel, codec, container."""
+    """Facts of a file that PyAV reads: frame times in seconds, bits per channel, codec, container."""
 
     timestamps: Float64[ndarray, "n"]
     bits: int
@@ -72,12 +74,17 @@ def facts_for(backend: str, path: str) -> VideoFacts:
     check_unicode(path, backend)
     video = open_video_file(path)
     with video.container:
+        index = index_packets(path, video)
         facts = VideoFacts(
-            seconds_of(index_packets(path, video), video),
+            seconds_of(index, video),
             bits_of(video),
             video.stream.codec_context.name,
             video.container.format.name,
         )
+    if index.in_order:
+        raise DecodeError(path, f"must be decoded from its start, which {backend} does not do; use 'pyav'")
+    if video.header is not None and not video.header.progressive:
+        raise DecodeError(path, f"interlaced: {backend} mixes the colours of its two fields; use 'pyav'")
     check_same_rounding(path, backend, bits=facts.bits, codec=facts.codec)
     return facts
 
@@ -95,159 +102,174 @@ def seconds_of(index: PacketIndex, video: OpenStream) -> Float64[ndarray, "n"]:
     return index.pts.astype(np.float64) * base.numerator / base.denominator
 
 
-def bits_of(video: OpenStream) -> int:
-    """Return the bits per colour channel in the file; decoded frames have 8."""
-    if video.header is not None:
-        return video.header.depth
-    pixels = video.stream.codec_context.format
-    return max((part.bits for part in pixels.components), default=8) if pixels is not None else 8
-
-
-def open_video_file(path: str) -> OpenStream:
-    """Open `path`, without decoding a frame if its container allows that; raise `DecodeError` if it is broken."""
-    video = _open(path, UNDECODED)
-    if _is_complete(video):
-        return video
-    video.container.close()
-    return _open(path, {})
-
-
-def _open(path: str, options: dict[str, str]) -> OpenStream:
-    container = _open_container(path, options)
-    try:
-        stream = _best_stream(path, container)
-    except BaseException:
-        container.close()
-        raise
-    context = stream.codec_context
-    header = read_header(context.extradata or b"") if context.name == "h264" else None
-    return OpenStream(container, stream, header)
-
-
-def _is_complete(video: OpenStream) -> bool:
-    """Return whether the header has all facts that decoding a few frames would give."""
-    stream = video.stream
-    name = stream.codec_context.name
-    return (
-        video.container.format.name in INDEXED_FORMATS
-        and len(video.container.streams.video) == 1
-        and name in HEADED_CODECS
-        and (name != "h264" or video.header is not None)
-        and bool(stream.frames or stream.average_rate)
-    )
-
-
-def _open_container(path: str, options: dict[str, str]) -> InputContainer:
-    try:
-        if Path(path).stat().st_size == 0:
-            raise DecodeError(path, "the file is empty (0 bytes)")
-        container = av.open(path, options=options, metadata_errors="replace")  # titles may have any encoding
-    except av.error.FFmpegError as e:
-        raise DecodeError(path, f"no video file, or its index is cut off ({e.strerror})") from e
-    except OSError as e:
-        raise DecodeError(path, f"cannot be opened ({e.strerror})") from e
-    if container.format.name == "tty":  # ffmpeg draws any text file as a video of a terminal
-        container.close()
-        raise DecodeError(path, "a text file, no video")
-    return container
-
-
-def _best_stream(path: str, container: InputContainer) -> VideoStream:
-    stream = container.streams.best("video")
-    if stream is None:
-        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise DecodeError(path, f"holds no video, only {kinds}")
-    assert isinstance(stream, VideoStream)
-    if stream.codec_context is None:
-        raise DecodeError(path, "its codec is not known; the header may be broken")
-    # never AUTO: its frame threads hang on corrupt files, and a worker has one core
-    stream.codec_context.thread_type = "SLICE"
-    stream.codec_context.thread_count = 1
-    return stream
-
-
 def index_packets(path: str, video: OpenStream, *, is_truncated: bool = False) -> PacketIndex:
-    """Read all packets of the stream, in decoding order; raise `DecodeError` if some are missing.
+    """Return the times of all frames, from the packets or by decoding; raise `DecodeError` if some are missing.
 
     Args:
         path: Path of the video.
-        video: The video.
+        video: The video; its packets are read to their end.
         is_truncated: Whether the file is known to lack its end, so that the frames before it are enough. The last
             packet may be incomplete: only frames shown before its decoding time count, and all of these exist.
     """
     found = _read_packets(path, video, is_truncated=is_truncated)
-    pts, keyframes, beginnings = found.pts, found.keyframes, found.beginnings
+    if not found.num_packets:
+        raise DecodeError(path, "no media: only a header, such as the init segment of a stream")
+    if reason := why_decode(found, video):
+        times = decoded_times(path, is_truncated=is_truncated)
+        if reason != MISSING or times != sorted(found.pts):
+            return _index_by_decoding(path, times, found, video, is_truncated=is_truncated)
+    pts, keyframes = found.pts, found.beginnings
     if is_truncated:
         pts = _before_the_cut(pts, found.last_decoded)
-        kept = set(pts)
-        keyframes, beginnings = ([k for k in times if k in kept] for times in (keyframes, beginnings))
-    if not pts or not keyframes:
-        raise DecodeError(path, f"{len(pts)} frames and {len(keyframes)} keyframes: nothing can be decoded")
+        if not pts:
+            raise DecodeError(path, "0 frames before its damage: nothing can be decoded")
     in_order = np.array(pts, np.int64)
     order = np.argsort(in_order, kind="stable")
     shown_at = in_order[order]
     if not is_truncated:
-        _check_complete(path, video, found.num_packets, int(shown_at[-1] - shown_at[0]))
+        _check_complete(path, video, found)
     # the most delayed frame waits for all frames that are decoded before it and shown after it
     reorder = int((order - np.arange(len(order))).max())
-    exact = (
-        found.timed
-        and video.container.format.name in INDEXED_FORMATS
-        and bool((shown_at[1:] > shown_at[:-1]).all())
-    )
-    first_decoded = pts[0] if found.first_decoded is None else found.first_decoded
-    earliest = min(first_decoded, pts[0], int(shown_at[0]))
-    return PacketIndex(
-        shown_at, np.sort(np.array(beginnings or keyframes, np.int64)), earliest, reorder, exact
-    )
+    exact = found.num_hidden == 0 and video.container.format.name in INDEXED_FORMATS
+    earliest = min(found.first_decoded or 0, keyframes[0], int(shown_at[0]))
+    return PacketIndex(shown_at, np.sort(np.array(keyframes, np.int64)), earliest, reorder, exact)
 
 
 @dataclass
 class _Packets:
     """The times of a stream's packets in decoding order.
 
-    `beginnings` are the keyframes of an H.264 stream at which decoding may begin. `timed`: each packet has a time to
-    be shown. `first_decoded` and `last_decoded` are decoding times, if there are any.
+    `pts` of the packets whose frames are shown. `beginnings`: times of the packets at which decoding may begin, also
+    outside the edit list of a MOV. `begins`: whether the first packet is one. `rises`: whether decoding times rise,
+    without a jump. `first_decoded` and `last_decoded` are decoding times, if there are any.
     """
 
     pts: list[int] = field(default_factory=list)
-    keyframes: list[int] = field(default_factory=list)
     beginnings: list[int] = field(default_factory=list)
     num_packets: int = 0
+    num_hidden: int = 0
+    num_outside: int = 0
+    begins: bool = False
     timed: bool = True
+    rises: bool = True
     first_decoded: int | None = None
     last_decoded: int | None = None
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether frames of a constant rate seem to be missing."""
+        steps = np.diff(np.sort(np.array(self.pts, np.int64)))
+        return len(steps) > 1 and bool(steps.max() > GAP_FRAMES * np.median(steps))
+
+
+def why_decode(found: _Packets, video: OpenStream) -> str:
+    """Return why the packets do not tell a file's frames, or "" if they do."""
+    container_format, codec = video.container.format, video.stream.codec_context
+    name = container_format.name
+    if not found.timed or container_format.flags & NO_TIMES:
+        return "its packets have no times"
+    if not found.begins:
+        return "it begins between two keyframes"
+    if not found.rises:
+        return "its clock starts again or jumps"
+    if len(set(found.pts)) < len(found.pts):
+        return "several packets have one time"
+    if name in UNTIMED_FORMATS and codec.name not in ORDERED_CODECS and codec.reorder_depth:
+        return "its container does not know the order in which frames are shown"
+    if name in UNTIMED_FORMATS and codec.name == "h264":
+        return "its container does not know the order in which frames are shown"
+    if found.num_outside and codec.name not in UNITS:
+        return "it is cut inside a group of pictures"
+    if not found.pts:
+        return "no packet is shown"
+    if codec.name in ("mpeg1video", "mpeg2video") and found.has_gap:
+        return "packets are missing"
+    if codec.name in DROPPING_CODECS and found.has_gap:
+        return MISSING
+    return ""
 
 
 def _read_packets(path: str, video: OpenStream, *, is_truncated: bool) -> _Packets:
     found = _Packets()
     try:
         for packet in video.container.demux(video.stream):
-            shown, decoded, size = packet.pts, packet.dts, packet.size
-            if decoded is None and shown is None and size == 0:
+            if packet.dts is None and packet.pts is None and packet.size == 0:
                 continue  # the flush packet at the end
             found.num_packets += 1
-            if size == 0 or packet.is_discard:  # a repeat in AVI; outside the edit list of a MOV
-                continue
-            when = decoded if shown is None else shown
-            if when is None:
-                raise DecodeError(
-                    path, "its packets have no times. Remux it to mp4 or mkv, for example with ffmpeg"
-                )
-            if not found.pts:
-                found.first_decoded = decoded
-            found.timed = found.timed and shown is not None
-            found.pts.append(when)
-            found.last_decoded = decoded
-            if packet.is_keyframe:
-                found.keyframes.append(when)
-                header = video.header
-                if header is not None and decoding_may_begin(bytes(packet), header.length_bytes):
-                    found.beginnings.append(when)
+            if packet.has_sidedata("encryption_info"):
+                raise DecodeError(path, "encrypted; decrypt it first")
+            if packet.size:  # else a repeat in AVI
+                _add(found, packet, video)
     except av.error.FFmpegError as e:
         if not is_truncated:
             raise DecodeError(path, f"cut off or broken after {len(found.pts)} frames ({e.strerror})") from e
     return found
+
+
+def _add(found: _Packets, packet: av.Packet, video: OpenStream) -> None:
+    """Add the times of one packet with content."""
+    shown, decoded = packet.pts, packet.dts
+    is_first = not (found.pts or found.num_outside or found.num_hidden)
+    begins = packet.is_keyframe and _may_begin(packet, video, is_first=is_first)
+    if is_first:
+        found.begins, found.first_decoded = begins, decoded
+    if shown is None:
+        found.timed = False
+        return
+    if decoded is not None and found.last_decoded is not None:
+        base = video.stream.time_base
+        assert base is not None
+        is_stream = video.container.format.name not in INDEXED_FORMATS
+        jumps = is_stream and (decoded - found.last_decoded) * base > CLOCK_JUMP_SECONDS
+        found.rises &= found.last_decoded <= decoded and not jumps
+    found.last_decoded = found.last_decoded if decoded is None else decoded
+    if begins:
+        found.beginnings.append(shown)
+    if packet.is_discard:  # outside the edit list of a MOV
+        found.num_outside += 1
+    elif is_shown(packet, video.stream.codec_context.name):
+        found.pts.append(shown)
+    else:
+        found.num_hidden += 1
+
+
+def _may_begin(packet: av.Packet, video: OpenStream, *, is_first: bool) -> bool:
+    """Return whether decoding from this keyframe gives the frames of decoding from the start."""
+    context = video.stream.codec_context
+    if context.name not in UNITS:
+        return intra(bytes(packet), context.name)
+    # the encoder's version, which changes the decoding of 4:4:4, stands in the first packet
+    if not is_first and (context.pix_fmt or "").endswith("444p") and context.name == "h264":
+        return False
+    return decoding_may_begin(
+        bytes(packet), context.name, length_bytes(context.extradata or b"", context.name)
+    )
+
+
+def _index_by_decoding(
+    path: str, times: list[int | None], found: _Packets, video: OpenStream, *, is_truncated: bool
+) -> PacketIndex:
+    """Return the index of a file that gives frames with these `times`, in order of display."""
+    if not times:
+        raise DecodeError(path, f"none of its {found.num_packets} packets gives a frame")
+    if not is_truncated and found.begins:
+        _check_complete(path, video, found)
+    rises = all(a is not None and b is not None and a < b for a, b in pairwise(times))
+    if not rises and video.container.format.name in UNTIMED_FORMATS:
+        times = [None] * len(times)
+    pts = rising(times, _frame_ticks(found, video))
+    return PacketIndex(pts, np.empty(0, np.int64), int(pts[0]), 0, False)
+
+
+def _frame_ticks(found: _Packets, video: OpenStream) -> int:
+    """Return the usual time from one frame to the next."""
+    steps = np.diff(np.sort(np.array(found.pts, np.int64)))
+    steps = steps[steps > 0]
+    if len(steps):
+        return int(np.median(steps))
+    rate, base = video.stream.average_rate or video.stream.guessed_rate or 25, video.stream.time_base
+    assert base is not None
+    return max(round(1 / (rate * base)), 1)
 
 
 def _before_the_cut(pts: list[int], last_decoded: int | None) -> list[int]:
@@ -262,14 +284,18 @@ def _before_the_cut(pts: list[int], last_decoded: int | None) -> list[int]:
     return [when for when in pts[:-1] if when < stop]
 
 
-def _check_complete(path: str, video: OpenStream, num_packets: int, span_pts: int) -> None:
+def _check_complete(path: str, video: OpenStream, found: _Packets) -> None:
     """Raise `DecodeError` if the header promises much more than the file has."""
     container, stream = video.container, video.stream
+    num_packets = found.num_packets
+    if container.format.name in UNTIMED_FORMATS and found.last_decoded is not None:
+        num_packets = max(num_packets, found.last_decoded + 1)  # its header counts ticks of the clock
     if stream.frames and num_packets < TRUNCATED_SHARE * stream.frames:
         raise DecodeError(path, f"truncated: {num_packets} of {stream.frames} promised frames are there")
     rate, base = stream.average_rate, stream.time_base
     if stream.frames or not rate or not base or container.duration is None or len(container.streams) > 1:
         return
-    seconds, promised = float(span_pts * base + 1 / rate), container.duration / av.time_base
+    last, first = (max(found.pts), min(found.pts)) if found.pts else (0, 0)
+    seconds, promised = float((last - min(first, 0)) * base + 1 / rate), container.duration / av.time_base
     if seconds < TRUNCATED_SHARE * promised and num_packets < TRUNCATED_SHARE * promised * rate:
         raise DecodeError(path, f"truncated: {seconds:.2f} of {promised:.2f} promised seconds are there")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from vjepa.data.decoders.backends.pyav import PyAVDecoder
 from vjepa.data.decoders.base import Decoder
-from vjepa.data.decoders.packets import index_packets, open_video_file
+from vjepa.data.decoders.packets import index_packets
+from vjepa.data.decoders.stream import open_video_file
 
 
 class TruncatedDecoder(Decoder):

@@ -12,9 +12,7 @@ from typing import Literal, NamedTuple
 
 from vjepa.data.manifests.formats import Table
 from vjepa.data.manifests.rows import ManifestError
-
-VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .ts .3gp .gif .ogv".split())
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .ppm".split())
+from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 MAX_ENDINGS = 8  # of files that are not read, in the message
 

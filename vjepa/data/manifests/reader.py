@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from vjepa.data.manifests.columns import INTEGER, ColumnBuilder, integer
-from vjepa.data.manifests.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, folder_table
+from vjepa.data.manifests.folders import folder_table
 from vjepa.data.manifests.formats import PARQUET_SUFFIXES, Table, TextBlock, parquet_table, text_table
 from vjepa.data.manifests.rows import NO_LABEL, Manifest, ManifestError, ManifestRow, Rows
 from vjepa.data.manifests.shard_sets import shard_set
 from vjepa.data.remote import fetch, is_url, member_of
+from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vjepa.errors import DecodeError
 
 log = logging.getLogger(__name__)

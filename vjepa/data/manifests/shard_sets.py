@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from vjepa.data.manifests.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vjepa.data.manifests.formats import PARQUET_SUFFIXES, Table
 from vjepa.data.manifests.rows import ManifestError
 from vjepa.data.manifests.shard_index import (
@@ -26,6 +25,7 @@ from vjepa.data.manifests.shard_index import (
     read_shard_index,
 )
 from vjepa.data.remote import Member, filesystem, is_url
+from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vjepa.errors import DecodeError
 from vjepa.files import digest, write_text
 

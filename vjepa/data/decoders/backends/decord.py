@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ class DecordDecoder(Decoder):
         check_indices(self._path, indices, self.num_frames)
         wanted = set(indices)
         if min(wanted) < self._next:
-            self._reader, self._next = _reader(self._path), 0  # even a seek to frame 0 may end elsewhere
+            self._reader, self._next = (
+                _reader(os.path.abspath(self._path)),
+                0,
+            )  # even a seek to frame 0 may end elsewhere
         kept: dict[int, UInt8[ndarray, "h w 3"]] = {}
         try:
             while len(kept) < len(wanted):
@@ -93,7 +97,7 @@ def _decord() -> Any:
 def _reader(path: str) -> Any:
     decord = _decord()
     try:
-        return decord.VideoReader(path, num_threads=1)
+        return decord.VideoReader(os.path.abspath(path), num_threads=1)
     except (decord.DECORDError, RuntimeError) as e:
         raise DecodeError(path, f"not a video that decord can read ({_reason(e)})") from e
 

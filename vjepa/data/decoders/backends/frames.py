@@ -1,8 +1,11 @@
-"""Decoder of a folder of images as one video, and of one image as a video of one frame."""
+"""Decoder of images: a folder of them as one video, an animation, or one image as a video of one frame."""
 
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +16,12 @@ from numpy import ndarray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from vjepa.data.decoders.base import Decoder, check_indices
+from vjepa.data.decoders.base import MAX_PIXELS, Decoder, check_indices, check_size
+from vjepa.data.suffixes import IMAGE_SUFFIXES
 from vjepa.errors import DecodeError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 DEFAULT_FPS = 30.0  # of a folder without a rate in its name
+ANIMATED = ("PNG", "WEBP", "AVIF")
 NAMED_FPS = re.compile(r"@(\d+(?:\.\d+)?)fps$")
 
 
@@ -25,13 +29,15 @@ class FramesDecoder(Decoder):
     """A decoder of images with Pillow: rotated by their EXIF data, in RGB with 8 bits per channel.
 
     The frames of a folder are its images in natural order ("frame_2.jpg" before "frame_10.jpg"). The rate is 30
-    frames per second, or the one at the end of the folder's name: "walk@12.5fps".
+    frames per second, or the one at the end of the folder's name: "walk@12.5fps". An animated PNG, WebP or AVIF has its
+    own times; its frames are complete pictures, composed as Pillow does.
     """
 
-    def __init__(self, *, path: str, images: list[Path], fps: float) -> None:
+    def __init__(self, *, path: str, images: list[Path], timestamps: Float64[ndarray, "n"]) -> None:
         self._path = path
         self._images = images
-        self._timestamps = np.arange(len(images)) / fps
+        self._timestamps = timestamps
+        self._is_animation = len(set(images)) < len(images)
 
     @classmethod
     def open(cls, path: str | Path) -> FramesDecoder:
@@ -46,7 +52,9 @@ class FramesDecoder(Decoder):
             raise DecodeError(
                 place, "its name says 0 frames per second; end it with the true rate, as in @12.5fps"
             )
-        return cls(path=str(path), images=images, fps=fps)
+        if not place.is_dir() and len(shown_at := _animation(place)) > 1:
+            return cls(path=str(path), images=images * len(shown_at), timestamps=shown_at)
+        return cls(path=str(path), images=images, timestamps=np.arange(len(images)) / fps)
 
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
@@ -57,7 +65,7 @@ class FramesDecoder(Decoder):
 
     def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
         check_indices(self._path, indices, self.num_frames)
-        decoded = {index: self._decode(self._images[index]) for index in dict.fromkeys(indices)}
+        decoded = {index: self._decode(index) for index in sorted(set(indices))}
         first = decoded[indices[0]].shape
         for index, pixels in decoded.items():
             if pixels.shape != first:
@@ -69,14 +77,52 @@ class FramesDecoder(Decoder):
         frames = np.stack([decoded[index] for index in indices])
         return rearrange(torch.from_numpy(frames), "t h w c -> t c h w")
 
-    def _decode(self, image: Path) -> UInt8[ndarray, "h w 3"]:
-        try:
-            with Image.open(image) as opened:
-                return np.array(_to_rgb(ImageOps.exif_transpose(opened)))
-        except UnidentifiedImageError as e:
-            raise DecodeError(self._path, f"{image.name} is not an image that Pillow can read") from e
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-            raise DecodeError(self._path, f"{image.name} is truncated or broken ({e})") from e
+    def _decode(self, index: int) -> UInt8[ndarray, "h w 3"]:
+        image = self._images[index]
+        with _opened(self._path, image) as opened:
+            if self._is_animation:
+                opened.seek(index + _first_frame(opened))
+            return np.array(_to_rgb(ImageOps.exif_transpose(opened)))
+
+
+@contextmanager
+def _opened(path: str | Path, image: Path) -> Iterator[Image.Image]:
+    """Open an image of a video; name the image in each error."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+            opened = Image.open(image)
+        with opened:
+            check_size(path, *opened.size)
+            yield opened
+    except UnidentifiedImageError as e:
+        raise DecodeError(path, f"{image.name} is not an image that Pillow can read") from e
+    except Image.DecompressionBombError as e:
+        raise DecodeError(path, f"{image.name} has more than {MAX_PIXELS:,} pixels") from e
+    except (OSError, SyntaxError, ValueError, EOFError) as e:
+        raise DecodeError(path, f"{image.name} is truncated or broken ({e})") from e
+
+
+def _first_frame(opened: Image.Image) -> int:
+    """Return the number of an animation's first frame: a PNG may begin with a picture for viewers without motion."""
+    return int(getattr(opened, "default_image", False))
+
+
+def _animation(image: Path) -> Float64[ndarray, "n"]:
+    """Return when each frame of an animated PNG, WebP or AVIF is shown, in seconds; one time for a plain image.
+
+    A TIFF's pages are no animation. A frame that lasts 0 ms is shown for 1 / 30 s, for times have to rise.
+    """
+    with _opened(image, image) as opened:
+        first, num_frames = _first_frame(opened), getattr(opened, "n_frames", 1)
+        if opened.format not in ANIMATED or num_frames - first < 2:
+            return np.zeros(1)
+        lasts = []
+        for frame in range(first, num_frames - 1):
+            opened.seek(frame)
+            opened.load()  # WebP and AVIF know the duration of a frame once it is read
+            lasts.append(opened.info.get("duration", 0) / 1000 or 1 / DEFAULT_FPS)
+    return np.cumsum([0.0, *lasts])
 
 
 def is_frames(path: str | Path) -> bool:
@@ -91,7 +137,7 @@ def _images_of(place: Path) -> list[Path]:
             raise DecodeError(place, "the file is empty (0 bytes)")
         if place.suffix.lower() not in IMAGE_SUFFIXES:
             raise DecodeError(
-                place, f"neither a folder nor an image; images end in {', '.join(IMAGE_SUFFIXES)}"
+                place, f"neither a folder nor an image; images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         return [place]
     # hidden files are not frames: file managers write thumbnails
@@ -101,7 +147,9 @@ def _images_of(place: Path) -> list[Path]:
         if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
     ]
     if not images:
-        raise DecodeError(place, f"a folder without images; images end in {', '.join(IMAGE_SUFFIXES)}")
+        raise DecodeError(
+            place, f"a folder without images; images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
     return sorted(images, key=lambda file: (_natural(file.name), file.name))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import av
@@ -15,14 +15,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from vjepa.data.decoders.base import Decoder, check_indices
-from vjepa.data.decoders.packets import (
-    MAX_REORDER,
-    OpenStream,
-    PacketIndex,
-    index_packets,
-    open_video_file,
-    seconds_of,
-)
+from vjepa.data.decoders.decoded import decode_in_order
+from vjepa.data.decoders.packets import MAX_REORDER, PacketIndex, index_packets, seconds_of
+from vjepa.data.decoders.stream import OpenStream, open_video_file
 from vjepa.errors import DecodeError
 
 Places = dict[int, list[int]]  # from the time of a frame to its positions in the result
@@ -41,6 +36,7 @@ class PyAVDecoder(Decoder):
         if self._header is not None and context.reorder_depth < index.reorder <= MAX_REORDER:
             context.reorder_depth = index.reorder
         self._timestamps = seconds_of(index, video)
+        self._in_order = _InOrder(path) if index.in_order else None
 
     @classmethod
     def open(cls, path: str | Path, *, index: PacketIndex | None = None) -> PyAVDecoder:
@@ -60,18 +56,28 @@ class PyAVDecoder(Decoder):
 
     def close(self) -> None:
         self._container.close()
+        if self._in_order:
+            self._in_order.close()
 
     def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
         check_indices(self._path, indices, self.num_frames)
+        pictures = _Pictures(self._path, len(indices))
         places: Places = {}
         for place, index in enumerate(indices):
-            places.setdefault(int(self._index.pts[index]), []).append(place)
-        pictures = _Pictures(self._path, len(indices))
+            places.setdefault(index if self._in_order else int(self._index.pts[index]), []).append(place)
+        if self._in_order:
+            self._in_order.read(places, pictures)
+        else:
+            self._read_by_time(places, pictures)
+        return rearrange(torch.from_numpy(pictures.frames), "t h w c -> t c h w")
+
+    def _read_by_time(self, places: Places, pictures: _Pictures) -> None:
         whole = all(self._decode(start, part, pictures) for start, part in self._runs(places).items())
         # MPEG program streams seek by decoding time and miss the keyframe: they are read from their start
         if not whole and not self._decode(self._index.earliest, places, pictures):
-            raise DecodeError(self._path, f"not all of the {len(places)} requested frames could be decoded")
-        return rearrange(torch.from_numpy(pictures.frames), "t h w c -> t c h w")
+            raise DecodeError(
+                self._path, f"not all of the {len(places)} requested frames could be decoded whole"
+            )
 
     def _runs(self, places: Places) -> dict[int, Places]:
         """Group the requested frames by the last keyframe before them, where decoding starts."""
@@ -90,7 +96,7 @@ class PyAVDecoder(Decoder):
         try:
             self._container.seek(start_pts, stream=self._stream)
             for frame in self._frames(places):
-                if frame.pts in missing:
+                if frame.pts in missing and not frame.is_corrupt:
                     pictures.put(frame, places[frame.pts])
                     missing.discard(frame.pts)
                 if not missing or (frame.pts is not None and frame.pts > last):
@@ -119,17 +125,38 @@ class PyAVDecoder(Decoder):
                     return
 
 
-def _progressive(frame: av.VideoFrame) -> av.VideoFrame:
-    """Copy a frame without the mark "interlaced": ffmpeg, unlike other backends, would convert each field alone."""
-    plain = av.VideoFrame(frame.width, frame.height, frame.format.name)
-    plain.colorspace, plain.color_range = frame.colorspace, frame.color_range
-    for ours, theirs in zip(plain.planes, frame.planes, strict=True):
-        rows = np.frombuffer(memoryview(theirs), np.uint8).reshape(theirs.height, theirs.line_size)
-        width = min(ours.line_size, theirs.line_size)  # rows are padded
-        np.frombuffer(memoryview(ours), np.uint8).reshape(ours.height, ours.line_size)[:, :width] = rows[
-            :, :width
-        ]
-    return plain
+class _InOrder:
+    """Reads frames by number from the start of a file; goes on where the last request ended if it can."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._frames: Generator[av.VideoFrame] | None = None
+        self._next = 0
+
+    def read(self, places: Places, pictures: _Pictures) -> None:
+        """Write the frames with the numbers of `places` to their positions."""
+        if self._frames is None or min(places) < self._next:
+            self.close()
+            self._frames = decode_in_order(self._path, is_truncated=True)
+        missing = set(places)
+        for frame in self._frames:
+            number, self._next = self._next, self._next + 1
+            if number in missing:
+                if frame.is_corrupt:
+                    raise DecodeError(self._path, f"frame {number} is damaged, as the decoder says")
+                pictures.put(frame, places[number])
+                missing.discard(number)
+            if not missing:
+                return
+        raise DecodeError(
+            self._path, f"{len(missing)} of {len(places)} requested frames could not be decoded"
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._frames is not None:
+            self._frames.close()
+        self._frames, self._next = None, 0
 
 
 class _Pictures:
@@ -149,9 +176,7 @@ class _Pictures:
     def put(self, frame: av.VideoFrame, places: list[int]) -> None:
         """Write a decoded frame to its positions."""
         # one thread for the conversion: ffmpeg's automatic choice costs 1.4 ms instead of 0.05 ms at 64 x 64
-        plane = self._to_rgb.reformat(
-            _progressive(frame) if frame.interlaced_frame else frame, format="rgb24", threads=1
-        ).planes[0]
+        plane = self._to_rgb.reformat(frame, format="rgb24", threads=1).planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         rgb = rearrange(rows[:, : 3 * plane.width], "h (w c) -> h w c", c=3)
         if turns := round(frame.rotation / 90) % 4:  # counter-clockwise, as the file specifies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class TorchCodecDecoder(Decoder):
         path = str(path)
         facts = facts_for("torchcodec", path)
         try:
-            reader = reader_class(path, num_ffmpeg_threads=1, seek_mode="exact")
+            reader = reader_class(os.path.abspath(path), num_ffmpeg_threads=1, seek_mode="exact")
         except (RuntimeError, ValueError) as e:
             raise DecodeError(path, f"not a video that torchcodec can read ({_reason(e)})") from e
         check_count("torchcodec", path, found=len(reader), facts=facts)
