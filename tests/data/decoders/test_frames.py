@@ -101,7 +101,7 @@ def test_images_that_cannot_be_read_say_why(tmp_path):
     (tmp_path / "none").mkdir()
     (tmp_path / "v.mp4").write_bytes(b"no image")
     for path, reason in (
-        (tmp_path / "none", "a folder without images; images end in .jpg"),
+        (tmp_path / "none", "a folder without images; images end in .apng"),
         (tmp_path / "missing", "cannot be opened"),
         (tmp_path / "v.mp4", "neither a folder nor an image"),
         (empty, "the file is empty"),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vjepa.data.decoders import decoder_class
-from vjepa.data.decoders.h264 import decoding_may_begin, read_header
+from vjepa.data.decoders.h264 import decoding_may_begin, length_bytes, read_header
 
 SIZE = (64, 48)
 STREAMS = {
@@ -107,18 +107,18 @@ def test_depth_is_read_and_damage_is_none(tmp_path):
 )
 def test_where_decoding_may_begin(tmp_path, params, anew):
     path = write_h264(tmp_path / "clip.mp4", **{"x264-params": params})
-    length = header_of(path).length_bytes
     with av.open(path) as container:
         stream = container.streams.video[0]
+        length = length_bytes(stream.codec_context.extradata, "h264")
         packets = [packet for packet in container.demux(stream) if packet.size]
         first = min(packet.pts for packet in packets)
         flagged = [packet for packet in packets if packet.is_keyframe]
-        found = [packet for packet in packets if decoding_may_begin(bytes(packet), length)]
+        found = [packet for packet in packets if decoding_may_begin(bytes(packet), "h264", length)]
         numbers = [round((packet.pts - first) * stream.time_base * 25) for packet in found]
     assert numbers == sorted(numbers) and numbers[0] == 0 and set(found) <= set(flagged)
     assert len(flagged) >= 4 and len(numbers) == len(anew)
     for cut in range(0, packets[0].size, 7):
-        decoding_may_begin(bytes(packets[0])[:cut], length)  # never raises
+        decoding_may_begin(bytes(packets[0])[:cut], "h264", length)  # never raises
 
 
 def test_a_turned_video_is_upright(tmp_path):

@@ -33,20 +33,13 @@ def encode(path, codec, pix_fmt="yuv420p", options=None, num_frames=NUM_FRAMES, 
     return str(path)
 
 
-def in_one(frame):
-    """A frame whose two fields become RGB together, as every backend does it."""
-    if not frame.interlaced_frame:
-        return frame
-    return av.VideoFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name)
-
-
 def decoded_plainly(path):
     """Every frame in turn, without a seek, upright; by time."""
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         stream.codec_context.thread_count = 1
         frames = {
-            f.pts: np.rot90(in_one(f).to_ndarray(format="rgb24"), round(f.rotation / 90) % 4)
+            f.pts: np.rot90(f.to_ndarray(format="rgb24"), round(f.rotation / 90) % 4)
             for f in container.decode(stream)
         }
     return torch.from_numpy(np.stack([frames[pts] for pts in sorted(frames)])).permute(0, 3, 1, 2)

@@ -113,7 +113,7 @@ def index_packets(path: str, video: OpenStream, *, is_truncated: bool = False) -
     """
     found = _read_packets(path, video, is_truncated=is_truncated)
     if not found.num_packets:
-        raise DecodeError(path, "no media: only a header, such as the init segment of a stream")
+        raise DecodeError(path, "0 frames: only a header, such as the init segment of a stream")
     if reason := why_decode(found, video):
         times = decoded_times(path, is_truncated=is_truncated)
         if reason != MISSING or times != sorted(found.pts):
@@ -130,8 +130,10 @@ def index_packets(path: str, video: OpenStream, *, is_truncated: bool = False) -
         _check_complete(path, video, found)
     # the most delayed frame waits for all frames that are decoded before it and shown after it
     reorder = int((order - np.arange(len(order))).max())
-    exact = found.num_hidden == 0 and video.container.format.name in INDEXED_FORMATS
-    earliest = min(found.first_decoded or 0, keyframes[0], int(shown_at[0]))
+    exact = found.num_hidden == 0 and _has_one_clock(video)
+    earliest = min(
+        pts[0] if found.first_decoded is None else found.first_decoded, min(keyframes), int(shown_at[0])
+    )
     return PacketIndex(shown_at, np.sort(np.array(keyframes, np.int64)), earliest, reorder, exact)
 
 
@@ -216,12 +218,11 @@ def _add(found: _Packets, packet: av.Packet, video: OpenStream) -> None:
     if shown is None:
         found.timed = False
         return
-    if decoded is not None and found.last_decoded is not None:
+    if decoded is not None and found.last_decoded is not None and not _has_one_clock(video):
         base = video.stream.time_base
         assert base is not None
-        is_stream = video.container.format.name not in INDEXED_FORMATS
-        jumps = is_stream and (decoded - found.last_decoded) * base > CLOCK_JUMP_SECONDS
-        found.rises &= found.last_decoded <= decoded and not jumps
+        step = (decoded - found.last_decoded) * base
+        found.rises &= 0 <= step <= CLOCK_JUMP_SECONDS
     found.last_decoded = found.last_decoded if decoded is None else decoded
     if begins:
         found.beginnings.append(shown)
@@ -231,6 +232,11 @@ def _add(found: _Packets, packet: av.Packet, video: OpenStream) -> None:
         found.pts.append(shown)
     else:
         found.num_hidden += 1
+
+
+def _has_one_clock(video: OpenStream) -> bool:
+    """Return whether the container has one clock; Matroska's decoding times are estimates, which may fall."""
+    return video.container.format.name in INDEXED_FORMATS
 
 
 def _may_begin(packet: av.Packet, video: OpenStream, *, is_first: bool) -> bool:
