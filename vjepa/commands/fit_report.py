@@ -62,12 +62,7 @@ def report_run(
 ) -> Report:
     """Return the report of a finished fit.
 
-    Args:
-        trainer: Trainer of the fit.
-        module: Trained module.
-        encoder: Its target encoder with all weights.
-        data: Data of the fit.
-        settings: Probes and picture; None for loss and health only.
+    `encoder` is the target encoder with all weights. Without `settings` there are only loss and health.
     """
     rows: list[dict[str, Any]] = _health_rows(trainer)
     judges = [callback for callback in cast("Any", trainer).callbacks if isinstance(callback, HealthVerdict)]

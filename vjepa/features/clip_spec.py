@@ -134,11 +134,7 @@ class ClipSpec:
         return replace(self, views=1)
 
     def sampler(self, position: Literal["centre", "random"] = "centre") -> FrameSampler:
-        """Return what chooses the frames of a video, or of a part of it.
-
-        Args:
-            position: Where a clip lies in the video, or in its segment.
-        """
+        """Return what chooses the frames of a video, or of a part of it."""
         assert self.windows is None, "the windows of a video are `frames`"
         sampler = self._clip_sampler(position)
         if self.segments == 1:
@@ -200,9 +196,6 @@ class ClipSpec:
 
         Files written before windows had a `tail` and a `short` are read with the defaults of `Windows`.
 
-        Args:
-            content: The dict.
-
         Raises:
             FeaturesError: If a key is unknown, or a value cannot be.
         """
@@ -234,30 +227,18 @@ class ClipToInput:
 
 
 def default_transform(encoder: VideoEncoder) -> ClipToInput:
-    """Return what turns a clip of `vjepa.read_clip` into input of `encoder`: (C, T, H, W), without the batch.
-
-    Args:
-        encoder: The encoder whose native height and width are wanted.
-    """
+    """Return what turns a clip of `vjepa.read_clip` into input of `encoder`: (C, T, H, W), without the batch."""
     return ClipToInput(ClipSpec.for_encoder(encoder).transform())
 
 
 def spec_of_features(about: Mapping[str, Any]) -> ClipSpec:
-    """Return the clips of a `features.json`, also of one from before `ClipSpec`, which kept the layers beside it.
-
-    Args:
-        about: The content of the file.
-    """
+    """Return the clips of a `features.json`, also of one from before `ClipSpec`, which kept the layers beside it."""
     layers = {"layers": about["layers"]} if "layers" in about else {}
     return ClipSpec.from_json({**about["preprocessing"], **layers})
 
 
 def spec_of_old_probe(card: Mapping[str, Any]) -> ClipSpec:
-    """Return the clips of a `probe.json` from before `ClipSpec`, whose keys lie between others.
-
-    Args:
-        card: The content of the file.
-    """
+    """Return the clips of a `probe.json` from before `ClipSpec`, whose keys lie between others."""
     same = {name: card[name] for name in FLAT if name in card}
     size = _native_size(card["encoder_config"]["img_size"])
     return ClipSpec.from_json({**same, **size, "layers": card.get("levels")})

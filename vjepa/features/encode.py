@@ -70,14 +70,7 @@ class PlacedBatch:
 def placed_batches(
     clips: Dataset[Sample], places: Sequence[int], *, batch_size: int, num_workers: int = 0
 ) -> Iterator[PlacedBatch]:
-    """Yield batches of a data set's clips, in the order of `places`.
-
-    Args:
-        clips: The data set.
-        places: Which of its clips.
-        batch_size: Clips of a batch.
-        num_workers: Processes that decode.
-    """
+    """Yield batches of a data set's clips, in the order of `places`."""
     loader = DataLoader(
         clips,
         sampler=places,

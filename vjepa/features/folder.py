@@ -55,15 +55,7 @@ def extract_to(
 ) -> Extraction:
     """Write the features of all clips to a folder; work that was stopped at any moment continues, to the same files.
 
-    Args:
-        out: The folder.
-        source: The clips.
-        maker: From clips to features.
-        format: The file that features go to.
-        batch_size: Windows of one forward.
-        ranks: Which of the processes that share the work this is.
-        more: What else `features.json` says of how the features were made.
-        overwrite: Delete features in the folder that were made otherwise.
+    `more` is what else `features.json` says; `overwrite` deletes features that were made otherwise.
 
     Raises:
         FeaturesError: If it holds features made otherwise, or no clip can be read.
@@ -154,12 +146,7 @@ def _content(path: Path) -> dict[str, Any] | None:
 
 
 def describe(source: ClipSource, maker: FeatureMaker) -> dict[str, Any]:
-    """Return what `features.json` says of clips, and of what is made of them.
-
-    Args:
-        source: The clips.
-        maker: From clips to features.
-    """
+    """Return what `features.json` says of clips, and of what is made of them."""
     return {
         "format_version": FORMAT,
         "data": {
@@ -186,11 +173,7 @@ def describe_encoder(encoder: VideoEncoder, path: str, which: str) -> dict[str, 
 
 
 def asked_for(about: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a `features.json` that was asked for, in today's words also of an older file.
-
-    Args:
-        about: The content of the file.
-    """
+    """Return the part of a `features.json` that was asked for, in today's words also of an older file."""
     asked = {key: value for key, value in about.items() if key not in (*MADE, "layers")}
     return asked | {"format_version": FORMAT, "preprocessing": spec_of_features(about).to_json()}
 

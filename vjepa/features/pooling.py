@@ -24,13 +24,7 @@ Pool = Literal["mean", "none", "frame", "attentive"]
 
 
 class TrainedPooler(nn.Module):
-    """The part of a trained attentive probe before its classes: standardisation, then one vector per clip.
-
-    Args:
-        pooler: The probe's pooler.
-        mean: Mean of each channel in the probe's training.
-        std: Standard deviation of each channel.
-    """
+    """The part of a trained attentive probe before its classes: standardisation, then one vector per clip."""
 
     mean: Tensor
     std: Tensor
@@ -48,10 +42,6 @@ class TrainedPooler(nn.Module):
 
 def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
     """Return the pooler of an attentive probe in a folder written by `vjepa probe`.
-
-    Args:
-        folder: That folder.
-        encoder: The encoder whose tokens it is to pool.
 
     Raises:
         FeaturesError: If there is no attentive probe in it, or it was trained on another encoder.

@@ -51,11 +51,7 @@ class Timeline:
 
 
 class FeatureStore(Dataset[tuple[Tensor, int]]):
-    """Features in a folder; as a data set, pairs of a feature and its class id.
-
-    Args:
-        folder: The folder, written by `vjepa extract`.
-    """
+    """Features in a folder; as a data set, pairs of a feature and its class id."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -169,9 +165,6 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
 
     def timeline(self, path: str) -> Timeline:
         """Return the features of one video, in the order of its windows.
-
-        Args:
-            path: The video, as in the rows.
 
         Raises:
             FeaturesError: If no row is of this video.

@@ -59,11 +59,7 @@ class ClipTokens:
         return f"ClipTokens(tokens={tuple(self.tokens.shape)}, failures={len(self.failures)})"
 
     def labels(self, manifest: Manifest) -> Int[Tensor, "clips"]:
-        """Return class ids (clips,) by `manifest`, -1 where it has none: the tokens serve any label column.
-
-        Args:
-            manifest: The manifest of the clips, or the same rows read with another `label_column`.
-        """
+        """Return class ids (clips,) by `manifest`, -1 where it has none: the tokens serve any label column."""
         return torch.tensor([manifest.rows[i].label for i in self.index.tolist()], dtype=torch.int64)
 
     def groups(self, manifest: Manifest) -> list[str]:
@@ -71,11 +67,7 @@ class ClipTokens:
         return [manifest.rows[i].group for i in self.index.tolist()]
 
     def rows(self, chosen: Int[Tensor, "chosen"]) -> ClipTokens:
-        """Return the tokens of some clips.
-
-        Args:
-            chosen: Positions among these clips.
-        """
+        """Return the tokens of some clips."""
         return replace(self, tokens=self.tokens[chosen], index=self.index[chosen])
 
 
@@ -153,12 +145,6 @@ def cache_folder(
     """Return the folder in `cache` for these features, named by a hash of all they depend on; about.json says what.
 
     Labels are not among it: the features serve any column. A local file counts with its size and time of change.
-
-    Args:
-        cache: Folder of all cached features.
-        encoder: The frozen encoder; its weights count.
-        manifest: The clips' videos, in order.
-        preprocessing: How clips are cut from them, and the arithmetic.
     """
     rows = hashlib.blake2b(digest_size=16)
     for row in manifest.rows:
@@ -187,11 +173,6 @@ def _state(path: str) -> tuple[int, int]:
 
 
 def listing(failures: Sequence[ClipFailure], most: int = 20) -> str:
-    """Return failures as one line of text: paths with reasons, and how many more there are.
-
-    Args:
-        failures: The failures.
-        most: How many are named.
-    """
+    """Return failures as one line of text: paths with reasons, and how many more there are."""
     named = "; ".join(f"{failure.path} ({failure.reason})" for failure in failures[:most])
     return named + (f"; and {len(failures) - most} more" if len(failures) > most else "")

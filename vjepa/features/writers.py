@@ -73,12 +73,6 @@ class Whole:
 def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) -> dict[str, Any]:
     """Write the features of all units as one file, their index and `features.json`; delete the units' folder.
 
-    Args:
-        out: The folder.
-        units: What was written; every unit is done.
-        manifest: The clips' manifest.
-        about: How the features were made; `format` says what file to write.
-
     Returns:
         The content of `features.json`.
 
@@ -109,12 +103,7 @@ def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) ->
 
 
 def write_index(whole: Whole, path: Path) -> None:
-    """Write what each row of the features is, as CSV.
-
-    Args:
-        whole: The features.
-        path: The file.
-    """
+    """Write what each row of the features is, as CSV."""
     names = whole.manifest.label_names
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -126,12 +115,7 @@ def write_index(whole: Whole, path: Path) -> None:
 
 
 def write_safetensors(whole: Whole, path: Path) -> None:
-    """Write one safetensors file: `features`, `index` (manifest rows), `seconds`, and `label` where there are labels.
-
-    Args:
-        whole: The features; they are never all in memory.
-        path: The file.
-    """
+    """Write one safetensors file: `features`, `index` (manifest rows), `seconds`, and `label` if there are any."""
     windows = list(whole.windows())
     index = torch.tensor([row for row, _, _ in windows], dtype=torch.int64)
     seconds = torch.tensor([times for _, *times in windows], dtype=torch.float64)
@@ -155,12 +139,7 @@ def write_safetensors(whole: Whole, path: Path) -> None:
 
 
 def write_npy(whole: Whole, path: Path) -> None:
-    """Write one .npy file of the features alone.
-
-    Args:
-        whole: The features; fp32 or fp16.
-        path: The file.
-    """
+    """Write one .npy file of the features alone."""
     like = torch.empty(0, dtype=whole.dtype).numpy().dtype
     with path.open("wb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(like), "fortran_order": False, "shape": whole.shape}
@@ -170,12 +149,7 @@ def write_npy(whole: Whole, path: Path) -> None:
 
 
 def write_parquet(whole: Whole, path: Path) -> None:
-    """Write one Parquet file: path, start, end, label, `features`: flat lists whose shape is in the metadata.
-
-    Args:
-        whole: The features; fp32 or fp16.
-        path: The file.
-    """
+    """Write one Parquet file: path, start, end, label, `features`: flat lists whose shape is in the metadata."""
     import pyarrow as pa
     from pyarrow import parquet
 

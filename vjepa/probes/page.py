@@ -60,17 +60,7 @@ def write_page(
     num_workers: int = 0,
     decoder: str = "auto",
 ) -> Path:
-    """Test a probe again, clip by clip, and write the page, which loads nothing from elsewhere.
-
-    Args:
-        file: The page.
-        classifier: The probe and its encoder.
-        manifest: The labelled test videos.
-        title: Heading.
-        batch_size: Clips the encoder takes at a time.
-        num_workers: Processes that decode.
-        decoder: What reads the videos.
-    """
+    """Test a probe again, clip by clip, and write the page, which loads nothing from elsewhere."""
     tested = _tested(classifier, manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
     confusion = multiclass_confusion_matrix(tested.probabilities, tested.labels, len(classifier.label_names))
     right = int(confusion.diag().sum())
@@ -176,10 +166,6 @@ def clip_strips(
     """Return the frames of a clip side by side, and if the probe is attentive, the same under its attention.
 
     Of several views it shows the middle one, with all its segments in a row.
-
-    Args:
-        classifier: The probe and its encoder.
-        video: A clip of `Classifier.clips`.
     """
     spec = classifier.spec
     view = rearrange(video, "c (v st) h w -> v c st h w", v=spec.views)[spec.views // 2]

@@ -85,12 +85,7 @@ class Protocol:
         )
 
     def settings(self, given: ProbeSettings, num_videos: int) -> ProbeSettings:
-        """Return the settings of the training: where `given` differs from its defaults, it replaces the published.
-
-        Args:
-            given: Settings of the user.
-            num_videos: Training videos, which with the epochs give the number of steps.
-        """
+        """Return the settings of the training: where `given` differs from its defaults, it replaces the published."""
         published = ProbeSettings(
             lr=self.lr,
             weight_decay=self.weight_decay,
@@ -177,10 +172,6 @@ def protocol_named_by(file_name: str, *, depth: int) -> tuple[str, Protocol] | N
     >>> name, plan = protocol_named_by("ssv2-vitg-384-64x2x3.pt", depth=4)
     >>> name, plan.num_frames, plan.segments, plan.views
     ('ssv2-g384', 64, 2, 3)
-
-    Args:
-        file_name: Name of the file or folder.
-        depth: Layers of the probe; 1 is V-JEPA 1's.
     """
     words = re.split(r"[-_.]", file_name.lower())
     bases = {"places": "places205", "inat": "inat21"}

@@ -12,12 +12,7 @@ Network = TypeVar("Network", VideoEncoder, Predictor)
 
 
 def random_init_like(network: Network, *, seed: int) -> Network:
-    """Return a network of the same architecture with random weights, in eval mode, on the same device.
-
-    Args:
-        network: The network whose architecture is used.
-        seed: Seed of the weights; the process keeps its random state.
-    """
+    """Return a network of the same architecture with random weights, in eval mode, on the same device."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         random = type(network)(**network.config)

@@ -55,14 +55,6 @@ def resolve_recipe(
 ) -> Recipe:
     """Return the recipe of a run.
 
-    Args:
-        name: A key of `PROTOCOLS`; None for no protocol.
-        encoder: The encoder to probe.
-        choice: The user's choices for the clips.
-        grid: The user's settings of the training; values that differ from the defaults replace the protocol's.
-        num_classes: Classes of the training manifest.
-        num_videos: Videos of the training manifest.
-
     Raises:
         ProbeError: If there is no such protocol, or it has another number of classes.
     """

@@ -63,11 +63,7 @@ class AnticipationTask:
 class AnticipationClips(Dataset[AnticipationSample]):
     """The clips of a split: each is a function of (seed, epoch, row).
 
-    Args:
-        split: The actions and their videos.
-        task: How clips are cut.
-        training: Draw time and view at random, as published; otherwise use the fixed ones of a test.
-        seed: Seed of the random values.
+    `training` draws time and view at random, as published.
     """
 
     def __init__(self, split: EpicSplit, task: AnticipationTask, *, training: bool, seed: int = 0) -> None:

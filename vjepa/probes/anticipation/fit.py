@@ -112,14 +112,6 @@ def fit_anticipation(
     """Train a head for every pair of learning rate and weight decay, all on the same clips (spec 6.5).
 
     As published: AdamW with one group per head, so with decay on biases and norms, a cosine to 0 and no warm-up.
-
-    Args:
-        networks: The frozen networks.
-        train: Training clips, drawn again in each epoch.
-        ids: Class ids.
-        settings: The grid, with `num_steps`.
-        seed: Seed of the first weights and the order.
-        reading: How clips are read.
     """
     assert settings.num_steps is not None
     points = settings.points

@@ -121,12 +121,7 @@ def anticipate(
 
 
 def sigmoid_focal_loss(logits: Float[Tensor, "b classes"], labels: Int[Tensor, "b"]) -> Float[Tensor, ""]:
-    """Return the focal loss (arXiv 1708.02002) of a binary answer per class, **summed** over classes and clips.
-
-    Args:
-        logits: Scores (B, classes).
-        labels: Class ids (B,).
-    """
+    """Return the focal loss (arXiv 1708.02002) of a binary answer per class, **summed** over classes and clips."""
     truth = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     missed = (truth - logits.sigmoid()).abs()  # probability of the wrong answer

@@ -22,9 +22,6 @@ class ProbeGrid:
     The weights of all heads lie in one matrix, one row per head. The heads' own parameters are views of their row, so
     that each head can be used by itself at any time. An optimiser steps the rows, `weights`: a few large tensors
     instead of hundreds of small ones.
-
-    Args:
-        heads: Probes of one shape, on one device.
     """
 
     def __init__(self, heads: Sequence[AttentiveProbe]) -> None:
@@ -52,9 +49,7 @@ class ProbeGrid:
     ) -> Float[Tensor, "heads b classes"]:
         """Return the logits of every head; heads with blocks of their own before the pooling read separately.
 
-        Args:
-            tokens: Tokens (B, N, D).
-            prepare: The standardisation, applied to each clip of tokens first.
+        `prepare` standardises each clip of tokens first.
         """
         if not self._shares_reading:
             prepared = prepare(tokens)

@@ -56,9 +56,7 @@ class Plan:
 def fit_attentive(data: ProbeData, plan: Plan) -> list[Trial]:
     """Train an attentive probe with every pair of learning rate and weight decay.
 
-    Args:
-        data: Labelled tokens.
-        plan: The grid; its seed draws the first weights, which all probes share, and the order of the clips.
+    The seed of the plan draws the first weights, which all probes share, and the order of the clips.
     """
     points = plan.settings.points
     heads = [_attentive(data, plan) for _ in points]
@@ -73,13 +71,7 @@ def fit_attentive(data: ProbeData, plan: Plan) -> list[Trial]:
 
 
 def fit_own(data: ProbeData, plan: Plan, *, probe_class: Callable[..., Probe]) -> list[Trial]:
-    """Train a probe of any class with every pair of learning rate and weight decay.
-
-    Args:
-        data: Labelled tokens.
-        plan: As in `fit_attentive`.
-        probe_class: The class; it takes `embed_dim` and `num_classes`.
-    """
+    """Train a probe of any class with every pair of learning rate and weight decay."""
     sizes = {"embed_dim": data.tokens.shape[-1], "num_classes": data.num_classes}
     points = plan.settings.points
     probes = [
@@ -98,10 +90,7 @@ def fit_finetune(data: ProbeData, plan: Plan, *, tuned_blocks: TunedBlocks) -> l
     Tokens are standardised by the output of the blocks before training. The probes share nothing but the minibatches,
     so the memory holds a copy of the blocks per point of the grid.
 
-    Args:
-        data: Labelled tokens of `FrozenBlocks`.
-        plan: As in `fit_attentive`; `tail_scale` times the learning rate is that of the blocks.
-        tuned_blocks: The last blocks; they are not changed.
+    `tail_scale` times the learning rate is that of the blocks.
     """
     points, settings = plan.settings.points, plan.settings
     with torch.no_grad():
