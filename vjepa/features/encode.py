@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16"]
 DType = Literal["fp32", "bf16", "fp16"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NOTICE_SECONDS = 10.0  # between two lines of progress
 
 

@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vjepa.features.encode import DTYPES, DType, Precision, autocast
+from vjepa.features.encode import DType, Precision, autocast
 from vjepa.features.errors import FeaturesError
+from vjepa.features.reader import STORED
 from vjepa.layers.pooling import AttentivePooler
 from vjepa.models import VideoEncoder
 from vjepa.models.files import CONFIG, digest
@@ -126,11 +127,9 @@ class FeatureMaker:
         self.encoder, self.layers, self.pool, self.precision = encoder, layers, pool, precision
         self.device = next(encoder.parameters()).device
         self.pooler = pooler.to(self.device) if pooler is not None else None
-        self.dtype = DTYPES[dtype]
-        ascending = sorted(range(len(layers)), key=lambda i: layers[i] % depth)
-        self._order = sorted(
-            range(len(layers)), key=lambda i: ascending[i]
-        )  # of each, in the order asked for
+        self.dtype = STORED[dtype]
+        ascending = sorted(layers, key=lambda i: i % depth)
+        self._order = [ascending.index(i) for i in layers]  # of each, in the order asked for
 
     def __call__(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b *feature"]:
         """Return the features (B, ...) of clips (B, 3, T, H, W) on the encoder's device."""

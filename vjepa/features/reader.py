@@ -131,7 +131,6 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
 
     def _read_rows(self) -> list[FeatureRow]:
         with (self.folder / INDEX).open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
             return [
                 FeatureRow(
                     path=cells["path"],
@@ -141,7 +140,7 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
                     label_name=cells["label_name"],
                     manifest_row=int(cells["manifest_row"]),
                 )
-                for cells in table
+                for cells in csv.DictReader(file)
             ]
 
     @property
@@ -178,19 +177,12 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
 
 
 def file_of(kind: str) -> str:
-    """Return the name of the file that holds the features.
-
-    >>> file_of("npy")
-    'features.npy'
-    """
+    """Return the name of the file that holds the features."""
     return f"features.{kind}"
 
 
 def open(folder: str | Path) -> FeatureStore:
     """Open the features in a folder, as `vjepa extract` wrote them.
-
-    Args:
-        folder: The folder.
 
     Raises:
         FeaturesError: If it holds none, or they are not complete.

@@ -17,12 +17,10 @@ UNIT_BATCHES = 16  # at most, so that a restart has little to look through
 
 
 def unit_rows(num_rows: int, *, batch_size: int, one_clip: bool) -> int:
-    """Return the rows of a unit, for any number of ranks.
+    """Return the rows of a unit, for any number of ranks: whole batches if each row gives one window.
 
     >>> unit_rows(100_000, batch_size=16, one_clip=True), unit_rows(20, batch_size=16, one_clip=False)
     (256, 1)
-
-    If each row gives one window (`one_clip`), units are whole batches.
     """
     rows = min(math.ceil(num_rows / MAX_UNITS), UNIT_BATCHES * batch_size)
     return math.ceil(rows / batch_size) * batch_size if one_clip else rows

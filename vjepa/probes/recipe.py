@@ -65,14 +65,9 @@ def resolve_recipe(
             "with all of them, or drop --protocol."
         )
     default = plan or Protocol(None, 1, 1, num_frames=encoder.config["num_frames"], frame_step=None)
-    spec = default.spec(
-        encoder,
-        num_frames=choice.num_frames,
-        fps=choice.fps,
-        segments=choice.segments,
-        views=choice.views,
-        layers=choice.layers,
-    )
+    chosen = asdict(choice)
+    del chosen["augment"]
+    spec = default.spec(encoder, **chosen)
     settings = grid if plan is None else plan.settings(grid, num_videos)
     clips = {key: getattr(spec, key) for key in ("num_frames", "fps", "frame_step", "segments", "views")}
     used = {**clips, "levels": spec.layers, "num_classes": num_classes, **asdict(settings)}

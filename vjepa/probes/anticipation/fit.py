@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from vjepa.probes.anticipation.probe import ActionScores, AnticipationProbe, ant
 from vjepa.probes.base import ProbeError
 from vjepa.probes.fitting.side_by_side import heads_for
 from vjepa.probes.fitting.trials import ProbeSettings
+from vjepa.probes.random_init import seeded
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
@@ -203,17 +205,16 @@ def _head(
 ) -> AnticipationProbe:
     """Return a head with first weights drawn by `seed`."""
     width = networks.encoder.embed_dim
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        head = AnticipationProbe(
-            embed_dim=width,
-            num_verbs=len(ids.verbs),
-            num_nouns=len(ids.nouns),
-            num_actions=len(ids.actions),
-            num_heads=settings.num_heads or heads_for(width),
-            depth=settings.depth,
-        )
-    return head.to(networks.device)
+    make = partial(
+        AnticipationProbe,
+        embed_dim=width,
+        num_verbs=len(ids.verbs),
+        num_nouns=len(ids.nouns),
+        num_actions=len(ids.actions),
+        num_heads=settings.num_heads or heads_for(width),
+        depth=settings.depth,
+    )
+    return seeded(make, seed).to(networks.device)
 
 
 def _steps(num_clips: int, settings: ProbeSettings, seed: int) -> Iterator[list[SampleKey]]:

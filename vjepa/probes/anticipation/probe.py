@@ -18,10 +18,8 @@ from vjepa.layers.pooling import AttentivePooler
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.types import TokenGrid
 
-FOCAL_ALPHA, FOCAL_GAMMA = (
-    0.25,
-    2.0,
-)  # weight of the true class; exponent of the probability of the wrong answer
+FOCAL_ALPHA = 0.25  # weight of the true class
+FOCAL_GAMMA = 2.0  # exponent of the probability of the wrong answer
 
 
 @dataclass(frozen=True)

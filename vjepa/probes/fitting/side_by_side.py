@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,12 +20,10 @@ from vjepa.probes.base import Probe, StandardizedProbe, clips_per_chunk
 from vjepa.probes.fitting.blocks import FinetunedProbe, TunedBlocks
 from vjepa.probes.fitting.grid import ProbeGrid
 from vjepa.probes.fitting.trials import MARKS, Mark, ProbeData, ProbeSettings, Trial, mark_of
+from vjepa.probes.random_init import seeded
 
 HEAD_DIM = 64  # channels per head in all published encoders of which probes are known, except the largest
-EPOCHS, LEAST_STEPS = (
-    20,
-    600,
-)  # the passes of the published protocol; small data sets need more steps than that
+EPOCHS, LEAST_STEPS = 20, 600  # the published passes; small data sets need more steps than that
 MEASURED = 4096  # training clips on which the loss is measured at a mark
 
 
@@ -72,11 +71,9 @@ def fit_attentive(data: ProbeData, plan: Plan) -> list[Trial]:
 
 def fit_own(data: ProbeData, plan: Plan, *, probe_class: Callable[..., Probe]) -> list[Trial]:
     """Train a probe of any class with every pair of learning rate and weight decay."""
-    sizes = {"embed_dim": data.tokens.shape[-1], "num_classes": data.num_classes}
+    make = partial(probe_class, embed_dim=data.tokens.shape[-1], num_classes=data.num_classes)
     points = plan.settings.points
-    probes = [
-        StandardizedProbe(data.standardize, _seeded(lambda: probe_class(**sizes), data, plan)) for _ in points
-    ]
+    probes = [StandardizedProbe(data.standardize, seeded(make, plan.seed).to(data.device)) for _ in points]
     groups = [
         {"params": list(probe.parameters()), "scale": 1.0, **point}
         for probe, point in zip(probes, points, strict=True)
@@ -150,25 +147,14 @@ def heads_for(embed_dim: int) -> int:
 
 def _attentive(data: ProbeData, plan: Plan) -> AttentiveProbe:
     embed_dim, settings = data.tokens.shape[-1], plan.settings
-    head = _seeded(
-        lambda: AttentiveProbe(
-            embed_dim=embed_dim,
-            num_classes=data.num_classes,
-            num_heads=settings.num_heads or heads_for(embed_dim),
-            depth=settings.depth,
-        ),
-        data,
-        plan,
+    make = partial(
+        AttentiveProbe,
+        embed_dim=embed_dim,
+        num_classes=data.num_classes,
+        num_heads=settings.num_heads or heads_for(embed_dim),
+        depth=settings.depth,
     )
-    assert isinstance(head, AttentiveProbe)
-    return head
-
-
-def _seeded(make: Callable[[], Probe], data: ProbeData, plan: Plan) -> Probe:
-    """Return a probe with first weights drawn by the seed; the process keeps its random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(plan.seed)
-        return make().to(data.device)
+    return seeded(make, plan.seed).to(data.device)
 
 
 def _stacked(probes: Sequence[Probe]) -> Callable[[Tensor], Tensor]:
