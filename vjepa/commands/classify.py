@@ -13,10 +13,11 @@ from torch import Tensor
 
 from vjepa.commands.flags import Flat
 from vjepa.commands.report import Report
+from vjepa.features.windows import windows_of
 from vjepa.probes.base import ProbeError
 from vjepa.probes.classifier import Classifier, open_classifier
 from vjepa.probes.devices import Device, device_of
-from vjepa.probes.videos import ClassifiedVideos, classify_videos, windows_of
+from vjepa.probes.videos import ClassifiedVideos, classify_videos
 
 TABLE = "classes.csv"
 COLUMNS = ("video", "start", "end", "rank", "label", "probability")
@@ -77,7 +78,7 @@ def classify(
     """
     if top < 1:
         raise ProbeError(f"top {top}: give at least 1.")
-    windows = windows_of(window, stride)
+    windows = windows_of(window, stride, tail="align", short="repeat")
     classifier = open_classifier(
         probe,
         encoder=completion.encoder,

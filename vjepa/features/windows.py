@@ -88,6 +88,17 @@ class Windows:
         ]
 
 
+def windows_of(seconds: float | None, stride: float | None, *, tail: Tail, short: Short) -> Windows | None:
+    """Return the windows that flags ask for; None if they ask for none.
+
+    Raises:
+        FeaturesError: If there is a stride without a window.
+    """
+    if seconds is None and stride is not None:
+        raise FeaturesError(f"stride {stride:g} without a window. Give its length with --window.")
+    return None if seconds is None else Windows(seconds, stride, tail=tail, short=short)
+
+
 def blocks(frames: Int64[ndarray, "w t"], first: int = 0) -> Iterator[range]:
     """Yield runs of neighbouring windows to decode together: they share frames or lie close, and are not too many.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -21,7 +21,7 @@ from vjepa.features.encode import clip_tokens
 from vjepa.files import write_text
 from vjepa.probes.attention import attention_of, overlay
 from vjepa.probes.classifier import Classifier
-from vjepa.types import TokenGrid
+from vjepa.types import ClipBatch, TokenGrid
 from vjepa.visualize.strips import pixels_of, shown_tubelets
 
 MOST_WORST = 24  # clips shown; a strip of each is about 30 kB
@@ -61,7 +61,9 @@ def write_page(
     decoder: str = "auto",
 ) -> Path:
     """Test a probe again, clip by clip, and write the page, which loads nothing from elsewhere."""
-    tested = _tested(classifier, manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
+    tested = _tested(
+        classifier.classified(manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
+    )
     confusion = multiclass_confusion_matrix(tested.probabilities, tested.labels, len(classifier.label_names))
     right = int(confusion.diag().sum())
     parts = [
@@ -81,12 +83,9 @@ def write_page(
     return file
 
 
-def _tested(
-    classifier: Classifier, manifest: Manifest, *, batch_size: int, num_workers: int, decoder: str
-) -> Tested:
+def _tested(batches: Iterable[tuple[ClipBatch, Tensor]]) -> Tested:
     rows: list[int] = []
     labels, probabilities = [], []
-    batches = classifier.classified(manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
     for batch, found in batches:
         known = batch.label >= 0
         rows += batch.index[known].tolist()

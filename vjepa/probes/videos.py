@@ -51,19 +51,6 @@ class WindowRows:
     failures: list[ClipFailure] = field(default_factory=list)
 
 
-def windows_of(seconds: float | None, stride: float | None) -> Windows | None:
-    """Return the windows of a classification: the last one ends with the video, a short video is one window.
-
-    Raises:
-        ProbeError: If there is a stride without a window.
-    """
-    if seconds is None:
-        if stride is not None:
-            raise ProbeError(f"stride {stride:g} without a window. Give its length with --window.")
-        return None
-    return Windows(seconds, stride, tail="align", short="repeat")
-
-
 def window_rows(videos: Sequence[str], windows: Windows, *, decoder: str) -> WindowRows:
     """Return the windows of videos."""
     found, opening = WindowRows(), ReadablePrefix(decoder)

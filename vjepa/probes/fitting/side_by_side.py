@@ -31,7 +31,7 @@ MEASURED = 4096  # training clips on which the loss is measured at a mark
 class SideBySide:
     """Probes that are trained on the same minibatches, one per point of the grid.
 
-    `groups` are the optimiser's, with peak `lr` and its `scale`; `scores` gives the logits of all probes from the
+    `groups` are the optimiser's, with peak `lr`; `scores` gives the logits of all probes from the
     tokens; `backward` brings the gradients of a loss to the optimiser.
     """
 
@@ -62,7 +62,7 @@ def fit_attentive(data: ProbeData, plan: Plan) -> list[Trial]:
     grid = ProbeGrid(heads)
     side_by_side = SideBySide(
         probes=[StandardizedProbe(data.standardize, head) for head in heads],
-        groups=[{"params": w, "scale": 1.0, **p} for w, p in zip(grid.weights, points, strict=True)],
+        groups=[{"params": w, **p} for w, p in zip(grid.weights, points, strict=True)],
         scores=lambda tokens: grid(tokens, data.standardize),  # once for all probes
         backward=grid.backward,
     )
@@ -75,8 +75,7 @@ def fit_own(data: ProbeData, plan: Plan, *, probe_class: Callable[..., Probe]) -
     points = plan.settings.points
     probes = [StandardizedProbe(data.standardize, seeded(make, plan.seed).to(data.device)) for _ in points]
     groups = [
-        {"params": list(probe.parameters()), "scale": 1.0, **point}
-        for probe, point in zip(probes, points, strict=True)
+        {"params": list(probe.parameters()), **point} for probe, point in zip(probes, points, strict=True)
     ]
     return train_side_by_side(data, SideBySide(probes, groups, _stacked(probes)), plan)
 
@@ -101,17 +100,16 @@ def fit_finetune(data: ProbeData, plan: Plan, *, tuned_blocks: TunedBlocks) -> l
     ]
     groups = []
     for probe, point in zip(probes, points, strict=True):
-        groups.append({"params": list(probe.head.parameters()), "scale": 1.0, **point})
-        groups.append(
-            {"params": list(probe.tuned_blocks.parameters()), "scale": settings.tail_scale, **point}
-        )
+        slower = point | {"lr": point["lr"] * settings.tail_scale}
+        groups.append({"params": list(probe.head.parameters()), **point})
+        groups.append({"params": list(probe.tuned_blocks.parameters()), **slower})
     return train_side_by_side(data, SideBySide(probes, groups, _stacked(probes)), plan)
 
 
 def train_side_by_side(data: ProbeData, trained: SideBySide, plan: Plan) -> list[Trial]:
     """Train with AdamW and a cosine to 0; see `fit_attentive`."""
     num_steps, settings = plan.num_steps, plan.settings
-    peaks = [group["lr"] * group.pop("scale") for group in trained.groups]
+    peaks = [group["lr"] for group in trained.groups]
     optimizer = torch.optim.AdamW(trained.groups, fused=data.device.type in ("cpu", "cuda"))
     cosine = Cosine(start=1.0, end=0.0)
     generator = torch.Generator().manual_seed(plan.seed)
