@@ -79,15 +79,9 @@ def classify(
     if top < 1:
         raise ProbeError(f"top {top}: give at least 1.")
     windows = windows_of(window, stride, tail="align", short="repeat")
-    classifier = open_classifier(
-        probe,
-        encoder=completion.encoder,
-        labels=completion.labels,
-        protocol_name=completion.protocol,
-        layers=completion.layers,
-        probe_class=completion.probe_class,
-        device=device_of(device),
-    )
+    given = asdict(completion)
+    name = given.pop("protocol")
+    classifier = open_classifier(probe, protocol_name=name, **given, device=device_of(device))
     found = classify_videos(classifier, videos, windows=windows, batch_size=batch_size, decoder=decoder)
     report = _report(classifier, found, top=top, windowed=windows is not None)
     if out is not None:
