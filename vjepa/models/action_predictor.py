@@ -8,16 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vjepa.errors import SettingError
-from vjepa.layers import (
-    LAYER_NORM_EPS,
-    Block,
-    RotaryTables,
-    init_weights,
-    rescale_blocks,
-    rotary_of_axes,
-)
+from vjepa.layers import LAYER_NORM_EPS, RotaryTables, init_weights, rescale_blocks, rotary_of_axes
 from vjepa.layers.position import token_coordinates
-from vjepa.models.config import ActionPredictorConfig, Network
+from vjepa.models.config import Network, build_blocks
 from vjepa.types import TokenGrid
 
 
@@ -65,20 +58,15 @@ class ActionPredictor(Network):
         extrinsics_dim: int = 6,
         grid_size: int = 16,
     ) -> None:
-        config = ActionPredictorConfig(
-            encoder_dim=encoder_dim, embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio,
-            action_dim=action_dim, state_dim=state_dim, extrinsics_dim=extrinsics_dim, grid_size=grid_size,
-        )  # fmt: skip
-        super().__init__(config)
+        super().__init__(locals())
         self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
         self.grid_size = grid_size
         self.predictor_embed = nn.Linear(encoder_dim, embed_dim)
         self.action_encoder = nn.Linear(action_dim, embed_dim)
         self.state_encoder = nn.Linear(state_dim, embed_dim)
         self.extrinsics_encoder = nn.Linear(extrinsics_dim, embed_dim)
-        self.predictor_blocks = nn.ModuleList(
-            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)
-        )
+        plain = {"mlp": "gelu", "drop_path": 0.0, "position": "rope"}
+        self.predictor_blocks = build_blocks(self.config | plain)
         self.predictor_norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
         self.predictor_proj = nn.Linear(embed_dim, encoder_dim)
         self.apply(init_weights)

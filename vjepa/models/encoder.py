@@ -19,7 +19,7 @@ from vjepa.layers import (
     init_weights,
     rescale_blocks,
 )
-from vjepa.models.config import EncoderConfig, Network, build_blocks, height_and_width
+from vjepa.models.config import Network, build_blocks, height_and_width
 from vjepa.models.files import save_alone
 from vjepa.models.positions import (
     MODALITY_STD,
@@ -85,12 +85,7 @@ class VideoEncoder(Network):
         drop_path: float = 0.0,
         levels: tuple[int, ...] = (),
     ) -> None:
-        config = EncoderConfig(
-            img_size=img_size, patch_size=patch_size, num_frames=num_frames, tubelet_size=tubelet_size,
-            embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio, mlp=mlp,
-            position=position, drop_path=drop_path, levels=levels,
-        )  # fmt: skip
-        super().__init__(config)
+        super().__init__(locals())
         height, width = height_and_width(img_size)
         tubelet_size = min(tubelet_size, num_frames)
         self.native_grid = TokenGrid(
@@ -103,7 +98,7 @@ class VideoEncoder(Network):
         if is_additive(position):
             table = native_table(position, self.native_grid, embed_dim, image=num_frames == 1)
             self.register_buffer("pos_embed", table.float()[None])
-        self.blocks = build_blocks(config)
+        self.blocks = build_blocks(self.config)
         if levels:
             self._add_levels(depth, patch_size)
         else:
