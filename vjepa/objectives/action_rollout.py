@@ -42,17 +42,18 @@ def teacher_forced(
 
     Args:
         predictor: The predictor.
-        features: Layer-normed tokens (B, T * H * W, D) of all frames, from `frame_features`.
-        actions: Actions (B, T - 1, action_dim).
-        states: States (B, T, state_dim).
-        extrinsics: Camera poses (B, T, extrinsics_dim).
+        features: Layer-normed tokens (B, T * H * W, D) of the frames, from `frame_features`; the last is not read.
+        actions: Actions after frames 0 to T - 2 (B, T - 1, action_dim), or more.
+        states: States at the same frames, or more.
+        extrinsics: Camera poses at the same frames, or more.
         grid: Frames T, and height and width of a frame, in tokens.
 
     Returns:
         Layer-normed predictions (B, (T - 1) * H * W, D) of frames 1 to T - 1.
     """
     seen = TokenGrid(grid.t - 1, grid.h, grid.w)
-    return _predicted(predictor, features[:, : len(seen)], actions, states, extrinsics, grid=seen)
+    given = [None if x is None else x[:, : seen.t] for x in (actions, states, extrinsics)]
+    return layer_normed(predictor(features[:, : len(seen)], *given, grid=seen))
 
 
 def rolled_out(
@@ -70,9 +71,9 @@ def rolled_out(
     Args:
         predictor: The predictor.
         first: Layer-normed tokens (B, T * H * W, D) of the frames to start from, true or predicted.
-        actions: Actions from the first frame on, at least T - 1 + num_steps.
-        states: States at the same frames, or more.
-        extrinsics: Camera poses at the same frames, or more.
+        actions: Actions from the first frame on, at least T - 1 + num_steps; states and poses likewise.
+        states: See `actions`.
+        extrinsics: See `actions`.
         grid: Frames T to start from, and height and width of a frame, in tokens.
         num_steps: Frames to predict.
 
@@ -81,8 +82,8 @@ def rolled_out(
     """
     frames, per_frame = first, grid.h * grid.w
     for step in range(num_steps):
-        seen = TokenGrid(grid.t + step, grid.h, grid.w)
-        predicted = _predicted(predictor, frames, actions, states, extrinsics, grid=seen)
+        reach = TokenGrid(grid.t + step + 1, grid.h, grid.w)
+        predicted = teacher_forced(predictor, frames, actions, states, extrinsics, grid=reach)
         frames = torch.cat([frames, predicted[:, -per_frame:]], dim=1)
     return frames[:, first.shape[1] :]
 
@@ -102,10 +103,10 @@ def action_losses(
 
     Args:
         predictor: The predictor; the gradient goes through all steps of the roll-out.
-        features: See `teacher_forced`.
-        actions: See `teacher_forced`.
-        states: See `teacher_forced`.
-        extrinsics: See `teacher_forced`.
+        features: This and the next arguments are those of `teacher_forced`.
+        actions: See `features`.
+        states: See `features`.
+        extrinsics: See `features`.
         grid: Extent of `features`.
         num_steps: Frames of the roll-out; the first is also that of the teacher-forced predictions.
         loss_exp: Exponent p of `mean(|z - h| ** p) / p`.
@@ -126,17 +127,3 @@ def action_losses(
         mean_distance(forced, targets, loss_exp),
         mean_distance(rollout, targets[:, : rollout.shape[1]], loss_exp),
     )
-
-
-def _predicted(
-    predictor: ActionPredictor,
-    frames: Tensor,
-    actions: Tensor,
-    states: Tensor,
-    extrinsics: Tensor | None,
-    *,
-    grid: TokenGrid,
-) -> Float[Tensor, "b n d"]:
-    """Return layer-normed predictions after each of the frames, from the first of the actions and states."""
-    camera = None if extrinsics is None else extrinsics[:, : grid.t]
-    return layer_normed(predictor(frames, actions[:, : grid.t], states[:, : grid.t], camera, grid=grid))
