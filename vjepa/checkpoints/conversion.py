@@ -119,7 +119,7 @@ def _joined(sources: list[Source], overrides: Overrides) -> Contents:
             arguments=first.arguments | other.arguments,
             tensors=first.tensors | other.tensors,
             rest=first.rest | other.rest,
-            origin=first.origin | other.origin,
+            origin={**first.origin, **other.origin},
             label_names=first.label_names or other.label_names,
             card=first.card or other.card,
         )

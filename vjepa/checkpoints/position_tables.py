@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -24,21 +25,20 @@ class Layout:
     table: Callable[[TokenGrid, int], Tensor]
 
 
+def _third(width: int) -> int:
+    return 2 * -(-width // 6)
+
+
+def _half(width: int) -> int:
+    return width // 2
+
+
 LAYOUTS = (
-    Layout("sincos", True, lambda width: 2 * -(-width // 6), sincos_3d),
-    Layout(
-        "sincos_plain",
-        True,
-        lambda width: width // 2,
-        lambda grid, width: sincos_3d(grid, width, uniform_power=False),
-    ),
-    Layout(
-        "sincos_first", True, lambda width: 2 * -(-width // 6), sincos_3d
-    ),  # the same table as "sincos", so only on request
+    Layout("sincos", True, _third, sincos_3d),
+    Layout("sincos_plain", True, _half, partial(sincos_3d, uniform_power=False)),
+    Layout("sincos_first", True, _third, sincos_3d),  # the same table as "sincos", so only on request
     Layout("sincos", False, lambda width: 0, sincos_2d),
-    Layout(
-        "sincos_wh", False, lambda width: width // 2, lambda grid, width: sincos_2d(grid, width, order="wh")
-    ),
+    Layout("sincos_wh", False, _half, partial(sincos_2d, order="wh")),
 )
 VIDEO_LAYOUTS = tuple(layout for layout in LAYOUTS if layout.video)
 IMAGE_LAYOUTS = tuple(layout for layout in LAYOUTS if not layout.video)
@@ -48,12 +48,7 @@ PREDICTOR_LAYOUTS = (*VIDEO_LAYOUTS, IMAGE_LAYOUTS[-1])  # the only predictor of
 def recognise(
     table: Float[Tensor, "1 n d"], layouts: Sequence[Layout], given: str | None
 ) -> tuple[str, TokenGrid]:
-    """Return the position style of a table of sines and cosines, and its grid.
-
-    Args:
-        table: The table.
-        layouts: The possible layouts.
-        given: The position style, if it is known.
+    """Return the position style of a table of sines and cosines, which may be `given`, and its grid.
 
     Raises:
         CheckpointError: If the table has none of the layouts.

@@ -168,22 +168,16 @@ def fill(
     source: str,
     allow_missing: Sequence[str] = (),
 ) -> Network:
-    """Build a network in eval mode that holds the given tensors; they are not copied.
+    """Build a network in eval mode that holds the given tensors, which are not copied.
 
-    Args:
-        model_class: Class of the network.
-        arguments: Arguments of its constructor.
-        tensors: Its weights, in our names.
-        source: Where they come from, for messages.
-        allow_missing: Keys that are missing and keep the values of a new network.
+    `source` names their origin in messages. Keys in `allow_missing` are missing and keep the values of a new network.
 
     Raises:
         CheckpointError: If the arguments, a key or a shape do not fit.
     """
     name = getattr(model_class, "__name__", "network")
-    arguments = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()
-    }  # JSON has no tuples
+    # JSON has no tuples
+    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
     if isinstance(allow_missing, str):
         raise CheckpointError(f"allow_missing is {allow_missing!r}. Give a list of keys.")
     depth = arguments.get("depth", 0)

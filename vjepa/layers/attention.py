@@ -25,11 +25,7 @@ def attend(
 ) -> Float[Tensor, "b h n d"]:
     """Compute softmax attention by the fastest method for the device, the dtype and the length.
 
-    Args:
-        query: Queries (B, heads, N, d).
-        key: Keys (B, heads, N, d).
-        value: Values (B, heads, N, d).
-        visible: True where the row's token may attend to the column's token; None allows all pairs.
+    `visible` is True where the row's token may attend to the column's token; None allows all pairs.
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
@@ -49,12 +45,7 @@ def _mix(scaled: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = No
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one fused projection to queries, keys and values.
-
-    Args:
-        embed_dim: Width of a token.
-        num_heads: Number of heads; must divide `embed_dim`.
-    """
+    """Multi-head self-attention with one fused projection to queries, keys and values."""
 
     def __init__(self, *, embed_dim: int, num_heads: int) -> None:
         super().__init__()
@@ -68,13 +59,7 @@ class Attention(nn.Module):
         rotary: RotaryTables | None = None,
         visible: Bool[Tensor, "n n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Apply self-attention to the tokens of each clip.
-
-        Args:
-            tokens: Tokens (B, N, D).
-            rotary: Tables that rotate queries and keys by their positions; None for no rotation.
-            visible: True where the row's token may attend to the column's token; None allows all pairs.
-        """
+        """Apply self-attention to the tokens of each clip; `attend` describes `visible`."""
         query, key, value = split_heads(self.qkv(tokens), self.num_heads, rotary)
         mixed = attend(query, key, value, visible)
         return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))

@@ -27,7 +27,7 @@ class Block(nn.Module):
 
     Args:
         embed_dim: Width of a token.
-        num_heads: Number of attention heads.
+        num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLP divided by `embed_dim`.
         mlp: "gelu" has two projections. "swiglu" has a gate and two thirds of the hidden width, so the number of
             weights stays the same (V-JEPA 2's `wide_silu`). "swiglu_full" has a gate and the full hidden width.

@@ -28,11 +28,6 @@ def split_heads(
 
     With `rotary` all three are new tensors, so `projected` is freed before the backward pass. To keep it beside
     rotated copies of queries and keys would need five thirds of the memory.
-
-    Args:
-        projected: Output of the fused projection (B, N, 3 * heads * d).
-        num_heads: Number of heads.
-        rotary: Tables that rotate queries and keys; None for no rotation.
     """
     parts = rearrange(projected, "b n (three h d) -> three b h n d", three=3, h=num_heads)
     if rotary is None:

@@ -47,13 +47,9 @@ def store_frequencies(blocks: Iterable[nn.Module], head_dim: int) -> None:
 def stored_tables(
     blocks: Iterable[nn.Module], ids: Int[Tensor, "b n"], grid: TokenGrid, head_dim: int
 ) -> list[RotaryTables]:
-    """Return the tables of each block; blocks with equal frequencies, as all have at first, share one table.
+    """Return the tables of each block, which `store_frequencies` has prepared.
 
-    Args:
-        blocks: Blocks that `store_frequencies` has prepared.
-        ids: Token ids (B, N), or (1, N) if all rows are equal.
-        grid: Token grid that the ids refer to.
-        head_dim: Channels per head.
+    Blocks with equal frequencies, as all have at first, share one table. `ids` may have one row if all are equal.
     """
     frequencies = torch.stack([_of_block(block) for block in blocks])
     distinct, which = torch.unique(frequencies, dim=0, return_inverse=True)

@@ -135,14 +135,9 @@ class VideoEncoder(Network):
     def forward(
         self, video: Float[Tensor, "b c t h w"], keep: Int[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Encode a clip, or only some of its tokens.
+        """Encode a normalised clip (B, C, T, H, W) to tokens (B, N, D), time slowest.
 
-        Args:
-            video: Normalised clip (B, C, T, H, W).
-            keep: Ids (B, K) of the tokens to encode; the rest of the clip is not read. None keeps all.
-
-        Returns:
-            Tokens (B, N, D), time slowest, or (B, K, D) in the order of `keep`.
+        With ids `keep` (B, K) only these tokens are encoded, in this order, and the rest of the clip is not read.
         """
         return self.forward_intermediates(video, indices=[len(self.blocks) - 1], keep=keep)[0]
 
@@ -190,14 +185,9 @@ class VideoEncoder(Network):
         grid: TokenGrid,
         keep: Int[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Run blocks `first` to `last - 1`, without a norm.
+        """Run blocks `first` to `last - 1` (0-based), without a norm.
 
-        Args:
-            tokens: Input of block `first`: the output of `embed`, or of the block before it.
-            first: The first block, 0-based.
-            last: The block after the last one.
-            grid: Extent of the clip in tokens.
-            keep: Ids (B, K) of the tokens, if they are not all tokens of the clip.
+        `tokens` are the output of `embed`, or of the block before; `keep` their ids, if they are not all of the clip.
         """
         rotary = self.rotary(grid, keep, tokens.device)
         for i in range(first, last):

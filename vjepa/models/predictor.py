@@ -96,8 +96,8 @@ class Predictor(Network):
 
         Args:
             context: Encoded context tokens (B, Nc, D), or their levels side by side (B, Nc, levels * D).
-            context_ids: Their ids (B, Nc).
-            target_ids: Ids of the tokens to predict (B, Nt), in any order.
+            context_ids: Their ids.
+            target_ids: Ids of the tokens to predict, in any order.
             grid: Grid that all ids refer to, `encoder.grid_of(video)`.
             mask_token: Which mask token stands for the hidden tokens, modulo the number of mask tokens.
             modality: What the clips are; only predictors of V-JEPA 2.1 use it.

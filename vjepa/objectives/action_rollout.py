@@ -18,12 +18,7 @@ from vjepa.types import TokenGrid
 
 @torch.no_grad()
 def frame_features(encoder: VideoEncoder, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n d"]:
-    """Return layer-normed tokens (B, T * H * W, D) of all frames, each repeated to one tubelet and encoded alone.
-
-    Args:
-        encoder: The frozen encoder, in eval mode.
-        video: Normalised frames (B, C, T, H, W).
-    """
+    """Return layer-normed tokens (B, T * H * W, D) of all frames, each repeated to one tubelet and encoded alone."""
     tubelet = encoder.patch_embed.proj.kernel_size[0]
     still = repeat(video, "b c t h w -> (b t) c p h w", p=tubelet)
     return rearrange(layer_normed(encoder(still)), "(b t) n d -> b (t n) d", t=video.shape[2])
@@ -101,15 +96,8 @@ def action_losses(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return the loss of predictions from true frames, and of a roll-out from the first; training takes their sum.
 
-    Args:
-        predictor: The predictor; the gradient goes through all steps of the roll-out.
-        features: This and the next arguments are those of `teacher_forced`.
-        actions: See `features`.
-        states: See `features`.
-        extrinsics: See `features`.
-        grid: Extent of `features`.
-        num_steps: Frames of the roll-out; the first is also that of the teacher-forced predictions.
-        loss_exp: Exponent p of `mean(|z - h| ** p) / p`.
+    The gradient goes through all steps of the roll-out; its first frame is also that of the teacher-forced
+    predictions, whose arguments these are. `loss_exp` is the exponent p of `mean(|z - h| ** p) / p`.
     """
     if not 1 <= num_steps < grid.t:
         raise SettingError(

@@ -70,12 +70,8 @@ class MaskedObjective(Objective):
     ) -> Float[Tensor, "rows nt d"]:
         """Return predictions of the hidden tokens from the visible tokens alone.
 
-        Args:
-            video: Clips (B, C, T, H, W).
-            pair: Ids of B rows; or of B rows per target of `MaskStrategy.sample_apart`, where the encoder sees the
-                context once and the predictor once per target.
-            grid: Extent of the clips in tokens.
-            mask_token: Number of the mask token that stands for the hidden tokens.
+        `pair` has B rows; or B rows per target of `MaskStrategy.sample_apart`, where the encoder sees the context once
+        and the predictor once per target.
         """
         context = self.context_encoder(video, keep=pair.context[: len(video)])
         context = _to_rows(context, len(pair.context))
@@ -93,7 +89,7 @@ class MaskedObjective(Objective):
 
         Args:
             video: Clips (B, C, T, H, W).
-            targets: What is to be predicted of all tokens (B, N, D).
+            targets: What is to be predicted, of all tokens.
             masks: Result of `draw_masks`.
             distance: Function of predictions and targets.
             mask_tokens: Number of the mask token for each strategy; 0, 1, 2, ... by default.
