@@ -116,7 +116,11 @@ def source_of(path: Path, content: Any, *, index: int | None = None) -> Source:
         if _is_run(content):
             return RunFile(path, content)
         if not is_meta(content):
-            raise CheckpointError(_stranger(path, content))
+            held = few(list(map(str, content))) if isinstance(content, Mapping) else type(content).__name__
+            raise CheckpointError(
+                f"{path} is not a checkpoint of a vjepa run; it holds {held or 'nothing'}. `vjepa inspect` shows more; "
+                "a Meta file must have an entry encoder, target_encoder, predictor or classifier."
+            )
         return MetaFile(path, content, index=index)
 
 
@@ -191,11 +195,3 @@ def check_alike(path: str | Path, tensors: Mapping[NetworkName, Mapping[str, Ten
 
 def _is_run(content: object) -> bool:
     return isinstance(content, Mapping) and "vjepa" in content and "state_dict" in content
-
-
-def _stranger(path: Path, content: object) -> str:
-    held = few([str(key) for key in content]) if isinstance(content, Mapping) else type(content).__name__
-    return (
-        f"{path} is not a checkpoint of a vjepa run; it holds {held or 'nothing'}. `vjepa inspect` shows more; a "
-        "Meta file must have an entry encoder, target_encoder, predictor or classifier."
-    )

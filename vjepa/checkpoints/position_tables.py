@@ -59,17 +59,14 @@ def recognise(
         if grid is None or given not in (None, layout.position):
             continue
         expected = layout.table(grid, width).to(table.dtype)
-        if torch.allclose(table[0], expected, atol=_tolerance(table.dtype), rtol=0.0):
+        tolerance = max(2 * torch.finfo(table.dtype).eps, 1e-6)
+        if torch.allclose(table[0], expected, atol=tolerance, rtol=0.0):
             return layout.position, grid
     known = ", ".join(layout.position for layout in layouts)
     raise CheckpointError(
         f"the table of positions {tuple(table.shape)} does not match {known if given is None else given}. If the "
         "network has rotary positions and does not use the table, give position='rope'."
     )
-
-
-def _tolerance(dtype: torch.dtype) -> float:
-    return max(2 * torch.finfo(dtype).eps, 1e-6)
 
 
 def unused_grid(table: Float[Tensor, "1 n d"]) -> TokenGrid | None:

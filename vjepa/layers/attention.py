@@ -30,18 +30,13 @@ def attend(
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     if query.shape[2] <= MAX_EXPLICIT:
-        return _mix(query * query.shape[-1] ** -0.5, key, value, visible)
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        if visible is not None:
+            scores = scores.masked_fill(~visible, -torch.inf)
+        return scores.softmax(dim=-1) @ value
     if visible is not None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     return attend_in_blocks(query, key, value)
-
-
-def _mix(scaled: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
-    """Compute attention by two plain matrix products; the queries are already scaled."""
-    scores = scaled @ key.transpose(-1, -2)
-    if visible is not None:
-        scores = scores.masked_fill(~visible, -torch.inf)
-    return scores.softmax(dim=-1) @ value
 
 
 class Attention(nn.Module):

@@ -51,15 +51,14 @@ def stored_tables(
 
     Blocks with equal frequencies, as all have at first, share one table. `ids` may have one row if all are equal.
     """
-    frequencies = torch.stack([_of_block(block) for block in blocks])
+    held = [
+        [cast("RotaryFrequencies", block.get_submodule(f"attn.{name}")).freqs for name in NAMES]
+        for block in blocks
+    ]
+    frequencies = torch.stack([torch.stack(three) for three in held])
     distinct, which = torch.unique(frequencies, dim=0, return_inverse=True)
     tables = [_tables(three, ids, grid, head_dim) for three in distinct]
     return [tables[i] for i in which.tolist()]
-
-
-def _of_block(block: nn.Module) -> Float[Tensor, "3 k"]:
-    held = (cast("RotaryFrequencies", block.get_submodule(f"attn.{name}")) for name in NAMES)
-    return torch.stack([each.freqs for each in held])
 
 
 def _tables(

@@ -174,7 +174,13 @@ class VideoEncoder(Network):
         grid = self.grid_of(video)
         if keep is not None:
             check_ids(keep, "keep", rows=len(video), length=len(grid))
-        return self._place(self._embed(video, keep), grid, keep)
+        if not self.levels:
+            tokens = self.patch_embed(video, keep)
+        elif video.shape[2] == 1:
+            tokens = self.patch_embed_img(video, keep) + self.img_mod_embed
+        else:
+            tokens = self.patch_embed(video, keep) + self.video_mod_embed
+        return self._place(tokens, grid, keep)
 
     def forward_blocks(
         self,
@@ -207,14 +213,6 @@ class VideoEncoder(Network):
 
     def _norm_of(self, block: int) -> nn.Module:
         return self.norms_block[self.levels.index(block)] if self.levels else self.norm
-
-    def _embed(self, video: Tensor, keep: Tensor | None) -> Tensor:
-        """Embed tubelets; V-JEPA 2.1 has a separate embedding for a clip of one frame."""
-        if not self.levels:
-            return self.patch_embed(video, keep)
-        if video.shape[2] == 1:
-            return self.patch_embed_img(video, keep) + self.img_mod_embed
-        return self.patch_embed(video, keep) + self.video_mod_embed
 
     def _place(self, tokens: Tensor, grid: TokenGrid, keep: Tensor | None) -> Tensor:
         if not is_additive(self.position):
