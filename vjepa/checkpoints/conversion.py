@@ -34,8 +34,6 @@ class Conversion:
     """Result of a conversion.
 
     Attributes:
-        formats: Format of each source.
-        num_tensors: Number of tensors written.
         differences: Largest difference of each network's outputs before and after; NaN if they are not finite.
         left_out: Entries of the sources that were not written, such as the state of the optimiser.
         warnings: What the new format means to others, where that differs from the old.

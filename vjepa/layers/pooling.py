@@ -155,13 +155,7 @@ class CrossAttentionBlock(nn.Module):
 class AttentivePooler(nn.Module):
     """Pooler of a clip's tokens to one vector per query (probes of V-JEPA with depth 1, of V-JEPA 2 with depth 4).
 
-    Args:
-        embed_dim: Width of a token.
-        num_heads: Number of attention heads.
-        depth: Number of blocks: 1 is the cross-attention alone; each further block is a self-attention block
-            on the tokens before it.
-        num_queries: Number of learned queries.
-        mlp_ratio: Hidden width of the MLPs divided by `embed_dim`.
+    Depth 1 is the cross-attention alone; each further block is a self-attention block on the tokens before it.
     """
 
     def __init__(

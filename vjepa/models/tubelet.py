@@ -19,11 +19,6 @@ class TubeletEmbed(nn.Module):
 
     The weight has the shape of a 3-D convolution, as in the released checkpoints. It multiplies gathered tubelets, so
     tokens that are not kept cost nothing.
-
-    Args:
-        patch_size: Side of a patch, in pixels.
-        tubelet_size: Frames of a tubelet.
-        embed_dim: Width of a token.
     """
 
     def __init__(self, *, patch_size: int, tubelet_size: int, embed_dim: int) -> None:

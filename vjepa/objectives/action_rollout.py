@@ -33,18 +33,10 @@ def teacher_forced(
     *,
     grid: TokenGrid,
 ) -> Float[Tensor, "b n1 d"]:
-    """Predict each frame but the first from the true frames before it.
+    """Return layer-normed predictions (B, (T - 1) * H * W, D) of frames 1 to T - 1, from the true frames before each.
 
-    Args:
-        predictor: The predictor.
-        features: Layer-normed tokens (B, T * H * W, D) of the frames, from `frame_features`; the last is not read.
-        actions: Actions after frames 0 to T - 2 (B, T - 1, action_dim), or more.
-        states: States at the same frames, or more.
-        extrinsics: Camera poses at the same frames, or more.
-        grid: Frames T, and height and width of a frame, in tokens.
-
-    Returns:
-        Layer-normed predictions (B, (T - 1) * H * W, D) of frames 1 to T - 1.
+    `features` (B, T * H * W, D) come from `frame_features`; those of the last frame are not read. Actions, states and
+    camera poses are those at frames 0 to T - 2, or more. `grid` has the frames T, and height and width of a frame.
     """
     seen = TokenGrid(grid.t - 1, grid.h, grid.w)
     given = [None if x is None else x[:, : seen.t] for x in (actions, states, extrinsics)]
@@ -61,19 +53,11 @@ def rolled_out(
     grid: TokenGrid,
     num_steps: int,
 ) -> Float[Tensor, "b m d"]:
-    """Predict the frames after the first ones from the predictor's own predictions, with the true states.
+    """Return layer-normed predictions (B, num_steps * H * W, D) of the frames after the first ones.
 
-    Args:
-        predictor: The predictor.
-        first: Layer-normed tokens (B, T * H * W, D) of the frames to start from, true or predicted.
-        actions: Actions from the first frame on, at least T - 1 + num_steps; states and poses likewise.
-        states: See `actions`.
-        extrinsics: See `actions`.
-        grid: Frames T to start from, and height and width of a frame, in tokens.
-        num_steps: Frames to predict.
-
-    Returns:
-        Layer-normed predictions (B, num_steps * H * W, D).
+    Each is made from the predictor's own predictions before it, with the true states. `first` are layer-normed tokens
+    (B, T * H * W, D) of the frames to start from, true or predicted, and `grid` is their extent. Actions, states and
+    camera poses are those from the first frame on, at least T - 1 + num_steps.
     """
     frames, per_frame = first, grid.h * grid.w
     for step in range(num_steps):

@@ -87,12 +87,8 @@ class MaskedObjective(Objective):
     ) -> LossOutput:
         """Predict the hidden tokens of each mask, and return their mean distance from the targets.
 
-        Args:
-            video: Clips (B, C, T, H, W).
-            targets: What is to be predicted, of all tokens.
-            masks: Result of `draw_masks`.
-            distance: Function of predictions and targets.
-            mask_tokens: Number of the mask token for each strategy; 0, 1, 2, ... by default.
+        `targets` are what is to be predicted, of all tokens; `masks` come from `draw_masks`. `mask_tokens` has the
+        number of the mask token for each strategy; 0, 1, 2, ... by default.
         """
         grid, pairs = masks
         tokens = range(len(pairs)) if mask_tokens is None else mask_tokens

@@ -52,9 +52,7 @@ class DryRun:
 
     Attributes:
         objective: Networks and loss; weights may be on any device, the meta device too. It does not change.
-        clips: Shape of the batch.
         masks: Lengths of the masks, one per strategy.
-        precision: Precision of the step.
         device: A "cpu" has its own operators for attention in bf16; "cuda" is assumed to have fused attention.
         recompute: Compute blocks again in the backward pass.
     """

@@ -58,20 +58,16 @@ def estimate_costs(
 ) -> tuple[dict[str, Any], list[Cost]]:
     """Return the figures of a recipe, and its cost with blocks kept and with blocks recomputed.
 
-    Args:
-        module: Networks, masks and loss of the recipe; weights may be on the meta device.
-        shapes: Result of `clip_shapes`.
-        precision: Precision of its steps.
-        device: As for `DryRun`.
+    Weights may be on the meta device; `shapes` come from `clip_shapes`, and `device` is that of `DryRun`.
     """
     objective = module.objective
     grids = [objective.target_encoder.grid_of(torch.zeros(clips, device="meta")) for clips in shapes]
     means: list[DryRun] = []
     longest: list[DryRun] = []
     for clips, grid in zip(shapes, grids, strict=True):
-        lengths = drawn_lengths(objective.masks, grid, clips[0], module.seed)
-        for runs, masks in zip((means, longest), lengths, strict=True):
-            runs.append(DryRun(objective, clips, masks, precision, device))
+        mean, most = drawn_lengths(objective.masks, grid, clips[0], module.seed)
+        means.append(DryRun(objective, clips, mean, precision, device))
+        longest.append(DryRun(objective, clips, most, precision, device))
     figures: dict[str, float] = {
         f"{name}_parameters": _count(part.parameters()) for name, part in parts_of(objective).items()
     }
