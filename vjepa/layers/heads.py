@@ -64,8 +64,7 @@ class _Turned(torch.autograd.Function):
         # the memory layout of the projection, which therefore receives its gradient without a copy
         whole = value.new_empty(batch, length, 3, heads, width)
         parts = rearrange(whole, "b n three h d -> three b h n d")
-        for place, found in zip(
-            parts, (rotate_back(query, tables), rotate_back(key, tables), value), strict=True
-        ):
-            place.copy_(found)
+        found = (rotate_back(query, tables), rotate_back(key, tables), value)
+        for place, gradient in zip(parts, found, strict=True):
+            place.copy_(gradient)
         return parts, None, None, None

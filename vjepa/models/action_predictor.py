@@ -59,7 +59,10 @@ class ActionPredictor(Network):
         extrinsics_dim: int = 6,
         grid_size: int = 16,
     ) -> None:
-        super().__init__(locals())
+        super().__init__(
+            encoder_dim=encoder_dim, embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio,
+            action_dim=action_dim, state_dim=state_dim, extrinsics_dim=extrinsics_dim, grid_size=grid_size,
+        )  # fmt: skip
         self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
         self.grid_size = grid_size
         self.predictor_embed = nn.Linear(encoder_dim, embed_dim)

@@ -19,9 +19,6 @@ MAY_BE_ZERO = ("depth", "num_levels")
 class Network(nn.Module):
     """Base of encoders and predictors: checks the constructor's arguments by their types and stores them.
 
-    Args:
-        given: `locals()` at the start of the constructor.
-
     Attributes:
         config: The constructor's arguments by name, as `config.json` holds them: `type(self)(**self.config)` builds
             the same network with other weights.
@@ -31,15 +28,16 @@ class Network(nn.Module):
             is not one of its values. The message names the argument, its value and what it may be.
     """
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, **config: Any) -> None:
         super().__init__()
-        self.config = {name: value for name, value in given.items() if name not in ("self", "__class__")}
-        hints = get_type_hints(given["__class__"].__init__)
-        for name, value in self.config.items():
+        self.config = config
+        network = next(kind for kind in type(self).__mro__ if Network in kind.__bases__)
+        hints = get_type_hints(vars(network)["__init__"])
+        for name, value in config.items():
             _check(name, value, hints[name])
-        if self.config["depth"] > MAX_DEPTH:
-            raise SettingError(f"depth is {self.config['depth']}. Give at most {MAX_DEPTH}.")
-        width, heads = self.config["embed_dim"], self.config["num_heads"]
+        if config["depth"] > MAX_DEPTH:
+            raise SettingError(f"depth is {config['depth']}. Give at most {MAX_DEPTH}.")
+        width, heads = config["embed_dim"], config["num_heads"]
         if width % heads:
             raise SettingError(
                 f"embed_dim {width} must be divisible by num_heads {heads}. Give num_heads that divides it."

@@ -85,7 +85,11 @@ class VideoEncoder(Network):
         drop_path: float = 0.0,
         levels: tuple[int, ...] = (),
     ) -> None:
-        super().__init__(locals())
+        super().__init__(
+            img_size=img_size, patch_size=patch_size, num_frames=num_frames, tubelet_size=tubelet_size,
+            embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio, mlp=mlp,
+            position=position, drop_path=drop_path, levels=levels,
+        )  # fmt: skip
         height, width = height_and_width(img_size)
         tubelet_size = min(tubelet_size, num_frames)
         self.native_grid = TokenGrid(

@@ -61,7 +61,11 @@ class Predictor(Network):
         num_levels: int = 0,
         out_dim: int | None = None,
     ) -> None:
-        super().__init__(locals())
+        super().__init__(
+            encoder_dim=encoder_dim, embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio,
+            mlp=mlp, position=position, num_mask_tokens=num_mask_tokens, mask_token_std=mask_token_std,
+            drop_path=drop_path, num_levels=num_levels, out_dim=out_dim,
+        )  # fmt: skip
         self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
         self.position, self.num_levels = position, num_levels
         self.mask_tokens = nn.ParameterList(

@@ -133,7 +133,7 @@ def drawn_lengths(
 ) -> tuple[list[FixedLengths], list[FixedLengths]]:
     """Return the mean lengths of each strategy's masks, and those of the draw with the longest context.
 
-    The more clips a batch has, the shorter is its shortest mask.
+    The shortest mask of a larger batch is shorter.
     """
     mean, longest = [], []
     for number, strategy in enumerate(masks):
