@@ -14,9 +14,7 @@ from vjepa.data.sampling import ClipSampler
 from vjepa.data.transforms.video import TrainingTransform, TrainTransform
 from vjepa.errors import SettingError
 
-GOLDEN_STEP = (
-    0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: its multiples fill the circle most evenly
-)
+GOLDEN_STEP = 0x9E3779B97F4A7C15  # 2**64 / the golden ratio: its multiples fill the circle most evenly
 CIRCLE = 2**64
 
 
