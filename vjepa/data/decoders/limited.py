@@ -72,12 +72,9 @@ class LimitedProcess:
         return self._child
 
     def ask(self, path: str, child: Child, *request: Any) -> Any:
-        """Return the child's answer to `request`, or raise the error that the backend raised.
+        """Return the answer to `request`, see `Child.serve`, of the child that opened `path`.
 
-        Args:
-            path: The video, for the error if no answer comes.
-            child: The child that opened the video; another one does not have it.
-            request: The name of the operation in `vjepa.data.decoders.child.serve`, and its arguments.
+        Raises the error that the backend raised, or `DecodeError` if no answer comes.
         """
         if child is not self._child or not child.is_mine:
             raise DecodeError(
@@ -149,12 +146,9 @@ class LimitedDecoder(Decoder):
 
 
 def opener(decoder: str, timeout_seconds: float, *, index: str | None = None) -> Opener:
-    """Return the opener of videos for a backend: the class itself, or a child process if there is a limit.
+    """Return the opener of videos for a backend: the class itself, or a child process if there is a time limit.
 
-    Args:
-        decoder: The backend, as for `decoder_class`.
-        timeout_seconds: Time limit to open a video, and to decode a clip; 0 sets no limit.
-        index: Packet index that `vjepa data index` wrote.
+    The arguments are those of `LimitedProcess`; a limit of 0 seconds is none.
 
     >>> opener("pyav", 0.0).__name__
     'PyAVDecoder'

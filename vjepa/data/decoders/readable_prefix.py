@@ -48,19 +48,17 @@ class ReadablePrefix:
             DecodeError: If nothing of it can be read.
         """
         with ExitStack() as stack:
-            yield self._open(path, stack)
-
-    def _open(self, path: str, stack: ExitStack) -> OpenVideo:
-        try:
-            return OpenVideo(stack.enter_context(open_video(self._whole, path)), self._whole)
-        except DecodeError as error:
-            if self._truncated is None:
-                raise
             try:
-                video = stack.enter_context(open_video(self._truncated, path))
-            except DecodeError:
-                raise error from None
-            shown = video.timestamps
-            stop = float(shown[-1]) + (float(np.median(np.diff(shown))) if len(shown) > 1 else 0.0)
-            failure = ClipFailure(path, f"{error.reason}; nothing is read from {stop:.2f} s on")
-            return OpenVideo(video, self._truncated, failure)
+                found = OpenVideo(stack.enter_context(open_video(self._whole, path)), self._whole)
+            except DecodeError as error:
+                if self._truncated is None:
+                    raise
+                try:
+                    video = stack.enter_context(open_video(self._truncated, path))
+                except DecodeError:
+                    raise error from None
+                shown = video.timestamps
+                stop = float(shown[-1]) + (float(np.median(np.diff(shown))) if len(shown) > 1 else 0.0)
+                failure = ClipFailure(path, f"{error.reason}; nothing is read from {stop:.2f} s on")
+                found = OpenVideo(video, self._truncated, failure)
+            yield found
