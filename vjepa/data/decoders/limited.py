@@ -51,7 +51,7 @@ class LimitedProcess:
 
     def open(self, path: str | Path) -> LimitedDecoder:
         """Open `path` in the child; raise `DecodeError` as the backend does, or if it takes too long."""
-        return LimitedDecoder.open(path, process=self)
+        return LimitedDecoder(str(path), self)
 
     def close(self) -> None:
         """End the child."""
@@ -105,30 +105,17 @@ class LimitedProcess:
 class LimitedDecoder(Decoder):
     """A video that is open in a `LimitedProcess`."""
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        process: LimitedProcess,
-        child: Child,
-        number: int,
-        timestamps: Float64[ndarray, "n"],
-    ) -> None:
+    def __init__(self, path: str, process: LimitedProcess) -> None:
         self._path = path
         self._process = process
-        self._child = child
-        self._number = number
-        self._timestamps = timestamps
+        self._child = process.child()
+        self._number, self._timestamps = process.ask(path, self._child, "open", path)
+        self._child.num_open += 1
 
     @classmethod
-    def open(cls, path: str | Path, *, process: LimitedProcess | None = None) -> LimitedDecoder:
-        """Open `path` in `process` (default: one for this video, with the decoder `auto`)."""
-        process = process or LimitedProcess(decoder="auto", seconds=DEFAULT_SECONDS)
-        path = str(path)
-        child = process.child()
-        number, timestamps = process.ask(path, child, "open", path)
-        child.num_open += 1
-        return cls(path=path, process=process, child=child, number=number, timestamps=timestamps)
+    def open(cls, path: str | Path) -> LimitedDecoder:
+        """Open `path` in a process for this video alone, with the decoder `auto`."""
+        return cls(str(path), LimitedProcess(decoder="auto", seconds=DEFAULT_SECONDS))
 
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
