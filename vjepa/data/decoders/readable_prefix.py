@@ -31,9 +31,7 @@ class OpenVideo:
 class ReadablePrefix:
     """An opener of videos that opens a truncated video up to the damage.
 
-    Args:
-        decoder: Reads the videos; with your own decoder a video is opened whole or refused.
-        parts: Whether to open truncated videos.
+    With your own decoder, or without `parts`, a video is opened whole or refused.
     """
 
     def __init__(self, decoder: str, *, parts: bool = True) -> None:

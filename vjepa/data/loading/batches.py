@@ -57,13 +57,8 @@ class _Piece(NamedTuple):
 class EpochReader:
     """The state of one epoch of one data set on one rank while it is read.
 
-    Args:
-        share: The clips of this rank.
-        size: Rows in a batch.
-        batches: Number of batches in the epoch, which starts again when it has no more clips; None ends it with its
-            clips.
-        begun: Where to begin.
-        clips_per_row: Clips per row; all other numbers count rows.
+    The epoch of `batches` batches of `size` rows starts again when it has no more clips; None ends it with its clips.
+    `begun` is where to begin. All numbers count rows, of `clips_per_row` clips.
     """
 
     share: Share

@@ -142,17 +142,17 @@ class ResumableLoader:
             ValueError: If the number of data sets, the size of a batch on all devices together, or the order of the
                 shards differs.
         """
-        sizes = [part.global_batch for part in self.parts]
-        if len(state["global_batches"]) != len(sizes):
+        saved, sizes = state["global_batches"], [part.global_batch for part in self.parts]
+        if len(saved) != len(sizes):
             raise SettingError(
-                f"the checkpoint was saved with {len(state['global_batches'])} data sets, now there are {len(sizes)}. "
+                f"the checkpoint was saved with {len(saved)} data sets, now there are {len(sizes)}. "
                 "Give --data.parts the same data sets in the same order."
             )
-        if state["global_batches"] != sizes:
+        if saved != sizes:
             raise SettingError(
-                f"the checkpoint was saved at batch {state['batch']} of an epoch, {_listed(state['global_batches'])} "
-                f"clips per batch on all devices together; now they are {_listed(sizes)}. "
-                f"Set --data.batch_size to {_listed(state['global_batches'])} divided by the number of devices."
+                f"the checkpoint was saved at batch {state['batch']} of an epoch, {_listed(saved)} clips per batch on "
+                f"all devices together; now they are {_listed(sizes)}. Set --data.batch_size to {_listed(saved)} "
+                "divided by the number of devices."
             )
         orders = [part.order.arrangement for part in self.parts]
         if state["orders"] != orders:
@@ -167,9 +167,8 @@ class ResumableLoader:
         self._epoch, self._start, self._number = state["epoch"], state["batch"], state["number"]
         self._planned = self._number
         for i, part in enumerate(self.parts):
-            _restore(
-                part, [rank["places"][i] for rank in state["ranks"]], [r["failed"][i] for r in state["ranks"]]
-            )
+            ranks = state["ranks"]
+            _restore(part, [rank["places"][i] for rank in ranks], [rank["failed"][i] for rank in ranks])
         self._marks = {self._start: self._mark()}
 
     def _next(self) -> ClipBatch:

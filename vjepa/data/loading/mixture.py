@@ -71,10 +71,6 @@ class MixtureSchedule:
     Batch numbers go round a circle in golden steps, from a place that the seed determines. Each part has its share,
     up to a few batches, of any n consecutive batches and also of every k-th batch, as gradient accumulation needs.
 
-    Args:
-        weights: Weights of the parts, above 0.
-        seed: Seed of the run.
-
     >>> schedule = MixtureSchedule([3.0, 1.0], seed=0)
     >>> [schedule.part(i) for i in range(8)]
     [0, 1, 0, 0, 0, 1, 0, 0]

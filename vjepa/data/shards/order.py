@@ -123,9 +123,7 @@ class ShardOrder:
 class BlockReader:
     """A reader of members of shards that fetches blocks of consecutive members and keeps the last ones in memory.
 
-    Args:
-        places: The places of all members.
-        buffer_bytes: Memory for blocks; a block takes a sixteenth of it, or one member if that is larger.
+    The blocks take `buffer_bytes`; each takes a sixteenth of it, or one member if that is larger.
     """
 
     def __init__(self, places: ShardPlaces, *, buffer_bytes: int) -> None:
