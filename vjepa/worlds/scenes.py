@@ -165,11 +165,8 @@ def _wall(motion: Motion, *, radius: float, rng: np.random.Generator) -> tuple[n
     offset = motion.position[None] - middles[:, None]
     across = offset[..., 0] * np.cos(angles)[:, None] + offset[..., 1] * np.sin(angles)[:, None]
     along = -offset[..., 0] * np.sin(angles)[:, None] + offset[..., 1] * np.cos(angles)[:, None]
-    gap = (
-        np.hypot(across, np.maximum(np.abs(along) - WALL_HALF_LENGTH, 0)).min(axis=1)
-        - radius
-        - WALL_HALF_WIDTH
-    )
+    beyond = np.maximum(np.abs(along) - WALL_HALF_LENGTH, 0)
+    gap = np.hypot(across, beyond).min(axis=1) - radius - WALL_HALF_WIDTH
     clear = np.where(gap > 1, gap, np.inf)
     chosen = int(np.argmin(clear)) if np.isfinite(clear).any() else int(np.argmax(gap))
     return middles[chosen], float(angles[chosen])

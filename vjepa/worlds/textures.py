@@ -53,9 +53,8 @@ class Texture:
             wave = np.sin(a + np.float32(1.5) * np.sin(b))
         else:
             scale = np.float32(2 / self.period)
-            return self.cells[
-                np.floor(u * scale).astype(np.int64) & 7, np.floor(v * scale).astype(np.int64) & 7
-            ]
+            row, column = (np.floor(x * scale).astype(np.int64) & 7 for x in (u, v))
+            return self.cells[row, column]
         return np.clip(0.5 + np.float32(self.period / 5) * wave, 0, 1)
 
 

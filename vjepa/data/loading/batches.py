@@ -173,11 +173,7 @@ class PartBatches:
     without the unreadable rows. With several ranks, all have the same number of batches per epoch, and a rank
     without further clips begins its share again.
 
-    Args:
-        order: The order of the clips.
-        batch_size: Rows in a batch of one rank; fewer if there are fewer rows.
-        ledger: Counts unreadable clips.
-        clips_per_row: Clips per row.
+    `batch_size` is the rows in a batch of one rank; it becomes smaller if there are fewer rows.
     """
 
     order: ClipOrder

@@ -67,15 +67,9 @@ class ShardOrder:
     """An order of the rows in an epoch in which each worker of each rank reads shards from start to end.
 
     The shards are shuffled and their clips joined to a ring. Each worker of each rank gets an equal run of the ring
-    and shuffles it within its buffer. The order depends on seed, epoch, ranks, workers, batch and buffer size alone.
+    and shuffles it within its `buffer_bytes`. The order depends on seed, epoch, ranks, workers, batch and buffer alone.
 
-    Args:
-        places: The places of the rows.
-        seed: Seed of the order.
-        batch_size: Clips in a batch of one rank; fewer if there are fewer clips.
-        num_workers: Number of workers of each rank; 0 counts as 1.
-        world_size: Number of ranks.
-        buffer_bytes: Memory of one worker.
+    `batch_size` and `num_workers` are those of one rank; a batch is smaller if there are fewer clips, 0 workers are 1.
     """
 
     places: ShardPlaces = field(kw_only=False)
