@@ -170,7 +170,7 @@ def split_of(file: Path, line: int, text: str) -> str:
 
 
 def number(file: Path, line: int, column: str, text: str) -> float:
-    """Parse a number of an annotation; raise `ManifestError` if it is none."""
+    """Parse a number of an annotation; raise `ManifestError` for another text."""
     try:
         return float(text)
     except ValueError:

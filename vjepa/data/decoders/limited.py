@@ -135,7 +135,7 @@ class LimitedDecoder(Decoder):
 def opener(decoder: str, timeout_seconds: float, *, index: str | None = None) -> Opener:
     """Return the opener of videos for a backend: the class itself, or a child process if there is a time limit.
 
-    The arguments are those of `LimitedProcess`; a limit of 0 seconds is none.
+    The arguments are those of `LimitedProcess`; 0 seconds set no limit.
 
     >>> opener("pyav", 0.0).__name__
     'PyAVDecoder'
