@@ -11,10 +11,7 @@ from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from vjepa.errors import DecodeError, SettingError
-
-# MPEG-4 part 2 (XviD, DivX) and related codecs do not define their inverse cosine transform to the bit
-INEXACT_CODECS = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
+from vjepa.errors import SettingError
 
 Opened = TypeVar("Opened", bound="Decoder")
 
@@ -115,22 +112,6 @@ def check_indices(path: str, indices: list[int], num_frames: int) -> None:
             f"{path}: frames {indices} requested, it has 0 to {num_frames - 1}. "
             "Request at least one, in that range."
         )
-
-
-def check_same_rounding(path: str, backend: str, *, bits: int, codec: str) -> None:
-    """Raise `DecodeError` if a backend with another ffmpeg than PyAV's would return frames rounded differently."""
-    if bits > 8 or codec in INEXACT_CODECS:
-        kind = f"{bits} bits per channel" if bits > 8 else f"codec {codec}"
-        raise DecodeError(path, f"{kind}: {backend} rounds differently from the other decoders; use 'pyav'")
-
-
-def check_unicode(path: str, backend: str) -> None:
-    """Raise `DecodeError` for a name whose bytes are not UTF-8, which a backend does not accept."""
-    try:
-        path.encode()
-    except UnicodeEncodeError as e:
-        reason = f"its name is not UTF-8, which {backend} needs; rename it, or use 'pyav'"
-        raise DecodeError(path, reason) from e
 
 
 def first_line(error: BaseException) -> str:

@@ -150,9 +150,7 @@ def _parameter_set(bits: _Bits, *, length_bytes: int) -> StreamHeader:
     gaps = bool(bits.take(1))
     for _ in range(2):
         bits.golomb()  # width and height
-    return StreamHeader(
-        length_bytes=length_bytes, chroma=chroma, depth=depth, progressive=bool(bits.take(1)), gaps=gaps
-    )
+    return StreamHeader(length_bytes, chroma, depth, progressive=bool(bits.take(1)), gaps=gaps)
 
 
 def _skip_scaling(bits: _Bits, count: int) -> None:

@@ -13,7 +13,6 @@ from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64
 from numpy import ndarray
 
-from vjepa.data.decoders.base import check_same_rounding, check_unicode
 from vjepa.data.decoders.h264 import StreamHeader, decoding_may_begin, read_header
 from vjepa.errors import DecodeError
 
@@ -25,6 +24,8 @@ UNDECODED = {"skip_frame": "all", "analyzeduration": "1"}
 # containers with all other facts, with seeks to any keyframe, and with a time for each packet
 INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 HEADED_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d")
+# MPEG-4 part 2 (XviD, DivX) and related codecs do not define their inverse cosine transform to the bit
+INEXACT_CODECS = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
 
 
 class PacketIndex(NamedTuple):
@@ -51,34 +52,30 @@ class OpenStream(NamedTuple):
 
 
 class VideoFacts(NamedTuple):
-    """Facts of a file that PyAV reads without decoding: frame times in seconds, bits per channel, codec, container."""
+    """Facts of a file that PyAV reads without decoding: the times of its frames in seconds, and its container."""
 
     timestamps: Float64[ndarray, "n"]
-    bits: int
-    codec: str
     container: str
 
 
 def facts_for(backend: str, path: str) -> VideoFacts:
-    """Read a file's packets for a backend whose frames must equal PyAV's.
-
-    Args:
-        backend: Name of the backend.
-        path: The video file.
+    """Read a file's packets for a backend whose frames must equal PyAV's, although it brings another ffmpeg.
 
     Raises:
         DecodeError: If the file is not readable, or the backend would return other pixels.
     """
-    check_unicode(path, backend)
+    try:
+        path.encode()
+    except UnicodeEncodeError as e:
+        reason = f"its name is not UTF-8, which {backend} needs; rename it, or use 'pyav'"
+        raise DecodeError(path, reason) from e
     video = open_video_file(path)
     with video.container:
-        facts = VideoFacts(
-            seconds_of(index_packets(path, video), video),
-            bits_of(video),
-            video.stream.codec_context.name,
-            video.container.format.name,
-        )
-    check_same_rounding(path, backend, bits=facts.bits, codec=facts.codec)
+        facts = VideoFacts(seconds_of(index_packets(path, video), video), video.container.format.name)
+        bits, codec = bits_of(video), video.stream.codec_context.name
+    if bits > 8 or codec in INEXACT_CODECS:
+        kind = f"{bits} bits per channel" if bits > 8 else f"codec {codec}"
+        raise DecodeError(path, f"{kind}: {backend} rounds differently from the other decoders; use 'pyav'")
     return facts
 
 
@@ -169,11 +166,8 @@ def _best_stream(path: str, container: InputContainer) -> VideoStream:
 def index_packets(path: str, video: OpenStream, *, is_truncated: bool = False) -> PacketIndex:
     """Read all packets of the stream, in decoding order; raise `DecodeError` if some are missing.
 
-    Args:
-        path: Path of the video.
-        video: The video.
-        is_truncated: Whether the file is known to lack its end, so that the frames before it are enough. The last
-            packet may be incomplete: only frames shown before its decoding time count, and all of these exist.
+    If the file `is_truncated`, the frames before its missing end are enough. The last packet may then be incomplete:
+    only frames shown before its decoding time count, and all of these exist.
     """
     found = _read_packets(path, video, is_truncated=is_truncated)
     pts, keyframes, beginnings = found.pts, found.keyframes, found.beginnings
@@ -253,10 +247,8 @@ def _read_packets(path: str, video: OpenStream, *, is_truncated: bool) -> _Packe
 def _before_the_cut(pts: list[int], last_decoded: int | None) -> list[int]:
     """Return the frames before the end of a truncated file, in decoding order.
 
-    Args:
-        pts: When each frame is shown.
-        last_decoded: When the last packet is decoded; no missing frame is shown before that. If the container does
-            not tell, as many frames are omitted as H.264 may delay.
+    No missing frame is shown before `last_decoded`, when the last packet is decoded. If the container does not tell
+    that time, this omits as many frames as H.264 may delay.
     """
     stop = last_decoded if last_decoded is not None else sorted(pts)[-MAX_REORDER:][0] if pts else 0
     return [when for when in pts[:-1] if when < stop]

@@ -28,16 +28,10 @@ class FramesDecoder(Decoder):
     frames per second, or the one at the end of the folder's name: "walk@12.5fps".
     """
 
-    def __init__(self, *, path: str, images: list[Path], fps: float) -> None:
-        self._path = path
-        self._images = images
-        self._timestamps = np.arange(len(images)) / fps
-
-    @classmethod
-    def open(cls, path: str | Path) -> FramesDecoder:
-        place = Path(path)
+    def __init__(self, place: Path) -> None:
+        self._path = str(place)
         try:
-            images = _images_of(place)
+            self._images = _images_of(place)
         except OSError as e:
             raise DecodeError(place, f"cannot be opened ({e.strerror})") from e
         named = NAMED_FPS.search(place.name)
@@ -46,7 +40,11 @@ class FramesDecoder(Decoder):
             raise DecodeError(
                 place, "its name says 0 frames per second; end it with the true rate, as in @12.5fps"
             )
-        return cls(path=str(path), images=images, fps=fps)
+        self._timestamps = np.arange(len(self._images)) / fps
+
+    @classmethod
+    def open(cls, path: str | Path) -> FramesDecoder:
+        return cls(Path(path))
 
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:

@@ -78,9 +78,8 @@ class PyAVDecoder(Decoder):
         times = np.array(sorted(places), np.int64)
         before = np.searchsorted(self._index.keyframes, times, side="right") - 1
         runs: dict[int, Places] = {}
-        for start, pts in zip(
-            self._index.keyframes[np.maximum(before, 0)].tolist(), times.tolist(), strict=True
-        ):
+        starts = self._index.keyframes[np.maximum(before, 0)]
+        for start, pts in zip(starts.tolist(), times.tolist(), strict=True):
             runs.setdefault(start, {})[pts] = places[pts]
         return runs
 
@@ -126,9 +125,8 @@ def _progressive(frame: av.VideoFrame) -> av.VideoFrame:
     for ours, theirs in zip(plain.planes, frame.planes, strict=True):
         rows = np.frombuffer(memoryview(theirs), np.uint8).reshape(theirs.height, theirs.line_size)
         width = min(ours.line_size, theirs.line_size)  # rows are padded
-        np.frombuffer(memoryview(ours), np.uint8).reshape(ours.height, ours.line_size)[:, :width] = rows[
-            :, :width
-        ]
+        copied = np.frombuffer(memoryview(ours), np.uint8).reshape(ours.height, ours.line_size)
+        copied[:, :width] = rows[:, :width]
     return plain
 
 
