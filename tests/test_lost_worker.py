@@ -71,7 +71,7 @@ def test_a_worker_is_lost_however_it_shows(tmp_path, error, expected):
     data = VideoDataModule(train=str(write_manifest(tmp_path, 4)), batch_size=2)
     data.setup("fit")
     loader = data.train_dataloader()
-    loader._make = broken
+    loader.make = broken
     with pytest.raises(expected) as found:
         next(iter(loader))
     assert type(found.value) is expected

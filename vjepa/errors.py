@@ -46,9 +46,7 @@ class DecodeError(VjepaError, RuntimeError):
 class StoppedBySignal(SystemExit):
     """The end of a run that a signal requested, with the exit code that a shell gives it.
 
-    Args:
-        number: The signal.
-        message: What was done with the state of the run.
+    The message says what was done with the state of the run.
     """
 
     def __init__(self, number: int, message: str) -> None:
@@ -61,14 +59,10 @@ def _similarity(a: str, b: str) -> float:
 
 
 def first_wrong(key: str, known: Iterable[str]) -> str:
-    """Return `key` up to its first part that leads to no name in `known`, or the whole key.
+    """Return a dotted key up to its first part that leads to no name in `known`, or the whole key.
 
     >>> first_wrong("modl.depth", ["model.depth"]), first_wrong("model.dept", ["model.depth"])
     ('modl', 'model.dept')
-
-    Args:
-        key: A dotted key.
-        known: All real names.
     """
     parts = key.split(".")
     begun = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
@@ -86,10 +80,6 @@ def did_you_mean(key: str, known: Iterable[str]) -> str | None:
     'data.num_clips'
     >>> did_you_mean("modl.depth", ["model.depth", "data.root"])
     'model'
-
-    Args:
-        key: What was written.
-        known: All real names.
     """
     names = sorted(set(known))
     above, dot, wrong = first_wrong(key, names).rpartition(".")

@@ -68,9 +68,8 @@ class PixelScale:
 
     def normalised(self, pixels: Num[Tensor, "*b 3 t h w"]) -> Float[Tensor, "*b 3 t h w"]:
         """Return pixels (..., 3, T, H, W) of 0 to 255 as network input, on their device."""
-        mean, std = (
-            torch.tensor(x, device=pixels.device)[:, None, None, None] for x in (self.mean, self.std)
-        )
+        scale = torch.tensor([self.mean, self.std], device=pixels.device)
+        mean, std = scale[..., None, None, None]
         return torch.addcmul(-mean / std, pixels.float(), 1 / (WHITE * std))
 
 

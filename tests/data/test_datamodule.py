@@ -281,10 +281,10 @@ def test_cache_changes_nothing_and_is_filled(folder, num_workers):
     for _ in range(2):
         for a, b in zip(other, loader, strict=True):
             assert torch.equal(a.video, b.video)
-    assert len(kept.clips("train")._cache) >= 12
+    assert len(kept.clips("train").cache) >= 12
     small = datamodule(folder, reading=Reading(cache_bytes=1000))
     small.setup("fit")
-    assert small.clips("train")._cache is None
+    assert small.clips("train").cache is None
 
 
 def test_a_world_is_built_and_read(tmp_path):

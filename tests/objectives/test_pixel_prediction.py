@@ -31,25 +31,25 @@ def clips(num_frames: int = 4) -> ClipBatch:
 
 def test_targets_are_the_pixels_of_each_tubelet():
     video = clips().video
-    found = tiny(normalize=False).targets(video, GRID)
+    found = tiny(normalize=False).targets(video)
     expected = (
         video[:, :, 2:4, 8:16, 0:8].permute(0, 2, 3, 4, 1).flatten(1)
     )  # token 6: second time, lower left
     assert torch.equal(found[:, 6], expected)
-    normed = tiny().targets(video, GRID)[:, 6].unflatten(1, (-1, 3))
+    normed = tiny().targets(video)[:, 6].unflatten(1, (-1, 3))
     plain = expected.unflatten(1, (-1, 3))
     torch.testing.assert_close(normed.mean(1), torch.zeros(2, 3), atol=1e-6, rtol=0)
     torch.testing.assert_close(normed * plain.std(1, keepdim=True) + plain.mean(1, keepdim=True), plain)
 
 
 def test_a_patch_of_one_colour_is_zero_and_not_infinite():
-    assert not tiny().targets(torch.ones(1, 3, 4, 16, 16), GRID).any()
+    assert not tiny().targets(torch.ones(1, 3, 4, 16, 16)).any()
 
 
 @torch.no_grad()
 def test_an_image_is_held_for_a_tubelet_as_the_encoder_holds_it():
     video = clips(1).video
-    targets = tiny(normalize=False).targets(video, TokenGrid(1, 2, 2)).unflatten(2, (2, -1))
+    targets = tiny(normalize=False).targets(video).unflatten(2, (2, -1))
     assert torch.equal(targets[:, :, 0], targets[:, :, 1])
     pair = MaskPair(context=torch.tensor([[0, 1]]), target=torch.tensor([[3]]))
     assert tiny([Given(pair)])(clips(1), torch.Generator()).loss.isfinite()
@@ -59,7 +59,7 @@ def test_the_loss_is_the_mean_square_error_of_what_is_hidden_from_what_is_seen()
     objective, batch = tiny(), clips()
     output = objective(batch, torch.Generator())
     torch.testing.assert_close(output.loss.detach(), (output.predictions - output.targets).square().mean())
-    targets = objective.targets(batch.video, GRID)[:, [4, 7]].flatten(0, 1)
+    targets = objective.targets(batch.video)[:, [4, 7]].flatten(0, 1)
     assert torch.equal(output.targets, targets)
     changed = batch.video.clone()
     changed[:, :, 2:] += torch.randn_like(changed[:, :, 2:])  # the second time, which is hidden

@@ -123,13 +123,13 @@ def test_what_a_kill_leaves_half_written_is_in_nobodys_way(tiny, tmp_path):
     generate(TINY, tmp_path)
     interrupt(tmp_path)
     (tmp_path / "train.csv").unlink()
-    (tmp_path / "train" / "000003.mp4").rename(tmp_path / "train" / ".000003-0.part")
+    (tmp_path / "train" / "000003.mp4").rename(tmp_path / "train" / ".000003.mp4.123")
     generate(TINY, tmp_path)
     assert fingerprint(tmp_path) == fingerprint(tiny)
 
 
 def test_a_folder_that_another_process_is_just_beginning_is_not_foreign(tiny, tmp_path):
-    (tmp_path / "world.begun.123.part").write_text("{")
+    (tmp_path / ".world.begun.json.123").write_text("{")
     assert fingerprint(generate(TINY, tmp_path)) == fingerprint(tiny)
 
 

@@ -1,6 +1,6 @@
 """Checkpoints: any format read and written, strictly."""
 
-from vjepa.checkpoints.load import load_encoder, load_predictor, read_config
+from vjepa.checkpoints.load import load_encoder, load_predictor
 from vjepa.checkpoints.save import save_huggingface, save_meta
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.models.files import save_folder
@@ -9,7 +9,6 @@ __all__ = [
     "CheckpointError",
     "load_encoder",
     "load_predictor",
-    "read_config",
     "save_folder",
     "save_huggingface",
     "save_meta",

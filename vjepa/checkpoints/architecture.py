@@ -33,9 +33,8 @@ PREDICTOR_WIDTH = 384  # of every published predictor; with additive positions i
 DEEP_PROBE_HEADS = {width: 16 for width in (768, 1024, 1280, 1408, 1664)}  # V-JEPA 2's probes, at every width
 # V-JEPA 2 was released at 256 and 384 pixels; its files alone carry a table of positions that goes unused
 UNUSED_PLANES = ((16, 16), (24, 24))
-LEVELS = {
-    size["depth"]: size["levels"] for size in SIZES.values() if "levels" in size
-}  # of V-JEPA 2.1, by depth
+# of V-JEPA 2.1, by depth
+LEVELS = {size["depth"]: size["levels"] for size in SIZES.values() if "levels" in size}
 DEPTHS = {size["embed_dim"]: size["depth"] for size in SIZES.values()}
 MLP_RATIOS = (4.0, 48 / 11, 64 / 13)  # published
 ANTICIPATED = ("verb", "noun", "action")  # classifiers of a probe of EPIC-KITCHENS-100
@@ -50,13 +49,10 @@ class AmbiguousPositionsError(CheckpointError):
 def encoder_arguments(
     tensors: Mapping[str, Tensor], *, predictor: Mapping[str, Tensor], overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Read the arguments of `VideoEncoder`.
+    """Read the arguments of `VideoEncoder`; `overrides` are known.
 
-    Args:
-        tensors: Its weights.
-        predictor: Weights of the predictor in the same file, empty if there is none. They distinguish V-JEPA 1, which
-            adds positions, from V-JEPA 2, whose files have a `pos_embed` too but do not use it.
-        overrides: Arguments that are known.
+    The weights of the predictor in the same file, if there is one, distinguish V-JEPA 1, which adds positions, from
+    V-JEPA 2, whose files have a `pos_embed` too but do not use it.
     """
     patch = needed(tensors, "patch_embed.proj.weight")
     video, patch_size = patch.ndim == 5, patch.shape[-1]
@@ -132,11 +128,9 @@ def probe_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str, An
     width = needed(tensors, "pooler.query_tokens").shape[-1]
     depth = 1 + count_modules(tensors, "pooler.blocks")
     anticipates = any(f"{name}_classifier.weight" in tensors for name in ANTICIPATED)
-    linears = (
-        {f"num_{name}s": f"{name}_classifier" for name in ANTICIPATED}
-        if anticipates
-        else {"num_classes": "linear"}
-    )
+    linears = {"num_classes": "linear"}
+    if anticipates:
+        linears = {f"num_{name}s": f"{name}_classifier" for name in ANTICIPATED}
     classes = {name: needed(tensors, f"{linear}.weight").shape[0] for name, linear in linears.items()}
     found = {"embed_dim": width, **classes, "depth": depth}
     return {**found, **_heads(ADDITIVE_HEADS if depth == 1 else DEEP_PROBE_HEADS, width), **overrides}
@@ -155,10 +149,8 @@ def _heads(table: Mapping[int, int], width: int) -> dict[str, int]:
 
 def _width(tensors: Mapping[str, Tensor], norm: str, stem: str) -> int:
     """Return the width of most layer norms, so that an error names the one tensor with a wrong shape."""
-    keys = [
-        norm,
-        *(k for k in tensors if k.startswith(f"{stem}.") and k.endswith(("norm1.weight", "norm2.weight"))),
-    ]
+    ends = ("norm1.weight", "norm2.weight")
+    keys = [norm, *(k for k in tensors if k.startswith(f"{stem}.") and k.endswith(ends))]
     found = Counter(tensors[key].shape[0] for key in keys if key in tensors)
     return found.most_common(1)[0][0] if found else needed(tensors, norm).shape[0]
 

@@ -34,8 +34,6 @@ class Conversion:
     """Result of a conversion.
 
     Attributes:
-        formats: Format of each source.
-        num_tensors: Number of tensors written.
         differences: Largest difference of each network's outputs before and after; NaN if they are not finite.
         left_out: Entries of the sources that were not written, such as the state of the optimiser.
         warnings: What the new format means to others, where that differs from the old.
@@ -119,7 +117,7 @@ def _joined(sources: list[Source], overrides: Overrides) -> Contents:
             arguments=first.arguments | other.arguments,
             tensors=first.tensors | other.tensors,
             rest=first.rest | other.rest,
-            origin=first.origin | other.origin,
+            origin={**first.origin, **other.origin},
             label_names=first.label_names or other.label_names,
             card=first.card or other.card,
         )

@@ -41,10 +41,7 @@ def download(name: str) -> Path:
         ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=FILES))
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # offline, no such model, no access: their errors are of these kinds
+    except (OSError, ValueError) as error:  # offline, no such model, no access
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{name} is not a file or folder here and cannot be downloaded ({reason}). {by_hand}."

@@ -82,7 +82,6 @@ class HuggingFaceFolder(Source):
                 f"{path} holds no network that we know, but {few(grouped(self._files)) or 'no tensor'}."
             )
         self.format = "Hugging Face folder, " + ", ".join(config.get("architectures") or ["VJEPA2Model"])
-        self.facts = {}
         self.origin = dict(self._card.get("origin", {}))
         self.label_names = _label_names(config) if "probe" in self.networks else ()
 

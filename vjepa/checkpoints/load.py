@@ -80,24 +80,8 @@ def predictor_class(source: Source, overrides: Mapping[str, Any]) -> type[Predic
     return ActionPredictor if held and "action_dim" in source.arguments("predictor", overrides) else Predictor
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
-    """Read the config in a native folder or in the `.ckpt` of a run."""
-    path = Path(path)
-    if path.is_dir():
-        return native_config(path)
-    content = open_safely(path)
-    if not isinstance(content, Mapping) or "vjepa" not in content:
-        raise CheckpointError(_stranger(path, content))
-    return content["vjepa"]
-
-
 def open_checkpoint(path: str | Path, *, index: int | None = None) -> Source:
-    """Open a checkpoint of any format without reading a weight.
-
-    Args:
-        path: File, folder or name on the Hub.
-        index: Which probe to use of a Meta file with several.
-    """
+    """Open a file, folder or name on the Hub without reading a weight; `index` chooses one of several probes."""
     with read_from(path):
         return _opened(path, index)
 
@@ -132,7 +116,11 @@ def source_of(path: Path, content: Any, *, index: int | None = None) -> Source:
         if _is_run(content):
             return RunFile(path, content)
         if not is_meta(content):
-            raise CheckpointError(_stranger(path, content))
+            held = few(list(map(str, content))) if isinstance(content, Mapping) else type(content).__name__
+            raise CheckpointError(
+                f"{path} is not a checkpoint of a vjepa run; it holds {held or 'nothing'}. `vjepa inspect` shows more; "
+                "a Meta file must have an entry encoder, target_encoder, predictor or classifier."
+            )
         return MetaFile(path, content, index=index)
 
 
@@ -161,36 +149,21 @@ def load_network(
                 f"The nearest is {did_you_mean(key, known)!r}."
             )
     with read_from(source.path):
-        return _filled(source, name, model_class, overrides, allow_missing)
-
-
-def _filled(
-    source: Source,
-    name: NetworkName,
-    model_class: Callable[..., Network],
-    overrides: Mapping[str, Any],
-    allow_missing: Sequence[str],
-) -> Network:
-    arguments = source.arguments(name, overrides)
-    if "num_heads" not in arguments and "class_path" not in arguments:
-        raise CheckpointError(
-            f"{source.path}: weights do not determine the heads of the {kind_of(name)}, of width "
-            f"{arguments['embed_dim']}, which is not a published size. Give num_heads=..."
-        )
-    if isinstance(source, MetaFile) and kind_of(name) == "encoder" and "depth" not in overrides:
-        if remark := lost_blocks(arguments):
-            log.warning("%s: %s", source.path, remark)
-    tensors = source.tensors(name, arguments)
-    return fill(model_class, arguments, tensors, source=str(source.path), allow_missing=allow_missing)
+        arguments = source.arguments(name, overrides)
+        if "num_heads" not in arguments and "class_path" not in arguments:
+            raise CheckpointError(
+                f"{source.path}: weights do not determine the heads of the {kind_of(name)}, of width "
+                f"{arguments['embed_dim']}, which is not a published size. Give num_heads=..."
+            )
+        if isinstance(source, MetaFile) and kind_of(name) == "encoder" and "depth" not in overrides:
+            if remark := lost_blocks(arguments):
+                log.warning("%s: %s", source.path, remark)
+        tensors = source.tensors(name, arguments)
+        return fill(model_class, arguments, tensors, source=str(source.path), allow_missing=allow_missing)
 
 
 def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Contents:
-    """Read everything in an open checkpoint, to write it in another format.
-
-    Args:
-        source: The checkpoint.
-        overrides: Constructor arguments by kind of network that the checkpoint does not determine.
-    """
+    """Read everything in an open checkpoint, to write it in another format; overrides are by kind of network."""
     arguments: dict[str, dict[str, Any]] = {}
     tensors: dict[NetworkName, dict[str, Tensor]] = {}
     rest: dict[NetworkName, dict[str, Tensor]] = {}
@@ -222,11 +195,3 @@ def check_alike(path: str | Path, tensors: Mapping[NetworkName, Mapping[str, Ten
 
 def _is_run(content: object) -> bool:
     return isinstance(content, Mapping) and "vjepa" in content and "state_dict" in content
-
-
-def _stranger(path: Path, content: object) -> str:
-    held = few([str(key) for key in content]) if isinstance(content, Mapping) else type(content).__name__
-    return (
-        f"{path} is not a checkpoint of a vjepa run; it holds {held or 'nothing'}. `vjepa inspect` shows more; a "
-        "Meta file must have an entry encoder, target_encoder, predictor or classifier."
-    )

@@ -53,13 +53,7 @@ UNUSED_PROJECTION = "pooler.cross_attention_block.xattn.proj."  # of V-JEPA 1's 
 
 
 class MetaFile(Source):
-    """A file in the format of Meta's code.
-
-    Args:
-        path: The file.
-        content: Its content.
-        index: Which probe to use of a file with several.
-    """
+    """A file in the format of Meta's code; `index` chooses one of several probes."""
 
     def __init__(self, path: Path, content: Mapping[str, Any], *, index: int | None = None) -> None:
         self.path = path
@@ -88,8 +82,13 @@ class MetaFile(Source):
         self.facts = {**plain, **several, "left_out": left_out}
 
     def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        state = self._states[name]
         try:
-            return self._read(name, overrides)
+            if name == "predictor":
+                return predictor_arguments(state, overrides=overrides)
+            if name == "probe":
+                return probe_arguments(state, overrides=overrides)
+            return encoder_arguments(state, predictor=self._states.get("predictor", {}), overrides=overrides)
         except CheckpointError as error:
             raise type(error)(f"{self.path}, {name}: {error}") from error
 
@@ -119,14 +118,6 @@ class MetaFile(Source):
             other = "context" if name == "encoder" else "target"
             advice = f" Give which={other!r}."
         return f"{self.path} has no {entry}; it holds {held}.{advice}"
-
-    def _read(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        state = self._states[name]
-        if name == "predictor":
-            return predictor_arguments(state, overrides=overrides)
-        if name == "probe":
-            return probe_arguments(state, overrides=overrides)
-        return encoder_arguments(state, predictor=self._states.get("predictor", {}), overrides=overrides)
 
 
 def is_meta(content: object) -> bool:

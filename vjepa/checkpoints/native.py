@@ -15,20 +15,10 @@ from typing import Any
 from torch import Tensor
 
 from vjepa.checkpoints.opening import names_in, read_json, read_safetensors, safetensors_keys
-from vjepa.checkpoints.source import (
-    NETWORK_NAMES,
-    PROBE_CARD,
-    REST,
-    Contents,
-    NetworkName,
-    Source,
-    rest_of,
-)
-from vjepa.checkpoints.strict import CheckpointError, key_diff
+from vjepa.checkpoints.source import NETWORK_NAMES, PROBE_CARD, REST, Contents, NetworkName, Source
+from vjepa.checkpoints.strict import CheckpointError
 from vjepa.files import write_tensors, write_text
 from vjepa.models.files import CONFIG, FORMAT
-
-__all__ = ["NativeFolder", "RunFile", "key_diff", "write_native"]
 
 PREFIXES: dict[NetworkName, str] = {
     "encoder": "objective.target_encoder.",
@@ -46,8 +36,7 @@ class NativeFolder(Source):
         self.networks = tuple(name for name in NETWORK_NAMES if self._file(name).is_file())
         if not self.networks:
             raise CheckpointError(f"{path} has no encoder.safetensors; it holds {names_in(path)}.")
-        self.facts: dict[str, Any] = {}
-        self.origin: dict[str, list[str]] = dict(config.get("origin", {}))
+        self.origin = dict(config.get("origin", {}))
         self.label_names = tuple(config.get("label_names", ()))
         self.card = {entry: config[entry] for entry in PROBE_CARD if entry in config}
 
@@ -82,7 +71,6 @@ class RunFile(Source):
             "epoch": content.get("epoch"),
             "optimizer_state": bool(content.get("optimizer_states")),
         }
-        self.origin: dict[str, list[str]] = {}
 
     def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         prefix = PREFIXES[name]
@@ -94,7 +82,7 @@ def read_rest(file: Path, name: NetworkName) -> dict[str, Tensor]:
     if not file.is_file():
         return {}
     keys = [key for key in safetensors_keys(file) if key.startswith(f"{name}.")]
-    return rest_of(name, read_safetensors(file, keys))
+    return {k.removeprefix(f"{name}."): v for k, v in read_safetensors(file, keys).items()}
 
 
 def native_config(folder: Path) -> dict[str, Any]:

@@ -43,12 +43,9 @@ def compare(
     return differences
 
 
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().flatten().view(torch.uint8)
+def _same_bits(*tensors: Tensor) -> bool:
+    a, b = (tensor.contiguous().flatten().view(torch.uint8) for tensor in tensors)
+    return tensors[0].dtype == tensors[1].dtype and torch.equal(a, b)
 
 
 def _outputs(network: nn.Module) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -24,21 +25,20 @@ class Layout:
     table: Callable[[TokenGrid, int], Tensor]
 
 
+def _third(width: int) -> int:
+    return 2 * -(-width // 6)
+
+
+def _half(width: int) -> int:
+    return width // 2
+
+
 LAYOUTS = (
-    Layout("sincos", True, lambda width: 2 * -(-width // 6), sincos_3d),
-    Layout(
-        "sincos_plain",
-        True,
-        lambda width: width // 2,
-        lambda grid, width: sincos_3d(grid, width, uniform_power=False),
-    ),
-    Layout(
-        "sincos_first", True, lambda width: 2 * -(-width // 6), sincos_3d
-    ),  # the same table as "sincos", so only on request
+    Layout("sincos", True, _third, sincos_3d),
+    Layout("sincos_plain", True, _half, partial(sincos_3d, uniform_power=False)),
+    Layout("sincos_first", True, _third, sincos_3d),  # the same table as "sincos", so only on request
     Layout("sincos", False, lambda width: 0, sincos_2d),
-    Layout(
-        "sincos_wh", False, lambda width: width // 2, lambda grid, width: sincos_2d(grid, width, order="wh")
-    ),
+    Layout("sincos_wh", False, _half, partial(sincos_2d, order="wh")),
 )
 VIDEO_LAYOUTS = tuple(layout for layout in LAYOUTS if layout.video)
 IMAGE_LAYOUTS = tuple(layout for layout in LAYOUTS if not layout.video)
@@ -48,12 +48,7 @@ PREDICTOR_LAYOUTS = (*VIDEO_LAYOUTS, IMAGE_LAYOUTS[-1])  # the only predictor of
 def recognise(
     table: Float[Tensor, "1 n d"], layouts: Sequence[Layout], given: str | None
 ) -> tuple[str, TokenGrid]:
-    """Return the position style of a table of sines and cosines, and its grid.
-
-    Args:
-        table: The table.
-        layouts: The possible layouts.
-        given: The position style, if it is known.
+    """Return the position style of a table of sines and cosines, which may be `given`, and its grid.
 
     Raises:
         CheckpointError: If the table has none of the layouts.
@@ -64,17 +59,14 @@ def recognise(
         if grid is None or given not in (None, layout.position):
             continue
         expected = layout.table(grid, width).to(table.dtype)
-        if torch.allclose(table[0], expected, atol=_tolerance(table.dtype), rtol=0.0):
+        tolerance = max(2 * torch.finfo(table.dtype).eps, 1e-6)
+        if torch.allclose(table[0], expected, atol=tolerance, rtol=0.0):
             return layout.position, grid
     known = ", ".join(layout.position for layout in layouts)
     raise CheckpointError(
         f"the table of positions {tuple(table.shape)} does not match {known if given is None else given}. If the "
         "network has rotary positions and does not use the table, give position='rope'."
     )
-
-
-def _tolerance(dtype: torch.dtype) -> float:
-    return max(2 * torch.finfo(dtype).eps, 1e-6)
 
 
 def unused_grid(table: Float[Tensor, "1 n d"]) -> TokenGrid | None:

@@ -43,8 +43,8 @@ class Source(ABC):
     path: Path
     format: str
     networks: tuple[NetworkName, ...]
-    facts: dict[str, Any]
-    origin: dict[str, list[str]]
+    facts: Mapping[str, Any] = MappingProxyType({})
+    origin: Mapping[str, list[str]] = MappingProxyType({})
     label_names: tuple[str, ...] = ()
     card: Mapping[str, Any] = MappingProxyType({})
 
@@ -74,27 +74,24 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Contents:
-    """Networks of a checkpoint, ready to be written in any format.
+    """Networks of a checkpoint, ready to be written in any format; `Source` describes the last three.
 
     Attributes:
         arguments: Constructor arguments by kind: "encoder", "predictor", "probe".
         tensors: Weights by network, in our names.
         rest: Tensors by network that ours do not use.
-        origin: As in `Source`.
-        label_names: As in `Source`.
-        card: As in `Source`.
     """
 
     arguments: dict[str, dict[str, Any]]
     tensors: dict[NetworkName, dict[str, Tensor]]
     rest: dict[NetworkName, dict[str, Tensor]] = field(default_factory=dict)
-    origin: dict[str, list[str]] = field(default_factory=dict)
+    origin: Mapping[str, list[str]] = field(default_factory=dict)
     label_names: tuple[str, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self) -> dict[str, Any]:
         """Return the content of a folder's `config.json`."""
-        origin = {"origin": self.origin} if self.origin else {}
+        origin = {"origin": dict(self.origin)} if self.origin else {}
         names = {"label_names": list(self.label_names)} if self.label_names else {}
         return {"format": FORMAT, **self.arguments, **origin, **names, **self.card}
 
@@ -113,12 +110,6 @@ def contents_of(networks: Mapping[NetworkName, nn.Module | None]) -> Contents:
         arguments={kind_of(name): dict(network.config) for name, network in given.items()},  # type: ignore[arg-type]
         tensors={name: dict(network.state_dict()) for name, network in given.items()},
     )
-
-
-def rest_of(name: NetworkName, flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of one network among those of `Contents.rest_flat`."""
-    prefix = f"{name}."
-    return {k.removeprefix(prefix): v for k, v in flat.items() if k.startswith(prefix)}
 
 
 def in_order(names: Sequence[str]) -> tuple[NetworkName, ...]:

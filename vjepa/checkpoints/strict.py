@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,10 +54,8 @@ def type_diff(tensors: Mapping[str, Tensor]) -> str:
     >>> type_diff({"a": torch.zeros(1), "b": torch.zeros(1), "c": torch.zeros(1, dtype=torch.int32)})
     'other type: c is int32, most are float32'
     """
-    kinds = {key: str(t.dtype).removeprefix("torch.") for key, t in tensors.items()}
-    kinds |= {
-        key: str(t.layout).removeprefix("torch.") for key, t in tensors.items() if t.layout != torch.strided
-    }
+    found = {key: t.dtype if t.layout == torch.strided else t.layout for key, t in tensors.items()}
+    kinds = {key: str(kind).removeprefix("torch.") for key, kind in found.items()}
     if not kinds:
         return ""
     usual = Counter(kinds.values()).most_common(1)[0][0]
@@ -168,22 +167,16 @@ def fill(
     source: str,
     allow_missing: Sequence[str] = (),
 ) -> Network:
-    """Build a network in eval mode that holds the given tensors; they are not copied.
+    """Build a network in eval mode that holds the given tensors, which are not copied.
 
-    Args:
-        model_class: Class of the network.
-        arguments: Arguments of its constructor.
-        tensors: Its weights, in our names.
-        source: Where they come from, for messages.
-        allow_missing: Keys that are missing and keep the values of a new network.
+    `source` names their origin in messages. Keys in `allow_missing` are missing and keep the values of a new network.
 
     Raises:
         CheckpointError: If the arguments, a key or a shape do not fit.
     """
     name = getattr(model_class, "__name__", "network")
-    arguments = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()
-    }  # JSON has no tuples
+    # JSON has no tuples
+    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
     if isinstance(allow_missing, str):
         raise CheckpointError(f"allow_missing is {allow_missing!r}. Give a list of keys.")
     depth = arguments.get("depth", 0)
@@ -227,10 +220,6 @@ def _mlp_ratio(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> l
 
 def _ranges(numbers: Iterable[int]) -> str:
     """Return numbers as spans: `0-3,7`."""
-    spans: list[list[int]] = []
-    for number in sorted(numbers):
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+    runs = groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0])
+    spans = [[number for _, number in run] for _, run in runs]
+    return ",".join(f"{s[0]}-{s[-1]}" if len(s) > 1 else str(s[0]) for s in spans)

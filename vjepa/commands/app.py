@@ -32,11 +32,7 @@ NEGATIVE_NUMBERS = re.compile(r"^-\d[-\d.,eE+]*$")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code: 0 success, 2 user error, 1 crash, 128 + n if signal n ended it.
-
-    Args:
-        argv: Arguments without the program's name (default: those of the process).
-    """
+    """Run one verb and return its exit code: 0 success, 2 user error, 1 crash, 128 + n if signal n ended it."""
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = bool(os.environ.get("VJEPA_DEBUG"))
     try:
@@ -108,9 +104,6 @@ def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
     >>> split_verb(["data", "check", "clips.csv"])
     ('data check', ['clips.csv'])
 
-    Args:
-        argv: Arguments without the program's name.
-
     Raises:
         UsageError: If there is no such verb; the message names the nearest.
     """
@@ -128,12 +121,7 @@ def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def verb_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
-    """Make the parser of a verb from the signature and docstring of its function.
-
-    Args:
-        name: The verb, a key of `VERBS`.
-        function: Its typed keyword-only function.
-    """
+    """Make the parser of a verb from the signature and docstring of its function."""
     from docstring_parser import parse
     from jsonargparse import ArgumentParser
 
@@ -164,10 +152,6 @@ def gather_numbers(argv: Sequence[str], numbers: Mapping[str, str]) -> list[str]
 
     >>> gather_numbers(["--lr", "1e-3", "3e-4", "--out", "x"], {"lr": "grid.lr"})
     ['--grid.lr=[1e-3, 3e-4]', '--out', 'x']
-
-    Args:
-        argv: Arguments without the verb.
-        numbers: Setting of each flag.
     """
     gathered: list[str] = []
     rest = list(argv)

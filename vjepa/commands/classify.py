@@ -13,10 +13,11 @@ from torch import Tensor
 
 from vjepa.commands.flags import Flat
 from vjepa.commands.report import Report
+from vjepa.features.windows import windows_of
 from vjepa.probes.base import ProbeError
 from vjepa.probes.classifier import Classifier, open_classifier
 from vjepa.probes.devices import Device, device_of
-from vjepa.probes.videos import ClassifiedVideos, classify_videos, windows_of
+from vjepa.probes.videos import ClassifiedVideos, classify_videos
 
 TABLE = "classes.csv"
 COLUMNS = ("video", "start", "end", "rank", "label", "probability")
@@ -77,16 +78,10 @@ def classify(
     """
     if top < 1:
         raise ProbeError(f"top {top}: give at least 1.")
-    windows = windows_of(window, stride)
-    classifier = open_classifier(
-        probe,
-        encoder=completion.encoder,
-        labels=completion.labels,
-        protocol_name=completion.protocol,
-        layers=completion.layers,
-        probe_class=completion.probe_class,
-        device=device_of(device),
-    )
+    windows = windows_of(window, stride, tail="align", short="repeat")
+    given = asdict(completion)
+    name = given.pop("protocol")
+    classifier = open_classifier(probe, protocol_name=name, **given, device=device_of(device))
     found = classify_videos(classifier, videos, windows=windows, batch_size=batch_size, decoder=decoder)
     report = _report(classifier, found, top=top, windowed=windows is not None)
     if out is not None:

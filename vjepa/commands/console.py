@@ -19,12 +19,7 @@ def say(text: str) -> None:
 
 
 def fail(line: str, *, code: int) -> int:
-    """Write one line to standard error and return the exit code.
-
-    Args:
-        line: What went wrong.
-        code: The exit code.
-    """
+    """Write one line to standard error and return the exit code."""
     sys.stdout.flush()
     sys.stderr.write(f"vjepa: {line}\n")
     return code

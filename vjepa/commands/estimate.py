@@ -107,12 +107,7 @@ class EstimateCLI(FitCLI):
 
 
 def main(verb: str, argv: Sequence[str]) -> Report:
-    """Run `vjepa estimate`.
-
-    Args:
-        verb: "estimate".
-        argv: Its flags, as typed.
-    """
+    """Run `vjepa estimate`."""
     return started(EstimateCLI, verb, argv, trainer_class=Estimator).outcome
 
 

@@ -22,7 +22,7 @@ from vjepa.features.folder import Extraction, describe_encoder, extract_to
 from vjepa.features.pooling import FeatureMaker, Pool, load_pooler
 from vjepa.features.search import check_searchable, write_search
 from vjepa.features.store import Ranks
-from vjepa.features.windows import Short, Tail, Windows
+from vjepa.features.windows import Short, Tail, windows_of
 from vjepa.features.writers import Format, check_format
 from vjepa.models import VideoEncoder
 
@@ -54,11 +54,7 @@ class ClipFlags:
         Raises:
             FeaturesError: If the flags contradict each other.
         """
-        if self.window is None and self.stride is not None:
-            raise FeaturesError(f"stride {self.stride:g} without a window. Give --window SECONDS, too.")
-        windows = None
-        if self.window is not None:
-            windows = Windows(self.window, self.stride, tail=self.tail, short=self.short)
+        windows = windows_of(self.window, self.stride, tail=self.tail, short=self.short)
         return ClipSpec.for_encoder(
             encoder, num_frames=self.num_frames, fps=self.fps, windows=windows, layers=layers
         )

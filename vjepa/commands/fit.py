@@ -63,10 +63,6 @@ STEPS_BETWEEN_CHECKPOINTS = 200
 def main(verb: str, argv: Sequence[str]) -> Report:
     """Run `vjepa fit` or `vjepa validate`.
 
-    Args:
-        verb: "fit" or "validate".
-        argv: Its flags, as typed.
-
     Returns:
         The measured figures; for a fit loss and health and, if the recipe asks for it, probes and a picture.
     """
@@ -74,14 +70,7 @@ def main(verb: str, argv: Sequence[str]) -> Report:
 
 
 def started(kind: type[FitCLI], verb: str, argv: Sequence[str], *, trainer_class: type[Trainer]) -> FitCLI:
-    """Parse a recipe and run the verb on it.
-
-    Args:
-        kind: Command line of the verb.
-        verb: One of its subcommands, a method of `trainer_class`.
-        argv: Its flags, as typed.
-        trainer_class: Class whose arguments become flags.
-    """
+    """Parse a recipe and run the verb on it."""
     for noise in QUIET:
         warnings.filterwarnings("ignore", message=noise)
     for name in ("lightning.pytorch", "lightning.fabric"):

@@ -10,12 +10,9 @@ from typing import Any, cast
 
 import lightning as L
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from vjepa.commands.report import Report
 from vjepa.data import VideoDataModule, read_manifest
-from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.encode import Precision
 from vjepa.features.tokens import ClipTokens, tokens_of
@@ -23,6 +20,7 @@ from vjepa.models import VideoEncoder
 from vjepa.probes import LabelledTokens, ProbeKind, fit_probe, random_init_like
 from vjepa.training import HealthVerdict, PretrainModule, run_folder
 from vjepa.visualize import run_picture
+from vjepa.visualize.strips import pixels_of
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +60,7 @@ def report_run(
 ) -> Report:
     """Return the report of a finished fit.
 
-    Args:
-        trainer: Trainer of the fit.
-        module: Trained module.
-        encoder: Its target encoder with all weights.
-        data: Data of the fit.
-        settings: Probes and picture; None for loss and health only.
+    `encoder` is the target encoder with all weights. Without `settings` there are only loss and health.
     """
     rows: list[dict[str, Any]] = _health_rows(trainer)
     judges = [callback for callback in cast("Any", trainer).callbacks if isinstance(callback, HealthVerdict)]
@@ -150,7 +143,7 @@ def draw_run(
     with torch.no_grad():
         tokens = [network.cpu().eval()(video)[0] for network in (encoder, random_init)]
     return run_picture(
-        video=_pixels(video[0]),
+        video=pixels_of(video[0], ClipSpec().pixel_scale),
         grid=grid,
         masks=masks,
         target_tokens=tokens[0],
@@ -185,8 +178,3 @@ def _features(encoder: VideoEncoder, data: VideoDataModule, trainer: L.Trainer) 
         )
         for split in ("train", "val")
     }
-
-
-def _pixels(video: Tensor) -> UInt8[Tensor, "c t h w"]:
-    mean, std = (torch.tensor(x)[:, None, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((video * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)

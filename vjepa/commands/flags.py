@@ -45,11 +45,6 @@ def add_flags(
     """Add the flags of a verb's function to its parser, with the help of the docstrings.
 
     The default of a field is that of the default value of its parameter.
-
-    Args:
-        parser: The parser.
-        function: The typed keyword-only function.
-        skip: Parameters that have been added in another way.
     """
     groups = groups_of(function)
     parser.add_function_arguments(
@@ -63,12 +58,7 @@ def add_flags(
 
 
 def grouped(function: Callable[..., Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a verb's function: flags of a group as one value, the others unchanged.
-
-    Args:
-        function: The function.
-        flags: Values of flags by name; a missing flag of a group has its default.
-    """
+    """Return the arguments of a verb's function: flags of a group as one value, the others unchanged."""
     left, arguments = dict(flags), {}
     for name, group in groups_of(function).items():
         given = {field.name: left.pop(field.name) for field in fields(group) if field.name in left}

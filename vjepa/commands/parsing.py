@@ -34,10 +34,6 @@ def explained(parser: ArgumentParser, argv: Sequence[str]) -> Iterator[None]:
     """Turn an error of `parser` inside the block into a `UsageError` of one line.
 
     The parser and the parser of each subcommand must be made with `exit_on_error=False`.
-
-    Args:
-        parser: The parser that reads `argv` inside the block.
-        argv: The arguments it reads.
     """
     check_config_files(argv)
     try:
@@ -47,13 +43,7 @@ def explained(parser: ArgumentParser, argv: Sequence[str]) -> Iterator[None]:
 
 
 def explain(parser: ArgumentParser, message: str, argv: Sequence[str]) -> str:
-    """Return one line for a parser's error: what was got, the nearest real key, where to look.
-
-    Args:
-        parser: The parser that raised it; it may have subcommands.
-        message: Text of its error.
-        argv: The arguments it was given.
-    """
+    """Return one line for a parser's error: what was got, the nearest real key, where to look."""
     parser, verb = chosen_parser(parser, argv)
     advice = f"See `{parser.prog.replace(' [options]', '')} --help`.{overlay_advice(argv)}"
     if found := NO_ATTRIBUTE.search(message):
@@ -78,9 +68,6 @@ def readable(message: str) -> str:
 
     >>> readable("Expected a <class 'float'>. Got value: fast")
     'Expected a float. Got value: fast'
-
-    Args:
-        message: As jsonargparse words it.
     """
     message = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", message).replace("typing.", "")
     message = PARSER_KEY.sub(r"key '\1'", message)

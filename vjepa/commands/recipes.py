@@ -50,9 +50,7 @@ def place_of(key: str, argv: Sequence[str]) -> str:
 
     Files are read in order. If several set a key, the parser accepted it in the earlier ones.
 
-    Args:
-        key: A dotted key, which may omit `class_path` and `init_args`; its last part may be the name of a class.
-        argv: Arguments of the command line.
+    `key` may omit `class_path` and `init_args`; its last part may be the name of a class.
     """
     for file in reversed(existing(argv)):
         line = _line_of(_composed(file), key.split("."))
@@ -69,12 +67,7 @@ def unreadable(argv: Sequence[str]) -> str:
 
 
 def dropped_settings(parsed: Any, argv: Sequence[str]) -> list[str]:
-    """Return a line for each `init_args` entry of a file that a later `class_path` does not accept.
-
-    Args:
-        parsed: The parsed configuration as nested dictionaries.
-        argv: Arguments of the command line.
-    """
+    """Return a line for each `init_args` entry of a file that a later `class_path` does not accept."""
     return [
         f"{class_path} has no {key}: the value in {file} is not used"
         for file in existing(argv)

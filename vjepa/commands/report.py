@@ -30,11 +30,7 @@ class Report:
 
 
 def as_report(outcome: object) -> Report:
-    """Return the outcome of a verb as a `Report`; a mapping or dataclass becomes its figures.
-
-    Args:
-        outcome: A `Report`, a mapping of figures, a dataclass of figures, or `None`.
-    """
+    """Return the outcome of a verb as a `Report`; a mapping or dataclass becomes its figures."""
     if isinstance(outcome, Report):
         return outcome
     if isinstance(outcome, Mapping):
@@ -71,14 +67,7 @@ def _plain(value: Any) -> Any:
 def write_result(
     out: Path, *, figures: Mapping[str, Any], settings: Mapping[str, Any], seed: int | None
 ) -> Path:
-    """Write `out/result.json`, whole or not at all, and return its path.
-
-    Args:
-        out: Folder; created if it is missing.
-        figures: Measured values by name, the top-level keys of the file.
-        settings: All settings of the command.
-        seed: Its seed, if it has one.
-    """
+    """Write `out/result.json`, whole or not at all, and return its path."""
     content = {**figures, "settings": settings, "versions": versions(), "seed": seed}
     text = json.dumps(_plain(content), indent=2, allow_nan=False)
     out.mkdir(parents=True, exist_ok=True)

@@ -161,13 +161,7 @@ class VideoDataModule(L.LightningDataModule):
         transform: ClipTransform | None = None,
         position: Position = "centre",
     ) -> VideoClips:
-        """Return the clips of a split, by row number.
-
-        Args:
-            split: "train" or "val".
-            transform: Converts frames to network input (default: the largest central view, without randomness).
-            position: Position of a clip in its video.
-        """
+        """Return the clips of a split, by row number; by default with the largest central view, without randomness."""
         manifest = self.manifest(split)
         decoder = (self.parts[0].decoder if split == "train" else None) or self.decoder
         return VideoClips(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Literal, Protocol, runtime_checkable
@@ -40,16 +41,7 @@ class FrameSampler(Protocol):
 def time_indices(
     timestamps: Float64[ndarray, "n"], start_seconds: float, fps: float, num_frames: int
 ) -> Int64[ndarray, "t"]:
-    """Return the frames shown at `start_seconds + k / fps`; after the end of the video, the last frame.
-
-    Args:
-        timestamps: Time of each frame in seconds, ascending.
-        start_seconds: Start of the clip.
-        fps: Frames per second of the clip.
-        num_frames: Frames in the clip.
-
-    Returns:
-        (num_frames,) frame indices.
+    """Return the `num_frames` frames shown at `start_seconds + k / fps`; after the end of the video, the last frame.
 
     >>> time_indices(np.arange(50) / 25, start_seconds=0.0, fps=4.0, num_frames=5).tolist()
     [0, 6, 12, 18, 25]
@@ -181,14 +173,9 @@ class ClipSampler:
         """Return the same sampler with its clips at `position`; the reference rule uses 'start' for 'centre'."""
         if self.rule == "reference" and position == "centre":
             position = "start"
-        return ClipSampler(
-            num_frames=self.num_frames,
-            fps=self.fps,
-            frame_step=self.frame_step,
-            rule=self.rule,
-            short=self.short,
-            position=position,
-        )
+        sampler = copy.copy(self)
+        sampler.position = position
+        return sampler
 
     def sample(
         self,
@@ -197,16 +184,13 @@ class ClipSampler:
         start: float | None = None,
         end: float | None = None,
     ) -> Int64[ndarray, "t"]:
-        """Return the frame indices of one clip.
+        """Return the (num_frames,) frame indices of one clip.
 
         Args:
             timestamps: Time of each frame of the video in seconds, ascending.
             generator: Draws the clip's start if `position` is "random".
             start: Start of the usable part of the video in seconds (default: its beginning).
             end: End of that part in seconds, exclusive (default: its end).
-
-        Returns:
-            (num_frames,) frame indices of the video.
 
         Raises:
             ShortVideoError: If the part is empty, or too short and `short` is "error".
@@ -260,12 +244,9 @@ class ClipSampler:
     def reference_clips(
         self, part: Float64[ndarray, "n"], generator: np.random.Generator, num_clips: int = 1
     ) -> Int64[ndarray, "c t"]:
-        """Return clips by the published rule; they overlap if several do not fit one after the other.
+        """Return clips by the published rule, one from each of `num_clips` equal parts of the usable frames `part`.
 
-        Args:
-            part: Timestamps of the usable frames; the returned indices count from the first.
-            generator: Draws the starts if `position` is "random".
-            num_clips: Number of clips, one from each equal part.
+        They overlap if several do not fit one after the other. Their indices count from the first usable frame.
         """
         step = self.frame_step or 1
         if self.fps is not None:

@@ -18,6 +18,7 @@ from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
 from vjepa.features.errors import FeaturesError
 from vjepa.features.windows import Windows
 from vjepa.models import VideoEncoder
+from vjepa.models.config import height_and_width
 from vjepa.types import Clip, PixelScale
 
 FLAT = ("num_frames", "fps", "frame_step", "segments", "views", "short_side")  # the same in a file
@@ -80,11 +81,8 @@ class ClipSpec:
         *,
         num_frames: int | None = None,
         fps: float | None = None,
-        frame_step: int | None = None,
         windows: Windows | None = None,
-        segments: int = 1,
-        views: int = 1,
-        layers: tuple[int, ...] | None = None,
+        **given: Any,
     ) -> ClipSpec:
         """Return the clips of this encoder: its native size, of which nothing is cut off a square video.
 
@@ -92,11 +90,8 @@ class ClipSpec:
             encoder: The encoder.
             num_frames: Frames of a clip (default: the encoder's; of windows with `fps`, as many as that gives).
             fps: Frames of a clip per second of video.
-            frame_step: Frames from one of a clip to the next, instead of a rate.
             windows: Where windows lie.
-            segments: Equal parts of a video, each with a clip.
-            views: Squares along the longer side.
-            layers: Blocks whose tokens are read.
+            **given: Other fields of the clips, such as `frame_step`, `segments`, `views` and `layers`.
 
         Raises:
             ValueError: If they contradict each other.
@@ -111,11 +106,8 @@ class ClipSpec:
         return cls(
             num_frames=num_frames or encoder.config["num_frames"],
             fps=fps,
-            frame_step=frame_step,
             windows=windows,
-            segments=segments,
-            views=views,
-            layers=layers,
+            **given,
             **_native_size(encoder.config["img_size"]),
         )
 
@@ -134,11 +126,7 @@ class ClipSpec:
         return replace(self, views=1)
 
     def sampler(self, position: Literal["centre", "random"] = "centre") -> FrameSampler:
-        """Return what chooses the frames of a video, or of a part of it.
-
-        Args:
-            position: Where a clip lies in the video, or in its segment.
-        """
+        """Return what chooses the frames of a video, or of a part of it."""
         assert self.windows is None, "the windows of a video are `frames`"
         sampler = self._clip_sampler(position)
         if self.segments == 1:
@@ -200,9 +188,6 @@ class ClipSpec:
 
         Files written before windows had a `tail` and a `short` are read with the defaults of `Windows`.
 
-        Args:
-            content: The dict.
-
         Raises:
             FeaturesError: If a key is unknown, or a value cannot be.
         """
@@ -234,35 +219,23 @@ class ClipToInput:
 
 
 def default_transform(encoder: VideoEncoder) -> ClipToInput:
-    """Return what turns a clip of `vjepa.read_clip` into input of `encoder`: (C, T, H, W), without the batch.
-
-    Args:
-        encoder: The encoder whose native height and width are wanted.
-    """
+    """Return what turns a clip of `vjepa.read_clip` into input of `encoder`: (C, T, H, W), without the batch."""
     return ClipToInput(ClipSpec.for_encoder(encoder).transform())
 
 
 def spec_of_features(about: Mapping[str, Any]) -> ClipSpec:
-    """Return the clips of a `features.json`, also of one from before `ClipSpec`, which kept the layers beside it.
-
-    Args:
-        about: The content of the file.
-    """
+    """Return the clips of a `features.json`, also of one from before `ClipSpec`, which kept the layers beside it."""
     layers = {"layers": about["layers"]} if "layers" in about else {}
     return ClipSpec.from_json({**about["preprocessing"], **layers})
 
 
 def spec_of_old_probe(card: Mapping[str, Any]) -> ClipSpec:
-    """Return the clips of a `probe.json` from before `ClipSpec`, whose keys lie between others.
-
-    Args:
-        card: The content of the file.
-    """
+    """Return the clips of a `probe.json` from before `ClipSpec`, whose keys lie between others."""
     same = {name: card[name] for name in FLAT if name in card}
     size = _native_size(card["encoder_config"]["img_size"])
     return ClipSpec.from_json({**same, **size, "layers": card.get("levels")})
 
 
 def _native_size(size: int | tuple[int, int] | list[int]) -> dict[str, Any]:
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = height_and_width(size)
     return {"size": (height, width), "short_side": min(height, width)}

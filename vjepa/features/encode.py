@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16"]
 DType = Literal["fp32", "bf16", "fp16"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NOTICE_SECONDS = 10.0  # between two lines of progress
 
 
@@ -70,14 +69,7 @@ class PlacedBatch:
 def placed_batches(
     clips: Dataset[Sample], places: Sequence[int], *, batch_size: int, num_workers: int = 0
 ) -> Iterator[PlacedBatch]:
-    """Yield batches of a data set's clips, in the order of `places`.
-
-    Args:
-        clips: The data set.
-        places: Which of its clips.
-        batch_size: Clips of a batch.
-        num_workers: Processes that decode.
-    """
+    """Yield batches of a data set's clips, in the order of `places`."""
     loader = DataLoader(
         clips,
         sampler=places,

@@ -100,9 +100,7 @@ class UnitBuffer:
     def batch(self, *, following: tuple[int, int], is_last: bool = False) -> WindowBatch:
         """Return what has been buffered as one batch; the last one may be empty.
 
-        Args:
-            following: Manifest row and window after it.
-            is_last: Whether the unit ends with it.
+        `following` is the manifest row and window after it.
         """
         video = torch.stack(self.pixels) if self.pixels else torch.empty(0, 3, 0, 0, 0, dtype=torch.uint8)
         note = {"batch": self.number, "windows": self.windows, "following": following, "is_last": is_last}
@@ -120,15 +118,7 @@ def extract_features(
     batch_size: int = 16,
     ranks: Ranks = ALONE,
 ) -> int:
-    """Make the features of this process's units that are missing, and return how many windows that were.
-
-    Args:
-        maker: From clips to features.
-        source: The clips.
-        units: Where features go.
-        batch_size: Windows of one forward.
-        ranks: Which of the processes that share the work this is.
-    """
+    """Make the features of this process's units that are missing, and return how many windows that were."""
     mine = ranks.share(units.num_units)
     left = {unit: at for unit in mine if (at := units.resume(unit)) is not None}
     if left and any(at.batch for at in left.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -13,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vjepa import files
 from vjepa.data import Manifest
 from vjepa.features.clip_spec import ClipSpec, spec_of_features
 from vjepa.features.errors import FeaturesError
 from vjepa.features.extract import ClipSource, extract_features
 from vjepa.features.pooling import FeatureMaker
-from vjepa.features.reader import ABOUT, INDEX, file_of
+from vjepa.features.reader import ABOUT, INDEX, STORED, file_of
 from vjepa.features.search import SEARCH
 from vjepa.features.store import ALONE, Ranks
 from vjepa.features.units import Units, unit_rows
 from vjepa.features.writers import WRITERS, Format, merge
-from vjepa.files import write_text
 from vjepa.models import VideoEncoder
 from vjepa.models.files import digest
 
@@ -55,27 +54,14 @@ def extract_to(
 ) -> Extraction:
     """Write the features of all clips to a folder; work that was stopped at any moment continues, to the same files.
 
-    Args:
-        out: The folder.
-        source: The clips.
-        maker: From clips to features.
-        format: The file that features go to.
-        batch_size: Windows of one forward.
-        ranks: Which of the processes that share the work this is.
-        more: What else `features.json` says of how the features were made.
-        overwrite: Delete features in the folder that were made otherwise.
+    `more` is what else `features.json` says; `overwrite` deletes features that were made otherwise.
 
     Raises:
         FeaturesError: If it holds features made otherwise, or no clip can be read.
     """
-    dtype = str(maker.dtype).removeprefix("torch.")
-    short = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[dtype]
-    about = describe(source, maker) | {
-        "dtype": short,
-        "format": format,
-        "batch_size": batch_size,
-        **(more or {}),
-    }
+    dtype = next(name for name, stored in STORED.items() if stored == maker.dtype)
+    asked = {"dtype": dtype, "format": format, "batch_size": batch_size}
+    about = describe(source, maker) | asked | (more or {})
     num_rows = len(source.manifest)
     rows = unit_rows(num_rows, batch_size=batch_size, one_clip=source.spec.windows is None)
     units = Units(out / PARTS, num_rows=num_rows, rows=rows)
@@ -121,7 +107,7 @@ def _prepare(out: Path, about: dict[str, Any], *, overwrite: bool) -> dict[str, 
         shutil.rmtree(out / PARTS, ignore_errors=True)  # a kill came after the last file and before this
         return _content(out / ABOUT)
     (out / PARTS).mkdir(exist_ok=True)
-    write_text(json.dumps(about), out / PARTS / PLAN)
+    files.write_text(json.dumps(about), out / PARTS / PLAN)
     return None
 
 
@@ -154,12 +140,7 @@ def _content(path: Path) -> dict[str, Any] | None:
 
 
 def describe(source: ClipSource, maker: FeatureMaker) -> dict[str, Any]:
-    """Return what `features.json` says of clips, and of what is made of them.
-
-    Args:
-        source: The clips.
-        maker: From clips to features.
-    """
+    """Return what `features.json` says of clips, and of what is made of them."""
     return {
         "format_version": FORMAT,
         "data": {
@@ -186,22 +167,15 @@ def describe_encoder(encoder: VideoEncoder, path: str, which: str) -> dict[str, 
 
 
 def asked_for(about: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a `features.json` that was asked for, in today's words also of an older file.
-
-    Args:
-        about: The content of the file.
-    """
+    """Return the part of a `features.json` that was asked for, in today's words also of an older file."""
     asked = {key: value for key, value in about.items() if key not in (*MADE, "layers")}
     return asked | {"format_version": FORMAT, "preprocessing": spec_of_features(about).to_json()}
 
 
 def _digest(manifest: Manifest) -> str:
     """Return a hash of the rows."""
-    state = hashlib.blake2b(digest_size=16)
-    for row in manifest.rows:
-        state.update(repr((row.path, row.label, row.start, row.end)).encode())
-    state.update(repr(manifest.label_names).encode())
-    return state.hexdigest()
+    rows = (repr((row.path, row.label, row.start, row.end)).encode() for row in manifest.rows)
+    return files.digest(*rows, repr(manifest.label_names).encode())
 
 
 def _grid(network: VideoEncoder, spec: ClipSpec) -> list[int]:

@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vjepa.features.encode import DTYPES, DType, Precision, autocast
+from vjepa.features.encode import DType, Precision, autocast
 from vjepa.features.errors import FeaturesError
+from vjepa.features.reader import STORED
 from vjepa.layers.pooling import AttentivePooler
 from vjepa.models import VideoEncoder
 from vjepa.models.files import CONFIG, digest
@@ -24,13 +25,7 @@ Pool = Literal["mean", "none", "frame", "attentive"]
 
 
 class TrainedPooler(nn.Module):
-    """The part of a trained attentive probe before its classes: standardisation, then one vector per clip.
-
-    Args:
-        pooler: The probe's pooler.
-        mean: Mean of each channel in the probe's training.
-        std: Standard deviation of each channel.
-    """
+    """The part of a trained attentive probe before its classes: standardisation, then one vector per clip."""
 
     mean: Tensor
     std: Tensor
@@ -48,10 +43,6 @@ class TrainedPooler(nn.Module):
 
 def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
     """Return the pooler of an attentive probe in a folder written by `vjepa probe`.
-
-    Args:
-        folder: That folder.
-        encoder: The encoder whose tokens it is to pool.
 
     Raises:
         FeaturesError: If there is no attentive probe in it, or it was trained on another encoder.
@@ -136,11 +127,9 @@ class FeatureMaker:
         self.encoder, self.layers, self.pool, self.precision = encoder, layers, pool, precision
         self.device = next(encoder.parameters()).device
         self.pooler = pooler.to(self.device) if pooler is not None else None
-        self.dtype = DTYPES[dtype]
-        ascending = sorted(range(len(layers)), key=lambda i: layers[i] % depth)
-        self._order = sorted(
-            range(len(layers)), key=lambda i: ascending[i]
-        )  # of each, in the order asked for
+        self.dtype = STORED[dtype]
+        ascending = sorted(layers, key=lambda i: i % depth)
+        self._order = [ascending.index(i) for i in layers]  # of each, in the order asked for
 
     def __call__(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b *feature"]:
         """Return the features (B, ...) of clips (B, 3, T, H, W) on the encoder's device."""

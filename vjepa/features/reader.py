@@ -51,11 +51,7 @@ class Timeline:
 
 
 class FeatureStore(Dataset[tuple[Tensor, int]]):
-    """Features in a folder; as a data set, pairs of a feature and its class id.
-
-    Args:
-        folder: The folder, written by `vjepa extract`.
-    """
+    """Features in a folder; as a data set, pairs of a feature and its class id."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -135,7 +131,6 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
 
     def _read_rows(self) -> list[FeatureRow]:
         with (self.folder / INDEX).open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
             return [
                 FeatureRow(
                     path=cells["path"],
@@ -145,7 +140,7 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
                     label_name=cells["label_name"],
                     manifest_row=int(cells["manifest_row"]),
                 )
-                for cells in table
+                for cells in csv.DictReader(file)
             ]
 
     @property
@@ -170,9 +165,6 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
     def timeline(self, path: str) -> Timeline:
         """Return the features of one video, in the order of its windows.
 
-        Args:
-            path: The video, as in the rows.
-
         Raises:
             FeaturesError: If no row is of this video.
         """
@@ -185,19 +177,12 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
 
 
 def file_of(kind: str) -> str:
-    """Return the name of the file that holds the features.
-
-    >>> file_of("npy")
-    'features.npy'
-    """
+    """Return the name of the file that holds the features."""
     return f"features.{kind}"
 
 
 def open(folder: str | Path) -> FeatureStore:
     """Open the features in a folder, as `vjepa extract` wrote them.
-
-    Args:
-        folder: The folder.
 
     Raises:
         FeaturesError: If it holds none, or they are not complete.

@@ -64,13 +64,7 @@ class SearchIndex:
     def nearest(
         self, queries: Float[Tensor, "q d"], rows: Float[Tensor, "rows d"], *, count: int
     ) -> Neighbours:
-        """Return the rows with the largest cosine to each query, both less the mean.
-
-        Args:
-            queries: Features (Q, D).
-            rows: The features that were indexed.
-            count: How many rows; fewer where there are fewer.
-        """
+        """Return the rows with the largest cosine to each query, both less the mean."""
         asked = self.directions(queries)
         scores = torch.cat(
             [
@@ -106,11 +100,7 @@ def check_searchable(maker: FeatureMaker) -> None:
 
 
 def write_search(folder: Path) -> None:
-    """Write what `search` needs beside the features of a folder.
-
-    Args:
-        folder: Features of one vector per row.
-    """
+    """Write what `search` needs beside the features of a folder."""
     found = SearchIndex.of(_vectors(FeatureStore(folder)))
     write_tensors({"mean": found.mean, "norm": found.norm}, folder / SEARCH)
 
@@ -153,11 +143,6 @@ def query_features(
     store: FeatureStore, query: str, encoder: str | None = None
 ) -> tuple[Float[Tensor, "q d"], list[float]]:
     """Return the features of a video's windows, made as those of `store` were, and when each begins.
-
-    Args:
-        store: The features to compare them with.
-        query: The video.
-        encoder: Where the encoder lies now, if elsewhere.
 
     Raises:
         FeaturesError: If the encoder is another one, or the video cannot be read.

@@ -105,11 +105,7 @@ class RecordStore:
     ) -> None:
         """Keep a batch.
 
-        Args:
-            places: Places of the records.
-            records: The records, in that order; None if there are none.
-            failures: What failed, by number: these count as done.
-            note: Anything that JSON holds.
+        Failures, by number, count as done; `note` is anything that JSON holds.
         """
         entry = Entry(list(places), dict(failures or {}), dict(note or {}))
         if records is not None and len(records):
@@ -138,11 +134,7 @@ class RecordStore:
         return dict(sorted(item for entry in self.entries() for item in entry.failures.items()))
 
     def missing(self, places: Iterable[int]) -> list[int]:
-        """Return which of these places have not failed and hold no undamaged record.
-
-        Args:
-            places: The places.
-        """
+        """Return which of these places have not failed and hold no undamaged record."""
         good: set[int] = set()
         failed: set[int] = set()
         damaged: set[int] = set()
@@ -157,11 +149,7 @@ class RecordStore:
         return [place for place in wanted if place not in good and place not in failed]
 
     def intact(self, entry: Entry) -> list[int]:
-        """Return the places of an entry whose records have the checksums that were written.
-
-        Args:
-            entry: One of `entries`.
-        """
+        """Return the places of an entry whose records have the checksums that were written."""
         if self.folder is None:
             return entry.places
         if entry.shape is None or not self._file.exists():
@@ -176,11 +164,7 @@ class RecordStore:
         ]
 
     def keep(self, entries: Iterable[Entry]) -> None:
-        """Forget all entries but these; no other process may add any at the same time.
-
-        Args:
-            entries: Some of `entries`.
-        """
+        """Forget all entries but these; no other process may add any at the same time."""
         assert self.folder is not None
         old = [path for path in self._journals() if path.name != self._journal]
         lines = [_line(entry) for entry in entries]
@@ -261,12 +245,6 @@ def space(
     shape: tuple[int, ...], dtype: torch.dtype, *, max_ram_gb: float, scratch: Path | None
 ) -> Shaped[Tensor, "..."]:
     """Return an empty tensor in RAM, or mapped from a file if it is large.
-
-    Args:
-        shape: Its shape.
-        dtype: Its type.
-        max_ram_gb: Size in 10^9 bytes above which it goes to a file.
-        scratch: Folder for the file.
 
     Raises:
         FeaturesError: If it is large and there is no folder.

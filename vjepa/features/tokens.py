@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,14 +14,13 @@ import torch
 from jaxtyping import Float16, Int
 from torch import Tensor, nn
 
-from vjepa import __version__
+from vjepa import __version__, files
 from vjepa.data.loading.dataset import Sample
 from vjepa.data.manifests.rows import Manifest
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.encode import Precision, autocast, clip_tokens, encode, placed_batches
 from vjepa.features.errors import FeaturesError
 from vjepa.features.store import ALONE, Ranks, RecordStore, space
-from vjepa.files import write_text
 from vjepa.models.files import digest
 from vjepa.types import ClipFailure
 
@@ -59,24 +57,12 @@ class ClipTokens:
         return f"ClipTokens(tokens={tuple(self.tokens.shape)}, failures={len(self.failures)})"
 
     def labels(self, manifest: Manifest) -> Int[Tensor, "clips"]:
-        """Return class ids (clips,) by `manifest`, -1 where it has none: the tokens serve any label column.
-
-        Args:
-            manifest: The manifest of the clips, or the same rows read with another `label_column`.
-        """
+        """Return class ids (clips,) by `manifest`, -1 where it has none: the tokens serve any label column."""
         return torch.tensor([manifest.rows[i].label for i in self.index.tolist()], dtype=torch.int64)
 
     def groups(self, manifest: Manifest) -> list[str]:
         """Return the group of each clip, "" where it has none."""
         return [manifest.rows[i].group for i in self.index.tolist()]
-
-    def rows(self, chosen: Int[Tensor, "chosen"]) -> ClipTokens:
-        """Return the tokens of some clips.
-
-        Args:
-            chosen: Positions among these clips.
-        """
-        return replace(self, tokens=self.tokens[chosen], index=self.index[chosen])
 
 
 def tokens_of(
@@ -153,28 +139,20 @@ def cache_folder(
     """Return the folder in `cache` for these features, named by a hash of all they depend on; about.json says what.
 
     Labels are not among it: the features serve any column. A local file counts with its size and time of change.
-
-    Args:
-        cache: Folder of all cached features.
-        encoder: The frozen encoder; its weights count.
-        manifest: The clips' videos, in order.
-        preprocessing: How clips are cut from them, and the arithmetic.
     """
-    rows = hashlib.blake2b(digest_size=16)
-    for row in manifest.rows:
-        rows.update(json.dumps([row.path, row.start, row.end, *_state(row.path)]).encode())
+    rows = (json.dumps([row.path, row.start, row.end, *_state(row.path)]).encode() for row in manifest.rows)
     about = {
         "encoder": digest(encoder),
         "config": getattr(encoder, "config", {}),
         "preprocessing": dict(preprocessing),
         "num_rows": len(manifest.rows),
-        "rows": rows.hexdigest(),
+        "rows": files.digest(*rows),
         "vjepa": __version__,
     }
     text = json.dumps(about, indent=2, sort_keys=True, default=str)
-    folder = cache / hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    folder = cache / files.digest(text.encode(), size=12)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(text, folder / ABOUT)
+    files.write_text(text, folder / ABOUT)
     return folder
 
 
@@ -187,11 +165,6 @@ def _state(path: str) -> tuple[int, int]:
 
 
 def listing(failures: Sequence[ClipFailure], most: int = 20) -> str:
-    """Return failures as one line of text: paths with reasons, and how many more there are.
-
-    Args:
-        failures: The failures.
-        most: How many are named.
-    """
+    """Return failures as one line of text: paths with reasons, and how many more there are."""
     named = "; ".join(f"{failure.path} ({failure.reason})" for failure in failures[:most])
     return named + (f"; and {len(failures) - most} more" if len(failures) > most else "")

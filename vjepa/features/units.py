@@ -17,15 +17,10 @@ UNIT_BATCHES = 16  # at most, so that a restart has little to look through
 
 
 def unit_rows(num_rows: int, *, batch_size: int, one_clip: bool) -> int:
-    """Return the rows of a unit, for any number of ranks.
+    """Return the rows of a unit, for any number of ranks: whole batches if each row gives one window.
 
     >>> unit_rows(100_000, batch_size=16, one_clip=True), unit_rows(20, batch_size=16, one_clip=False)
     (256, 1)
-
-    Args:
-        num_rows: Rows of the manifest.
-        batch_size: Windows of a batch.
-        one_clip: Whether a row gives one window: then units are whole batches.
     """
     rows = min(math.ceil(num_rows / MAX_UNITS), UNIT_BATCHES * batch_size)
     return math.ceil(rows / batch_size) * batch_size if one_clip else rows
@@ -48,11 +43,6 @@ class Units:
     An entry of a store is a batch. Its failures are those of manifest rows; its note has the number of the `batch`,
     row and seconds of the first and last frame of each of its `windows`, row and window of what is `following`, and
     whether it `is_last`.
-
-    Args:
-        folder: Where the stores are.
-        num_rows: Rows of the manifest.
-        rows: Manifest rows of a unit.
     """
 
     def __init__(self, folder: Path, *, num_rows: int, rows: int) -> None:

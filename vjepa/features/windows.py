@@ -49,9 +49,6 @@ class Windows:
     def bounds(self, duration: float) -> list[tuple[float, float]]:
         """Return the start and the end of each window of a video, in seconds.
 
-        Args:
-            duration: Seconds of video.
-
         Raises:
             ShortVideoError: If the video is shorter than a window and `short` is "refuse".
 
@@ -77,10 +74,7 @@ class Windows:
     ) -> list[tuple[float, float]]:
         """Return the start and the end of each window on the clock of the video.
 
-        Args:
-            timestamps: When each frame is first shown, in seconds, ascending.
-            start: Seconds at which the usable part of the video begins (default: its beginning).
-            end: Seconds at which it ends, exclusive (default: its end).
+        `start` and `end` (exclusive) are the seconds of the usable part, by default the whole video.
 
         Raises:
             ShortVideoError: As in `bounds`.
@@ -94,12 +88,19 @@ class Windows:
         ]
 
 
+def windows_of(seconds: float | None, stride: float | None, *, tail: Tail, short: Short) -> Windows | None:
+    """Return the windows that flags ask for; None if they ask for none.
+
+    Raises:
+        FeaturesError: If there is a stride without a window.
+    """
+    if seconds is None and stride is not None:
+        raise FeaturesError(f"stride {stride:g} without a window. Give its length with --window.")
+    return None if seconds is None else Windows(seconds, stride, tail=tail, short=short)
+
+
 def blocks(frames: Int64[ndarray, "w t"], first: int = 0) -> Iterator[range]:
     """Yield runs of neighbouring windows to decode together: they share frames or lie close, and are not too many.
-
-    Args:
-        frames: Frame numbers of all windows.
-        first: The first window wanted.
 
     >>> [list(block) for block in blocks(np.array([[0, 4], [4, 8], [9000, 9004]]))]
     [[0, 1], [2]]

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,6 @@ from vjepa.features.store import Entry
 from vjepa.features.tokens import listing
 from vjepa.features.units import Units
 from vjepa.files import write_text
-from vjepa.types import ClipFailure
 
 Format = Literal["safetensors", "npy", "parquet"]
 LISTED = 5  # failures named in an error; the rest is counted
@@ -31,53 +30,36 @@ PART_BYTES = 64e6  # of features that are written at once
 ALIGNMENT = 8  # bytes of a safetensors header
 
 
-@dataclass(frozen=True)
 class Whole:
-    """Everything that the units hold: `manifest` of their rows, `dtype` and `shape` of the features together."""
+    """Everything that the units hold, all of which are done.
 
-    units: Units
-    manifest: Manifest
-    dtype: torch.dtype
-    shape: tuple[int, ...]
+    `windows` has the manifest row and seconds of each window, `shape` and `dtype` are those of all features together.
+    """
 
-    @classmethod
-    def of(cls, units: Units, manifest: Manifest) -> Whole:
-        """Measure the units, all of which are done."""
-        shapes = [(e.shape, e.dtype, len(e.places)) for e in _entries(units) if e.shape is not None]
-        if not shapes:
-            return cls(units, manifest, torch.float32, ())
-        shape, dtype, _ = shapes[0]
-        assert shape is not None
-        return cls(units, manifest, getattr(torch, dtype), (sum(count for *_, count in shapes), *shape))
+    def __init__(self, units: Units, manifest: Manifest) -> None:
+        self.units, self.manifest = units, manifest
+        entries = [entry for unit in range(units.num_units) for entry in units.batches(unit)]
+        self.windows: list[tuple[int, float, float]] = [w for e in entries for w in e.note["windows"]]
+        self.failures = [failure for entry in entries for failure in entry.failures.values()]
+        made = next((entry for entry in entries if entry.shape is not None), Entry([]))
+        self.shape = () if made.shape is None else (len(self.windows), *made.shape)
+        self.dtype: torch.dtype = getattr(torch, made.dtype)
 
     def parts(self) -> Iterator[tuple[list[tuple[int, float, float]], Float[Tensor, "w *feature"]]]:
         """Yield windows and their features in order, as many as fit in memory at once."""
+        first = 0
         for unit in range(self.units.num_units):
-            windows = [window for entry in self.units.batches(unit) for window in entry.note["windows"]]
             features = self.units.store(unit).records()
             if features is None:
                 continue
             step = max(1, int(PART_BYTES * len(features) / features.nbytes))
-            for start in range(0, len(windows), step):
-                yield windows[start : start + step], features[start : start + step]
-
-    def windows(self) -> Iterator[tuple[int, float, float]]:
-        """Yield manifest row and seconds of each window."""
-        return (window for entry in _entries(self.units) for window in entry.note["windows"])
-
-    def failures(self) -> list[ClipFailure]:
-        """Return what could not be read."""
-        return [failure for entry in _entries(self.units) for failure in entry.failures.values()]
+            for part in features.split(step):
+                yield self.windows[first : first + len(part)], part
+                first += len(part)
 
 
 def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) -> dict[str, Any]:
     """Write the features of all units as one file, their index and `features.json`; delete the units' folder.
-
-    Args:
-        out: The folder.
-        units: What was written; every unit is done.
-        manifest: The clips' manifest.
-        about: How the features were made; `format` says what file to write.
 
     Returns:
         The content of `features.json`.
@@ -85,12 +67,11 @@ def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) ->
     Raises:
         FeaturesError: If there is not one feature.
     """
-    whole = Whole.of(units, manifest)
-    failures = whole.failures()
+    whole = Whole(units, manifest)
     if not whole.shape:
         shutil.rmtree(units.folder)
         raise FeaturesError(
-            f"none of {len(manifest)} clips can be read: {listing(failures, LISTED)}. Mend the files."
+            f"none of {len(manifest)} clips can be read: {listing(whole.failures, LISTED)}. Mend the files."
         )
     # made among the units and moved: a kill leaves nothing half written, and nothing but units
     made = {name: units.folder / name for name in (file_of(about["format"]), INDEX, ABOUT)}
@@ -99,7 +80,7 @@ def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) ->
     content = about | {
         "shape": list(whole.shape),
         "label_names": list(manifest.label_names),
-        "failures": [asdict(failure) for failure in failures],
+        "failures": [asdict(failure) for failure in whole.failures],
     }
     write_text(json.dumps(content, indent=1), made[ABOUT])
     for name, file in made.items():  # `features.json` last: with it the folder is complete
@@ -109,32 +90,21 @@ def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) ->
 
 
 def write_index(whole: Whole, path: Path) -> None:
-    """Write what each row of the features is, as CSV.
-
-    Args:
-        whole: The features.
-        path: The file.
-    """
+    """Write what each row of the features is, as CSV."""
     names = whole.manifest.label_names
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "start", "end", "label", "label_name", "manifest_row"])
-        for index, start, end in whole.windows():
+        for index, start, end in whole.windows:
             row = whole.manifest.rows[index]
             name = names[row.label] if 0 <= row.label < len(names) else ""
             writer.writerow([row.path, repr(start), repr(end), row.label, name, index])
 
 
 def write_safetensors(whole: Whole, path: Path) -> None:
-    """Write one safetensors file: `features`, `index` (manifest rows), `seconds`, and `label` where there are labels.
-
-    Args:
-        whole: The features; they are never all in memory.
-        path: The file.
-    """
-    windows = list(whole.windows())
-    index = torch.tensor([row for row, _, _ in windows], dtype=torch.int64)
-    seconds = torch.tensor([times for _, *times in windows], dtype=torch.float64)
+    """Write one safetensors file: `features`, `index` (manifest rows), `seconds`, and `label` if there are any."""
+    index = torch.tensor([row for row, _, _ in whole.windows], dtype=torch.int64)
+    seconds = torch.tensor([times for _, *times in whole.windows], dtype=torch.float64)
     small = {"index": index, "seconds": seconds}
     if whole.manifest.label_names:
         small["label"] = torch.tensor([whole.manifest.rows[i].label for i in index.tolist()])
@@ -155,12 +125,7 @@ def write_safetensors(whole: Whole, path: Path) -> None:
 
 
 def write_npy(whole: Whole, path: Path) -> None:
-    """Write one .npy file of the features alone.
-
-    Args:
-        whole: The features; fp32 or fp16.
-        path: The file.
-    """
+    """Write one .npy file of the features alone."""
     like = torch.empty(0, dtype=whole.dtype).numpy().dtype
     with path.open("wb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(like), "fortran_order": False, "shape": whole.shape}
@@ -170,12 +135,7 @@ def write_npy(whole: Whole, path: Path) -> None:
 
 
 def write_parquet(whole: Whole, path: Path) -> None:
-    """Write one Parquet file: path, start, end, label, `features`: flat lists whose shape is in the metadata.
-
-    Args:
-        whole: The features; fp32 or fp16.
-        path: The file.
-    """
+    """Write one Parquet file: path, start, end, label, `features`: flat lists whose shape is in the metadata."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -220,11 +180,6 @@ def check_format(kind: Format, dtype: str) -> None:
             raise FeaturesError(
                 'format parquet needs pyarrow: pip install "vjepa-toolkit[shards]", or give another --format.'
             ) from error
-
-
-def _entries(units: Units) -> Iterator[Entry]:
-    """Yield the batches of all units, in order."""
-    return (entry for unit in range(units.num_units) for entry in units.batches(unit))
 
 
 def _header(dtype: torch.dtype, shape: tuple[int, ...], at: int) -> dict[str, Any]:

@@ -25,36 +25,22 @@ def attend(
 ) -> Float[Tensor, "b h n d"]:
     """Compute softmax attention by the fastest method for the device, the dtype and the length.
 
-    Args:
-        query: Queries (B, heads, N, d).
-        key: Keys (B, heads, N, d).
-        value: Values (B, heads, N, d).
-        visible: True where the row's token may attend to the column's token; None allows all pairs.
+    `visible` is True where the row's token may attend to the column's token; None allows all pairs.
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     if query.shape[2] <= MAX_EXPLICIT:
-        return _mix(query * query.shape[-1] ** -0.5, key, value, visible)
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        if visible is not None:
+            scores = scores.masked_fill(~visible, -torch.inf)
+        return scores.softmax(dim=-1) @ value
     if visible is not None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     return attend_in_blocks(query, key, value)
 
 
-def _mix(scaled: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
-    """Compute attention by two plain matrix products; the queries are already scaled."""
-    scores = scaled @ key.transpose(-1, -2)
-    if visible is not None:
-        scores = scores.masked_fill(~visible, -torch.inf)
-    return scores.softmax(dim=-1) @ value
-
-
 class Attention(nn.Module):
-    """Multi-head self-attention with one fused projection to queries, keys and values.
-
-    Args:
-        embed_dim: Width of a token.
-        num_heads: Number of heads; must divide `embed_dim`.
-    """
+    """Multi-head self-attention with one fused projection to queries, keys and values."""
 
     def __init__(self, *, embed_dim: int, num_heads: int) -> None:
         super().__init__()
@@ -68,13 +54,7 @@ class Attention(nn.Module):
         rotary: RotaryTables | None = None,
         visible: Bool[Tensor, "n n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Apply self-attention to the tokens of each clip.
-
-        Args:
-            tokens: Tokens (B, N, D).
-            rotary: Tables that rotate queries and keys by their positions; None for no rotation.
-            visible: True where the row's token may attend to the column's token; None allows all pairs.
-        """
+        """Apply self-attention to the tokens of each clip; `attend` describes `visible`."""
         query, key, value = split_heads(self.qkv(tokens), self.num_heads, rotary)
         mixed = attend(query, key, value, visible)
         return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))

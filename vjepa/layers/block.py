@@ -26,13 +26,9 @@ class Block(nn.Module):
     """Pre-norm transformer block: `x + Attention(norm(x))`, then `x + Mlp(norm(x))`.
 
     Args:
-        embed_dim: Width of a token.
-        num_heads: Number of attention heads.
-        mlp_ratio: Hidden width of the MLP divided by `embed_dim`.
         mlp: "gelu" has two projections. "swiglu" has a gate and two thirds of the hidden width, so the number of
             weights stays the same (V-JEPA 2's `wide_silu`). "swiglu_full" has a gate and the full hidden width.
         drop_path: Probability that a clip skips a branch during training.
-        norm_eps: Epsilon of the layer norms.
 
     Attributes:
         recompute: Whether the backward pass recomputes the block, so that only the block's input stays in memory.

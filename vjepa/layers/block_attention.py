@@ -20,13 +20,7 @@ BLOCK_BYTES = 2**20
 def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Compute softmax attention in blocks of queries of one head, whose scores fit a core's cache.
 
-    Args:
-        query: Queries (B, heads, N, d).
-        key: Keys (B, heads, N, d).
-        value: Values (B, heads, N, d).
-
-    Returns:
-        Mixed values (B, heads, N, d).
+    Queries, keys, values and results are (B, heads, N, d).
     """
     mixed = torch.empty_like(query, memory_format=torch.contiguous_format)
     scaled = query * query.shape[-1] ** -0.5

@@ -28,11 +28,6 @@ def split_heads(
 
     With `rotary` all three are new tensors, so `projected` is freed before the backward pass. To keep it beside
     rotated copies of queries and keys would need five thirds of the memory.
-
-    Args:
-        projected: Output of the fused projection (B, N, 3 * heads * d).
-        num_heads: Number of heads.
-        rotary: Tables that rotate queries and keys; None for no rotation.
     """
     parts = rearrange(projected, "b n (three h d) -> three b h n d", three=3, h=num_heads)
     if rotary is None:
@@ -69,8 +64,7 @@ class _Turned(torch.autograd.Function):
         # the memory layout of the projection, which therefore receives its gradient without a copy
         whole = value.new_empty(batch, length, 3, heads, width)
         parts = rearrange(whole, "b n three h d -> three b h n d")
-        for place, found in zip(
-            parts, (rotate_back(query, tables), rotate_back(key, tables), value), strict=True
-        ):
-            place.copy_(found)
+        found = (rotate_back(query, tables), rotate_back(key, tables), value)
+        for place, gradient in zip(parts, found, strict=True):
+            place.copy_(gradient)
         return parts, None, None, None

@@ -19,10 +19,6 @@ class GeluMlp(nn.Module):
     """Two projections with a GELU: `fc2(gelu(fc1(x)))`. The backward pass recomputes the hidden layer from the input.
 
     This costs about one sixth more compute per MLP and saves about one third of a block's activation memory.
-
-    Args:
-        embed_dim: Width of a token.
-        hidden_dim: Width between the projections.
     """
 
     def __init__(self, *, embed_dim: int, hidden_dim: int) -> None:

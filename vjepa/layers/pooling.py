@@ -18,9 +18,8 @@ from vjepa.layers.block import INIT_STD, Block, init_weights, rescale_blocks
 from vjepa.layers.heads import checked_heads
 
 PROBE_NORM_EPS = 1e-5  # layer norms of every released probe; encoders use 1e-6
-PART_NUMBERS = (
-    2**19
-)  # numbers of the tokens that a CPU reads at once, so that intermediate results stay in its caches
+# numbers of the tokens that a CPU reads at once, so that intermediate results stay in its caches
+PART_NUMBERS = 2**19
 
 
 def token_shares(tokens: Float[Tensor, "b n d"], queries: Float[Tensor, "hq d"]) -> Float[Tensor, "b hq n"]:
@@ -35,13 +34,9 @@ def read_tokens(
 ) -> Float[Tensor, "b hq d"]:
     """Return, for each query, the softmax-weighted mean of each clip's layer-normed tokens.
 
-    Concatenate the queries of several poolers to normalise and read the tokens only once for all of them.
-
-    Args:
-        tokens: Tokens (B, N, D).
-        queries: Queries (heads * Q, D) from `CrossAttentionBlock.token_queries`.
-        prepare: Function applied first to frozen tokens, a few clips at a time, such as a standardisation.
-            Default: outside of autocast, cast the tokens to the dtype of the queries.
+    Concatenate the queries of several poolers, from `AttentivePooler.token_queries`, to normalise and read the tokens
+    only once for all of them. `prepare` is applied first to frozen tokens, a few clips at a time, such as a
+    standardisation. By default, outside of autocast, it casts the tokens to the dtype of the queries.
     """
     if not tokens.requires_grad:
         mixes_types = torch.is_autocast_enabled(tokens.device.type)
@@ -79,9 +74,8 @@ class _FrozenReading(torch.autograd.Function):
         size = _clips_of_a_part(tokens)
         for_queries = torch.zeros_like(queries)
         parts = zip(tokens.split(size), shares, gradients[0].split(size), strict=True)
-        with torch.autocast(
-            *ctx.types
-        ):  # the backward pass does not inherit the autocast of the forward pass
+        # the backward pass does not inherit the autocast of the forward pass
+        with torch.autocast(*ctx.types):
             for part, share, gradient in parts:
                 normed = _normed(ctx.prepare(part))
                 for_share = (gradient @ normed.mT).to(share.dtype)
@@ -110,10 +104,6 @@ class CrossAttention(nn.Module):
     The queries are the same for all clips. So the key projection is applied to the queries, and the value
     projection to the mixed tokens. The sums are the same in another order, and about `head_dim` times fewer than
     if every token were projected to a key and a value.
-
-    Args:
-        embed_dim: Width of a token.
-        num_heads: Number of heads; must divide `embed_dim`.
     """
 
     def __init__(self, *, embed_dim: int, num_heads: int) -> None:
@@ -141,11 +131,6 @@ class CrossAttentionBlock(nn.Module):
     """Cross-attention block: `q + CrossAttention(q, norm(x))`, then `q + Mlp(norm(q))`, without a norm of q at first.
 
     It runs in two halves: call `token_queries`, then `read_tokens`, then `forward`.
-
-    Args:
-        embed_dim: Width of a token.
-        num_heads: Number of attention heads.
-        mlp_ratio: Hidden width of the MLP divided by `embed_dim`.
     """
 
     def __init__(self, *, embed_dim: int, num_heads: int, mlp_ratio: float) -> None:
@@ -170,13 +155,7 @@ class CrossAttentionBlock(nn.Module):
 class AttentivePooler(nn.Module):
     """Pooler of a clip's tokens to one vector per query (probes of V-JEPA with depth 1, of V-JEPA 2 with depth 4).
 
-    Args:
-        embed_dim: Width of a token.
-        num_heads: Number of attention heads.
-        depth: Number of blocks: 1 is the cross-attention alone; each further block is a self-attention block
-            on the tokens before it.
-        num_queries: Number of learned queries.
-        mlp_ratio: Hidden width of the MLPs divided by `embed_dim`.
+    Depth 1 is the cross-attention alone; each further block is a self-attention block on the tokens before it.
     """
 
     def __init__(

@@ -24,12 +24,7 @@ BASE = 10000.0  # wavelength base of every published table, additive and rotary
 
 
 def sincos_1d(positions: Float64[Tensor, "n"], width: int) -> Float64[Tensor, "n {width}"]:
-    """Return the sine and cosine of each position at `width // 2` frequencies, as halves [sin | cos].
-
-    Args:
-        positions: Coordinates (N,), in tokens, float64.
-        width: Even number of channels.
-    """
+    """Return the sine and cosine of each position, in tokens, at `width // 2` frequencies: halves [sin | cos]."""
     frequencies = BASE ** (-torch.arange(width // 2, dtype=torch.float64) / (width / 2))
     angles = positions[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -44,14 +39,8 @@ def token_coordinates(ids: Int[Tensor, "*b n"], grid: TokenGrid) -> tuple[Tensor
 def sincos_3d(grid: TokenGrid, width: int, *, uniform_power: bool = True) -> Float64[Tensor, "n {width}"]:
     """Return the sine-cosine table of a clip, with channels in the order [t | h | w].
 
-    Args:
-        grid: Extent of the clip in tokens.
-        width: Channels per token.
-        uniform_power: Give the three axes equal widths and truncate the table to `width` (as in every released
-            model); otherwise time gets half of the channels.
-
-    Returns:
-        Table (N, width), float64, N = len(grid).
+    With `uniform_power` the three axes have equal widths and the table is truncated to `width`, as in every released
+    model; otherwise time gets half of the channels.
     """
     axis = 2 * math.ceil(width / 6)
     widths = (axis, axis, axis) if uniform_power else (width // 2, width // 4, width // 4)
@@ -63,13 +52,7 @@ def sincos_3d(grid: TokenGrid, width: int, *, uniform_power: bool = True) -> Flo
 def sincos_2d(
     grid: TokenGrid, width: int, *, order: Literal["hw", "wh"] = "hw"
 ) -> Float64[Tensor, "n {width}"]:
-    """Return the sine-cosine table of an image: halves [h | w] as in V-JEPA, or [w | h] as in I-JEPA.
-
-    Args:
-        grid: Extent of the image in tokens; `t` must be 1.
-        width: Channels per token.
-        order: Which axis comes first.
-    """
+    """Return the sine-cosine table of an image: halves [h | w] as in V-JEPA, or [w | h] as in I-JEPA."""
     assert grid.t == 1, f"an image has one time step, got {grid}"
     _, h, w = token_coordinates(torch.arange(len(grid)), grid)
     axes = (h, w) if order == "hw" else (w, h)
@@ -94,11 +77,8 @@ def rotary_angles(
 ) -> Float[Tensor, "*b n {width}"]:
     """Return the angle of every channel of one axis: `width // 2` frequencies, each used twice.
 
-    Args:
-        positions: Coordinates along the axis, in tokens.
-        width: Even number of rotated channels.
-        style: "tiled" repeats the sequence of angles; the released V-JEPA 2 weights were trained with it. It is
-            not a true rotation, because adjacent channels are paired. "interleaved" repeats each angle.
+    "tiled" repeats the sequence of angles; the released V-JEPA 2 weights were trained with it. It is not a true
+    rotation, because adjacent channels are paired. "interleaved" repeats each angle.
     """
     frequencies = BASE ** (-torch.arange(width // 2, device=positions.device) / (width / 2))
     angles = positions[..., None] * frequencies
@@ -116,13 +96,8 @@ def rotary_3d(
 ) -> RotaryTables:
     """Return tables that rotate the channels of a head by token position: [t | h | w | not rotated].
 
-    Args:
-        ids: Token ids (B, N), or (1, N) if all rows are equal.
-        grid: Token grid that the ids refer to.
-        head_dim: See `rotary_of_axes`.
-        style: See `rotary_angles`.
-        side: Scale height and width so that the last row and column get the coordinate `side - 1`
-            (V-JEPA 2.1); None uses token coordinates.
+    `ids` may have one row if all rows are equal. `side` scales height and width so that the last row and column get
+    the coordinate `side - 1` (V-JEPA 2.1); None uses token coordinates.
     """
     t, h, w = token_coordinates(ids, grid)
     if side is not None:
@@ -133,12 +108,9 @@ def rotary_3d(
 def rotary_of_axes(
     axes: tuple[Tensor, Tensor, Tensor], head_dim: int, style: RotaryStyle = "tiled"
 ) -> RotaryTables:
-    """Return rotary tables for tokens at any coordinates.
+    """Return rotary tables for tokens at coordinates t, h and w, in tokens, each (B, N), whole or fractional.
 
-    Args:
-        axes: Coordinates t, h and w in tokens, each (B, N), integer or fractional.
-        head_dim: Channels per head, at least 6; each axis rotates `2 * (head_dim // 3 // 2)` of them.
-        style: See `rotary_angles`.
+    Each axis rotates `2 * (head_dim // 3 // 2)` channels of a head.
     """
     width = 2 * (head_dim // 3 // 2)
     if width < 2:
@@ -150,12 +122,9 @@ def rotary_of_axes(
 
 
 def tables_of_axes(angles: Sequence[Float[Tensor, "b n k"]], *, axis: int, head_dim: int) -> RotaryTables:
-    """Return rotary tables from the angles of the three axes, two channels per angle.
+    """Return rotary tables from the angles of the rotated channels of the three axes, K even.
 
-    Args:
-        angles: Angles of the rotated channels of each axis: (B, N, K), K even.
-        axis: Channels per axis, at least K; channels beyond K are not rotated.
-        head_dim: Channels per head; channels beyond the three axes are not rotated.
+    An axis has `axis` channels; those beyond K, and those of a head beyond the three axes, are not rotated.
     """
     turned = angles[0].shape[-1]
     one = torch.cat([pad(x, (0, axis - turned)) for x in angles], dim=-1)  # angle 0 does not change a channel

@@ -47,23 +47,18 @@ def store_frequencies(blocks: Iterable[nn.Module], head_dim: int) -> None:
 def stored_tables(
     blocks: Iterable[nn.Module], ids: Int[Tensor, "b n"], grid: TokenGrid, head_dim: int
 ) -> list[RotaryTables]:
-    """Return the tables of each block; blocks with equal frequencies, as all have at first, share one table.
+    """Return the tables of each block, which `store_frequencies` has prepared.
 
-    Args:
-        blocks: Blocks that `store_frequencies` has prepared.
-        ids: Token ids (B, N), or (1, N) if all rows are equal.
-        grid: Token grid that the ids refer to.
-        head_dim: Channels per head.
+    Blocks with equal frequencies, as all have at first, share one table. `ids` may have one row if all are equal.
     """
-    frequencies = torch.stack([_of_block(block) for block in blocks])
+    held = [
+        [cast("RotaryFrequencies", block.get_submodule(f"attn.{name}")).freqs for name in NAMES]
+        for block in blocks
+    ]
+    frequencies = torch.stack([torch.stack(three) for three in held])
     distinct, which = torch.unique(frequencies, dim=0, return_inverse=True)
     tables = [_tables(three, ids, grid, head_dim) for three in distinct]
     return [tables[i] for i in which.tolist()]
-
-
-def _of_block(block: nn.Module) -> Float[Tensor, "3 k"]:
-    held = (cast("RotaryFrequencies", block.get_submodule(f"attn.{name}")) for name in NAMES)
-    return torch.stack([each.freqs for each in held])
 
 
 def _tables(

@@ -8,12 +8,7 @@ from torch.nn import functional as F
 
 
 class SwiGlu(nn.Module):
-    """Gated MLP with biases: `fc3(silu(fc1(x)) * fc2(x))`; the released files use the same names.
-
-    Args:
-        embed_dim: Width of a token.
-        hidden_dim: Width between the projections.
-    """
+    """Gated MLP with biases: `fc3(silu(fc1(x)) * fc2(x))`; the released files use the same names."""
 
     def __init__(self, *, embed_dim: int, hidden_dim: int) -> None:
         super().__init__()

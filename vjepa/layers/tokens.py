@@ -14,16 +14,10 @@ from vjepa.types import MaskPair
 
 
 def check_ids(ids: Tensor, name: str, *, rows: int, length: int) -> None:
-    """Check that token ids are integers of shape (rows, ids), each in [0, length).
-
-    Args:
-        ids: The ids to check.
-        name: Name of the argument, for the message.
-        rows: Number of clips.
-        length: Number of tokens per clip.
+    """Check that token ids, the argument `name`, are integers of shape (rows, ids), each in [0, length).
 
     Raises:
-        ValueError: If the dtype, the shape or an id is wrong.
+        SettingError: If the dtype, the shape or an id is wrong.
     """
     if ids.is_floating_point() or ids.dtype in (torch.bool, torch.uint8):
         raise SettingError(f"{name} is {str(ids.dtype).removeprefix('torch.')}. Give ids of tokens in int64.")
@@ -40,15 +34,7 @@ def check_ids(ids: Tensor, name: str, *, rows: int, length: int) -> None:
 
 
 def gather_tokens(tokens: Float[Tensor, "b n d"], ids: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
-    """Return the tokens that `ids` selects in each row, in the order of `ids`.
-
-    Args:
-        tokens: Tokens (B, N, D).
-        ids: Token ids (B, K), each in [0, N).
-
-    Returns:
-        Selected tokens (B, K, D).
-    """
+    """Return the tokens that `ids`, each in [0, N), selects in each row, in the order of `ids`."""
     return tokens.gather(1, repeat(ids, "b k -> b k d", d=tokens.shape[-1]))
 
 
@@ -61,10 +47,6 @@ def cross_masks(contexts: Sequence[Int[Tensor, "b nc"]], targets: Sequence[Int[T
     >>> seen, hidden = [torch.tensor([[0]]), torch.tensor([[1]])], [torch.tensor([[8]]), torch.tensor([[9]])]
     >>> cross_masks(seen, hidden).context.tolist(), cross_masks(seen, hidden).target.tolist()
     ([[0], [1], [0], [1]], [[8], [8], [9], [9]])
-
-    Args:
-        contexts: Ids of the visible tokens, one (B, Nc) per mask.
-        targets: Ids of the hidden tokens, one (B, Nt) per mask.
     """
     context = torch.cat([each for _ in targets for each in contexts])
     return MaskPair(context=context, target=torch.cat([each for each in targets for _ in contexts]))

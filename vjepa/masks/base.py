@@ -28,10 +28,7 @@ class MaskStrategy(ABC):
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """Draw one `MaskPair` of ids in `grid`; all rows have equally many context ids, and equally many target ids.
 
-        Args:
-            grid: Extent of the clips in tokens.
-            batch_size: Number of rows to draw.
-            generator: Source of all randomness: the same state gives the same masks.
+        All randomness comes from `generator`: the same state gives the same masks.
         """
 
     def sample_apart(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
@@ -46,14 +43,10 @@ class MaskStrategy(ABC):
 def take_ids(
     chosen: Bool[Tensor, "b n"], count: int, surplus: Surplus, generator: torch.Generator
 ) -> Int[Tensor, "b {count}"]:
-    """Return the ids of `count` chosen tokens per row, in ascending order.
+    """Return the ids of `count` chosen tokens per row, in ascending order; each row has as many, or more.
 
-    Args:
-        chosen: True for the tokens to choose from (B, N); at least `count` per row.
-        count: Number of ids per row, at least 1.
-        surplus: Which excess tokens to drop: a "random" part, or the "tail", the highest ids. The tail is the
-            latest frames, as in the released code; with it the task depends on the batch size.
-        generator: Source of randomness for "random".
+    `surplus` tells which excess tokens to drop: a "random" part, or the "tail", the highest ids. The tail is the
+    latest frames, as in the released code; with it the task depends on the batch size.
     """
     kept, extra = chosen, bool((chosen.sum(1) > count).any())
     if extra and surplus == "tail":
@@ -79,11 +72,7 @@ def pair_from_hidden(
 ) -> MaskPair:
     """Return context ids of the visible tokens and target ids of the hidden ones, cut to the batch's smallest row.
 
-    Args:
-        hidden: True = hidden (B, t, h, w); every row has hidden and visible tokens.
-        surplus: See `take_ids`.
-        generator: See `take_ids`.
-        max_keep: Maximum number of context ids per row; None for no limit.
+    Every row of `hidden` (True = hidden) has hidden and visible tokens. A row keeps at most `max_keep` context ids.
     """
     flat = rearrange(hidden, "b t h w -> b (t h w)")
     num_target = int(flat.sum(1).min())

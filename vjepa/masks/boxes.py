@@ -15,11 +15,7 @@ Range = tuple[float, float]
 
 
 def check_range(name: str, interval: Range, top: float = 1.0) -> None:
-    """Check that an option is a range 0 < low <= high <= `top`.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Raise `SettingError` if an option is not a range 0 < low <= high <= `top`."""
     low, high = interval
     if not 0 < low <= high <= top:
         raise SettingError(f"{name} is a range 0 < low <= high <= {top}, got ({low}, {high}).")
@@ -36,13 +32,9 @@ def between(interval: Range, u: float) -> float:
 
 
 def sides(grid: TokenGrid, scale: float, aspect: float, limit: tuple[int, int]) -> tuple[int, int]:
-    """Return height and width of a box in tokens; the sides are rounded half to even.
+    """Return height and width of a box in tokens, at most `limit`; the sides are rounded half to even.
 
-    Args:
-        grid: Extent of the clips in tokens.
-        scale: Area of the box divided by that of a frame.
-        aspect: Height of the box divided by its width.
-        limit: Largest height and width.
+    `scale` is the area of the box divided by that of a frame, `aspect` its height divided by its width.
     """
     area = int(grid.h * grid.w * scale)
     height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
@@ -52,13 +44,7 @@ def sides(grid: TokenGrid, scale: float, aspect: float, limit: tuple[int, int]) 
 def draw_corners(
     places: Int[Tensor, "m axes"], rows: int, generator: torch.Generator
 ) -> Int[Tensor, "b m axes"]:
-    """Draw the first corner of each of m boxes for each row.
-
-    Args:
-        places: Number of allowed positions of each box along each axis.
-        rows: Number of rows to draw.
-        generator: Source of all randomness.
-    """
+    """Draw the first corner of each of m boxes for each row, among the number of `places` along each axis."""
     # one call for all boxes gives the ids of one call per number: r mod lcm mod n == r mod n
     draws = torch.randint(math.lcm(*places.flatten().tolist()), (rows, *places.shape), generator=generator)
     return draws % places

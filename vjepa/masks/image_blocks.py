@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange, repeat
@@ -20,6 +21,7 @@ SMALL_SHARE = 10  # a grid with fewer than SMALL_SHARE * min_keep sites keeps 1 
 Size = tuple[int, int]
 
 
+@dataclass(kw_only=True, eq=False)
 class ImageBlocks(MaskStrategy):
     """Strategy that hides small target blocks and shows a large context block outside them.
 
@@ -39,29 +41,20 @@ class ImageBlocks(MaskStrategy):
             part, or the "tail" (the latest).
     """
 
-    def __init__(
-        self,
-        *,
-        num_targets: int = 4,
-        target_scale: tuple[float, float] = (0.15, 0.2),
-        aspect_ratio: tuple[float, float] = (0.75, 1.5),
-        context_scale: tuple[float, float] = (0.85, 1.0),
-        min_keep: int = 10,
-        last_place: bool = True,
-        surplus: Surplus = "random",
-    ) -> None:
-        check_range("target_scale", target_scale)
-        check_range("aspect_ratio", aspect_ratio, math.inf)
-        check_range("context_scale", context_scale)
-        if num_targets < 1:
-            raise SettingError(f"num_targets must be at least 1, got {num_targets}.")
-        self.num_targets = num_targets
-        self.target_scale = target_scale
-        self.aspect_ratio = aspect_ratio
-        self.context_scale = context_scale
-        self.min_keep = min_keep
-        self.last_place = last_place
-        self.surplus = surplus
+    num_targets: int = 4
+    target_scale: tuple[float, float] = (0.15, 0.2)
+    aspect_ratio: tuple[float, float] = (0.75, 1.5)
+    context_scale: tuple[float, float] = (0.85, 1.0)
+    min_keep: int = 10
+    last_place: bool = True
+    surplus: Surplus = "random"
+
+    def __post_init__(self) -> None:
+        check_range("target_scale", self.target_scale)
+        check_range("aspect_ratio", self.aspect_ratio, math.inf)
+        check_range("context_scale", self.context_scale)
+        if self.num_targets < 1:
+            raise SettingError(f"num_targets must be at least 1, got {self.num_targets}.")
 
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """Draw block sizes for the batch, then the blocks of each image; the target is the union of its blocks."""

@@ -15,13 +15,8 @@ from vjepa.types import MaskPair, TokenGrid
 class RankRows(MaskStrategy):
     """Strategy that draws the masks of all ranks and keeps the rows of one rank, every `world_size`-th row.
 
-    The generator must be in the same state on every rank. Then the ids of a clip and their number do not depend on
-    the number of ranks, and no rank waits for another with longer sequences.
-
-    Args:
-        strategy: Strategy that draws the masks.
-        rank: This rank.
-        world_size: Number of ranks; all have the same number of clips.
+    The generator must be in the same state on every rank, and all have the same number of clips. Then the ids of a
+    clip and their number do not depend on the number of ranks, and no rank waits for another with longer sequences.
     """
 
     def __init__(self, *, strategy: MaskStrategy, rank: int, world_size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from vjepa.masks.boxes import between, check_range, draw_corners, inside, sides
 from vjepa.types import MaskPair, TokenGrid
 
 
+@dataclass(kw_only=True, eq=False)
 class TubeBlocks(MaskStrategy):
     """Strategy that hides the union of `num_blocks` boxes per clip; all boxes of a batch have the same size.
 
@@ -35,33 +37,23 @@ class TubeBlocks(MaskStrategy):
             part, or the "tail" (the latest).
     """
 
-    def __init__(
-        self,
-        *,
-        num_blocks: int = 8,
-        spatial_scale: tuple[float, float] = (0.15, 0.15),
-        temporal_scale: tuple[float, float] = (1.0, 1.0),
-        aspect_ratio: tuple[float, float] = (0.75, 1.5),
-        max_temporal_keep: float = 1.0,
-        max_keep: int | None = None,
-        complement: Literal["none", "target", "context"] = "none",
-        invert: bool = False,
-        surplus: Surplus = "random",
-    ) -> None:
-        check_range("spatial_scale", spatial_scale)
-        check_range("temporal_scale", temporal_scale)
-        check_range("aspect_ratio", aspect_ratio, math.inf)
-        if num_blocks < 1 or (max_keep is not None and max_keep < 1):
-            raise SettingError(f"num_blocks and max_keep must be at least 1, got {num_blocks}, {max_keep}.")
-        self.num_blocks = num_blocks
-        self.spatial_scale = spatial_scale
-        self.temporal_scale = temporal_scale
-        self.aspect_ratio = aspect_ratio
-        self.max_temporal_keep = max_temporal_keep
-        self.max_keep = max_keep
-        self.complement = complement
-        self.invert = invert
-        self.surplus = surplus
+    num_blocks: int = 8
+    spatial_scale: tuple[float, float] = (0.15, 0.15)
+    temporal_scale: tuple[float, float] = (1.0, 1.0)
+    aspect_ratio: tuple[float, float] = (0.75, 1.5)
+    max_temporal_keep: float = 1.0
+    max_keep: int | None = None
+    complement: Literal["none", "target", "context"] = "none"
+    invert: bool = False
+    surplus: Surplus = "random"
+
+    def __post_init__(self) -> None:
+        check_range("spatial_scale", self.spatial_scale)
+        check_range("temporal_scale", self.temporal_scale)
+        check_range("aspect_ratio", self.aspect_ratio, math.inf)
+        if self.num_blocks < 1 or (self.max_keep is not None and self.max_keep < 1):
+            given = f"{self.num_blocks}, {self.max_keep}"
+            raise SettingError(f"num_blocks and max_keep must be at least 1, got {given}.")
 
     @property
     def uniform_in_time(self) -> bool:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from vjepa.errors import SettingError
-from vjepa.layers import (
-    LAYER_NORM_EPS,
-    Block,
-    RotaryTables,
-    init_weights,
-    rescale_blocks,
-    rotary_of_axes,
-)
+from vjepa.layers import LAYER_NORM_EPS, RotaryTables, init_weights, rescale_blocks, rotary_of_axes
 from vjepa.layers.position import token_coordinates
-from vjepa.models.config import ActionPredictorConfig, Network
+from vjepa.models.config import Network, build_blocks
 from vjepa.types import TokenGrid
 
 
@@ -65,20 +59,18 @@ class ActionPredictor(Network):
         extrinsics_dim: int = 6,
         grid_size: int = 16,
     ) -> None:
-        config = ActionPredictorConfig(
+        super().__init__(
             encoder_dim=encoder_dim, embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio,
             action_dim=action_dim, state_dim=state_dim, extrinsics_dim=extrinsics_dim, grid_size=grid_size,
         )  # fmt: skip
-        super().__init__(config)
         self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
         self.grid_size = grid_size
         self.predictor_embed = nn.Linear(encoder_dim, embed_dim)
         self.action_encoder = nn.Linear(action_dim, embed_dim)
         self.state_encoder = nn.Linear(state_dim, embed_dim)
         self.extrinsics_encoder = nn.Linear(extrinsics_dim, embed_dim)
-        self.predictor_blocks = nn.ModuleList(
-            Block(embed_dim=embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)
-        )
+        plain = {"mlp": "gelu", "drop_path": 0.0, "position": "rope"}
+        self.predictor_blocks = build_blocks(self.config | plain)
         self.predictor_norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
         self.predictor_proj = nn.Linear(embed_dim, encoder_dim)
         self.apply(init_weights)
@@ -95,15 +87,8 @@ class ActionPredictor(Network):
     ) -> Float[Tensor, "b n d"]:
         """Predict the frame after each step.
 
-        Args:
-            frames: Tokens (B, T * H * W, D) of the frames, each frame encoded separately.
-            actions: The action at each frame (B, T, action_dim).
-            states: The robot's state at each frame (B, T, state_dim).
-            extrinsics: The camera pose at each frame (B, T, extrinsics_dim).
-            grid: Frames T, and height and width of a frame in tokens.
-
-        Returns:
-            Predictions (B, T * H * W, D): those of step t, for frame t + 1, depend only on steps 0 to t.
+        `frames` are tokens (B, T * H * W, D) of frames that were encoded separately; `actions`, `states` and camera
+        poses are those at each frame. The predictions of step t, for frame t + 1, depend only on steps 0 to t.
 
         Raises:
             SettingError: If the numbers of tokens or actions do not match `grid`.
@@ -113,7 +98,10 @@ class ActionPredictor(Network):
                 f"got {frames.shape[1]} tokens and {actions.shape[1]} actions for {grid}. Give "
                 f"{len(grid)} tokens and {grid.t} actions: one per frame, including the last."
             )
-        given = self._conditions(actions, states, extrinsics)
+        conditions = [self.action_encoder(actions), self.state_encoder(states)]
+        if extrinsics is not None:
+            conditions.append(self.extrinsics_encoder(extrinsics))
+        given = torch.stack(conditions, dim=2)
         patches = rearrange(self.predictor_embed(frames), "b (t p) d -> b t p d", t=grid.t)
         tokens = rearrange(torch.cat([given, patches], dim=2), "b t n d -> b (t n) d")
         rotary = self._rotary(grid, given.shape[2], tokens.device)
@@ -123,24 +111,11 @@ class ActionPredictor(Network):
         patches = rearrange(tokens, "b (t n) d -> b t n d", t=grid.t)[:, :, given.shape[2] :]
         return self.predictor_proj(self.predictor_norm(rearrange(patches, "b t p d -> b (t p) d")))
 
-    def _conditions(
-        self, actions: Tensor, states: Tensor, extrinsics: Tensor | None
-    ) -> Float[Tensor, "b t k d"]:
-        """Return the tokens of each step's action, state and camera pose."""
-        tokens = [self.action_encoder(actions), self.state_encoder(states)]
-        if extrinsics is not None:
-            tokens.append(self.extrinsics_encoder(extrinsics))
-        return torch.stack(tokens, dim=2)
-
     def _rotary(self, grid: TokenGrid, num_given: int, device: torch.device) -> RotaryTables:
         """Return the rotary tables: patches turn by t, h and w, the other tokens by t only."""
-        t, h, w = token_coordinates(torch.arange(len(grid), device=device)[None], grid)
-        steps = repeat(torch.arange(grid.t, device=device), "t -> 1 t k", k=num_given)
+        _, h, w = token_coordinates(torch.arange(len(grid), device=device), grid)
+        t = torch.arange(grid.t, device=device).repeat_interleave(num_given + grid.h * grid.w)
         # one size for both axes, as released: the training frames are square
-        patches = (t, h * (self.grid_size / grid.h), w * (self.grid_size / grid.w))
-        given = (steps, torch.zeros_like(steps), torch.zeros_like(steps))
-        t, h, w = (
-            rearrange(torch.cat([a, rearrange(b, "1 (t p) -> 1 t p", t=grid.t)], dim=2), "1 t n -> 1 (t n)")
-            for a, b in zip(given, patches, strict=True)
-        )
-        return rotary_of_axes((t, h, w), self.embed_dim // self.num_heads)
+        scaled = (h * (self.grid_size / grid.h), w * (self.grid_size / grid.w))
+        h, w = (pad(x.unflatten(0, (grid.t, -1)), (num_given, 0)).flatten() for x in scaled)
+        return rotary_of_axes((t[None], h[None], w[None]), self.embed_dim // self.num_heads)

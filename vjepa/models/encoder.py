@@ -19,7 +19,7 @@ from vjepa.layers import (
     init_weights,
     rescale_blocks,
 )
-from vjepa.models.config import EncoderConfig, Network, build_blocks, height_and_width
+from vjepa.models.config import Network, build_blocks, height_and_width
 from vjepa.models.files import save_alone
 from vjepa.models.positions import (
     MODALITY_STD,
@@ -85,12 +85,11 @@ class VideoEncoder(Network):
         drop_path: float = 0.0,
         levels: tuple[int, ...] = (),
     ) -> None:
-        config = EncoderConfig(
+        super().__init__(
             img_size=img_size, patch_size=patch_size, num_frames=num_frames, tubelet_size=tubelet_size,
             embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio, mlp=mlp,
             position=position, drop_path=drop_path, levels=levels,
         )  # fmt: skip
-        super().__init__(config)
         height, width = height_and_width(img_size)
         tubelet_size = min(tubelet_size, num_frames)
         self.native_grid = TokenGrid(
@@ -103,7 +102,7 @@ class VideoEncoder(Network):
         if is_additive(position):
             table = native_table(position, self.native_grid, embed_dim, image=num_frames == 1)
             self.register_buffer("pos_embed", table.float()[None])
-        self.blocks = build_blocks(config)
+        self.blocks = build_blocks(self.config)
         if levels:
             self._add_levels(depth, patch_size)
         else:
@@ -140,14 +139,9 @@ class VideoEncoder(Network):
     def forward(
         self, video: Float[Tensor, "b c t h w"], keep: Int[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        """Encode a clip, or only some of its tokens.
+        """Encode a normalised clip (B, C, T, H, W) to tokens (B, N, D), time slowest.
 
-        Args:
-            video: Normalised clip (B, C, T, H, W).
-            keep: Ids (B, K) of the tokens to encode; the rest of the clip is not read. None keeps all.
-
-        Returns:
-            Tokens (B, N, D), time slowest, or (B, K, D) in the order of `keep`.
+        With ids `keep` (B, K) only these tokens are encoded, in this order, and the rest of the clip is not read.
         """
         return self.forward_intermediates(video, indices=[len(self.blocks) - 1], keep=keep)[0]
 
@@ -184,7 +178,13 @@ class VideoEncoder(Network):
         grid = self.grid_of(video)
         if keep is not None:
             check_ids(keep, "keep", rows=len(video), length=len(grid))
-        return self._place(self._embed(video, keep), grid, keep)
+        if not self.levels:
+            tokens = self.patch_embed(video, keep)
+        elif video.shape[2] == 1:
+            tokens = self.patch_embed_img(video, keep) + self.img_mod_embed
+        else:
+            tokens = self.patch_embed(video, keep) + self.video_mod_embed
+        return self._place(tokens, grid, keep)
 
     def forward_blocks(
         self,
@@ -195,14 +195,9 @@ class VideoEncoder(Network):
         grid: TokenGrid,
         keep: Int[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Run blocks `first` to `last - 1`, without a norm.
+        """Run blocks `first` to `last - 1` (0-based), without a norm.
 
-        Args:
-            tokens: Input of block `first`: the output of `embed`, or of the block before it.
-            first: The first block, 0-based.
-            last: The block after the last one.
-            grid: Extent of the clip in tokens.
-            keep: Ids (B, K) of the tokens, if they are not all tokens of the clip.
+        `tokens` are the output of `embed`, or of the block before; `keep` their ids, if they are not all of the clip.
         """
         rotary = self.rotary(grid, keep, tokens.device)
         for i in range(first, last):
@@ -222,14 +217,6 @@ class VideoEncoder(Network):
 
     def _norm_of(self, block: int) -> nn.Module:
         return self.norms_block[self.levels.index(block)] if self.levels else self.norm
-
-    def _embed(self, video: Tensor, keep: Tensor | None) -> Tensor:
-        """Embed tubelets; V-JEPA 2.1 has a separate embedding for a clip of one frame."""
-        if not self.levels:
-            return self.patch_embed(video, keep)
-        if video.shape[2] == 1:
-            return self.patch_embed_img(video, keep) + self.img_mod_embed
-        return self.patch_embed(video, keep) + self.video_mod_embed
 
     def _place(self, tokens: Tensor, grid: TokenGrid, keep: Tensor | None) -> Tensor:
         if not is_additive(self.position):

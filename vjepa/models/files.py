@@ -40,13 +40,9 @@ def save_folder(
     context_encoder: nn.Module | None = None,
     predictor: nn.Module | None = None,
 ) -> Path:
-    """Write networks to a folder that `load_encoder` and `load_predictor` open.
+    """Write networks to a folder that `load_encoder` and `load_predictor` open; it is made if it is missing.
 
-    Args:
-        folder: The folder; it is made if it is missing.
-        encoder: The encoder to use; for a pre-training run, its target encoder.
-        context_encoder: The encoder that was trained, to keep it too.
-        predictor: Its predictor.
+    `encoder` is the one to use (of a pre-training run, the target encoder), `context_encoder` the one trained.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

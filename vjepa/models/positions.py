@@ -60,13 +60,9 @@ def native_table(
 def resized_table(
     table: Float[Tensor, "1 n d"], native: TokenGrid, grid: TokenGrid, *, first: bool
 ) -> Float[Tensor, "1 m d"]:
-    """Return the table of positions for a clip of any shape, made from the native table.
+    """Return the table of positions for a clip of any shape, made from the table of the native grid.
 
-    Args:
-        table: Positions of the native grid.
-        native: That grid.
-        grid: Grid of the clip.
-        first: If the clip is only shorter, take the first rows instead of interpolating.
+    With `first`, a clip that is only shorter takes the first rows instead of interpolated ones.
     """
     if grid == native:
         return table
@@ -100,15 +96,10 @@ def rotary_tables(
     head_dim: int,
     side: int = PRETRAIN_SIDE,
 ) -> list[RotaryTables | None]:
-    """Return the tables that turn queries and keys in each block; blocks that turn alike share one.
+    """Return the tables that turn queries and keys in each block; None where positions are additive.
 
-    Args:
-        position: Style; additive styles turn nothing.
-        ids: Token ids (B, N), or (1, N) if all rows are equal.
-        grid: Grid that the ids refer to.
-        blocks: The blocks; for "rope_stored" they hold the frequencies.
-        head_dim: Channels of a head.
-        side: Side in tokens to which "rope_interpolated" scales height and width.
+    `ids` may have one row if all rows are equal. For "rope_stored" the blocks hold the frequencies. "rope_interpolated"
+    scales height and width to `side` tokens.
     """
     if is_additive(position):
         return [None] * len(blocks)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vjepa.errors import SettingError
 from vjepa.layers import LAYER_NORM_EPS, MlpKind, check_ids, gather_tokens, init_weights, rescale_blocks
-from vjepa.models.config import Network, PredictorConfig, build_blocks
+from vjepa.models.config import Network, build_blocks
 from vjepa.models.positions import MODALITY_STD, Position, additive_table, is_additive, rotary_tables
 from vjepa.types import TokenGrid
 
@@ -61,19 +61,18 @@ class Predictor(Network):
         num_levels: int = 0,
         out_dim: int | None = None,
     ) -> None:
-        config = PredictorConfig(
+        super().__init__(
             encoder_dim=encoder_dim, embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio,
             mlp=mlp, position=position, num_mask_tokens=num_mask_tokens, mask_token_std=mask_token_std,
             drop_path=drop_path, num_levels=num_levels, out_dim=out_dim,
         )  # fmt: skip
-        super().__init__(config)
         self.encoder_dim, self.embed_dim, self.num_heads = encoder_dim, embed_dim, num_heads
         self.position, self.num_levels = position, num_levels
         self.mask_tokens = nn.ParameterList(
             nn.Parameter(torch.zeros(1, 1, embed_dim)) for _ in range(num_mask_tokens)
         )
         self.predictor_embed = _entrance(encoder_dim, embed_dim, num_levels)
-        self.predictor_blocks = build_blocks(config)
+        self.predictor_blocks = build_blocks(self.config)
         self.predictor_norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
         width = max(num_levels, 1) * (out_dim or encoder_dim)
         self.predictor_proj = nn.Linear(embed_dim, width)
@@ -101,8 +100,8 @@ class Predictor(Network):
 
         Args:
             context: Encoded context tokens (B, Nc, D), or their levels side by side (B, Nc, levels * D).
-            context_ids: Their ids (B, Nc).
-            target_ids: Ids of the tokens to predict (B, Nt), in any order.
+            context_ids: Their ids.
+            target_ids: Ids of the tokens to predict, in any order.
             grid: Grid that all ids refer to, `encoder.grid_of(video)`.
             mask_token: Which mask token stands for the hidden tokens, modulo the number of mask tokens.
             modality: What the clips are; only predictors of V-JEPA 2.1 use it.
@@ -110,9 +109,7 @@ class Predictor(Network):
         Returns:
             Predictions (B, Nt, D) in the order of `target_ids`; levels side by side.
         """
-        tokens = self.forward_tokens(
-            context, context_ids, target_ids, grid=grid, mask_token=mask_token, modality=modality
-        )
+        tokens = self.forward_tokens(context, context_ids, target_ids, grid, mask_token, modality)
         return self.predictor_proj(self.predictor_norm(tokens[:, context_ids.shape[1] :]))
 
     def forward_dense(
@@ -134,9 +131,7 @@ class Predictor(Network):
             raise SettingError(
                 "this predictor has no projection for the context. Build it with num_levels=1 or more."
             )
-        tokens = self.forward_tokens(
-            context, context_ids, target_ids, grid=grid, mask_token=mask_token, modality=modality
-        )
+        tokens = self.forward_tokens(context, context_ids, target_ids, grid, mask_token, modality)
         seen, hidden = tokens.split([context_ids.shape[1], target_ids.shape[1]], dim=1)
         seen, hidden = self.predictor_norm(seen), self.predictor_norm(hidden)
         return self.predictor_proj(hidden), self.predictor_proj_context(seen)
@@ -146,7 +141,6 @@ class Predictor(Network):
         context: Float[Tensor, "b nc d"],
         context_ids: Int[Tensor, "b nc"],
         target_ids: Int[Tensor, "b nt"],
-        *,
         grid: TokenGrid,
         mask_token: int = 0,
         modality: Modality = "video",

@@ -19,11 +19,6 @@ class TubeletEmbed(nn.Module):
 
     The weight has the shape of a 3-D convolution, as in the released checkpoints. It multiplies gathered tubelets, so
     tokens that are not kept cost nothing.
-
-    Args:
-        patch_size: Side of a patch, in pixels.
-        tubelet_size: Frames of a tubelet.
-        embed_dim: Width of a token.
     """
 
     def __init__(self, *, patch_size: int, tubelet_size: int, embed_dim: int) -> None:
@@ -46,17 +41,18 @@ class TubeletEmbed(nn.Module):
         self, video: Float[Tensor, "b c t h w"], keep: Int[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b n d"]:
         """Embed a clip (B, C, T, H, W) as tokens (B, N, D), or those in `keep` as (B, K, D), in the weights' dtype."""
-        tubelets = self._cut(video)
+        tubelets = self.cut(video).flatten(2)
         if keep is not None:
             tubelets = gather_tokens(tubelets, keep)
         weight = self.proj.weight.flatten(1)
         return F.linear(tubelets.to(weight.dtype), weight, self.proj.bias)
 
-    def _cut(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n p"]:
+    def cut(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n c p"]:
+        """Return the pixels of all tubelets of a clip, each colour as (frame, row, column)."""
         tubelet, patch, _ = self.proj.kernel_size
         missing = tubelet - video.shape[2]
         if missing > 0:  # an image is a clip of one frame: repeat its last frame to fill a tubelet
             video = F.pad(video, (0, 0, 0, 0, 0, missing), mode="replicate")
         grid = self.grid_of(video)
         video = video[:, :, : grid.t * tubelet, : grid.h * patch, : grid.w * patch]
-        return rearrange(video, "b c (t p) (h q) (w r) -> b (t h w) (c p q r)", p=tubelet, q=patch, r=patch)
+        return rearrange(video, "b c (t p) (h q) (w r) -> b (t h w) c (p q r)", p=tubelet, q=patch, r=patch)

@@ -18,12 +18,7 @@ from vjepa.types import TokenGrid
 
 @torch.no_grad()
 def frame_features(encoder: VideoEncoder, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n d"]:
-    """Return layer-normed tokens (B, T * H * W, D) of all frames, each repeated to one tubelet and encoded alone.
-
-    Args:
-        encoder: The frozen encoder, in eval mode.
-        video: Normalised frames (B, C, T, H, W).
-    """
+    """Return layer-normed tokens (B, T * H * W, D) of all frames, each repeated to one tubelet and encoded alone."""
     tubelet = encoder.patch_embed.proj.kernel_size[0]
     still = repeat(video, "b c t h w -> (b t) c p h w", p=tubelet)
     return rearrange(layer_normed(encoder(still)), "(b t) n d -> b (t n) d", t=video.shape[2])
@@ -38,21 +33,14 @@ def teacher_forced(
     *,
     grid: TokenGrid,
 ) -> Float[Tensor, "b n1 d"]:
-    """Predict each frame but the first from the true frames before it.
+    """Return layer-normed predictions (B, (T - 1) * H * W, D) of frames 1 to T - 1, from the true frames before each.
 
-    Args:
-        predictor: The predictor.
-        features: Layer-normed tokens (B, T * H * W, D) of all frames, from `frame_features`.
-        actions: Actions (B, T - 1, action_dim).
-        states: States (B, T, state_dim).
-        extrinsics: Camera poses (B, T, extrinsics_dim).
-        grid: Frames T, and height and width of a frame, in tokens.
-
-    Returns:
-        Layer-normed predictions (B, (T - 1) * H * W, D) of frames 1 to T - 1.
+    `features` (B, T * H * W, D) come from `frame_features`; those of the last frame are not read. Actions, states and
+    camera poses are those at frames 0 to T - 2, or more. `grid` has the frames T, and height and width of a frame.
     """
     seen = TokenGrid(grid.t - 1, grid.h, grid.w)
-    return _predicted(predictor, features[:, : len(seen)], actions, states, extrinsics, grid=seen)
+    given = [None if x is None else x[:, : seen.t] for x in (actions, states, extrinsics)]
+    return layer_normed(predictor(features[:, : len(seen)], *given, grid=seen))
 
 
 def rolled_out(
@@ -65,24 +53,16 @@ def rolled_out(
     grid: TokenGrid,
     num_steps: int,
 ) -> Float[Tensor, "b m d"]:
-    """Predict the frames after the first ones from the predictor's own predictions, with the true states.
+    """Return layer-normed predictions (B, num_steps * H * W, D) of the frames after the first ones.
 
-    Args:
-        predictor: The predictor.
-        first: Layer-normed tokens (B, T * H * W, D) of the frames to start from, true or predicted.
-        actions: Actions from the first frame on, at least T - 1 + num_steps.
-        states: States at the same frames, or more.
-        extrinsics: Camera poses at the same frames, or more.
-        grid: Frames T to start from, and height and width of a frame, in tokens.
-        num_steps: Frames to predict.
-
-    Returns:
-        Layer-normed predictions (B, num_steps * H * W, D).
+    Each is made from the predictor's own predictions before it, with the true states. `first` are layer-normed tokens
+    (B, T * H * W, D) of the frames to start from, true or predicted, and `grid` is their extent. Actions, states and
+    camera poses are those from the first frame on, at least T - 1 + num_steps.
     """
     frames, per_frame = first, grid.h * grid.w
     for step in range(num_steps):
-        seen = TokenGrid(grid.t + step, grid.h, grid.w)
-        predicted = _predicted(predictor, frames, actions, states, extrinsics, grid=seen)
+        reach = TokenGrid(grid.t + step + 1, grid.h, grid.w)
+        predicted = teacher_forced(predictor, frames, actions, states, extrinsics, grid=reach)
         frames = torch.cat([frames, predicted[:, -per_frame:]], dim=1)
     return frames[:, first.shape[1] :]
 
@@ -100,15 +80,8 @@ def action_losses(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return the loss of predictions from true frames, and of a roll-out from the first; training takes their sum.
 
-    Args:
-        predictor: The predictor; the gradient goes through all steps of the roll-out.
-        features: See `teacher_forced`.
-        actions: See `teacher_forced`.
-        states: See `teacher_forced`.
-        extrinsics: See `teacher_forced`.
-        grid: Extent of `features`.
-        num_steps: Frames of the roll-out; the first is also that of the teacher-forced predictions.
-        loss_exp: Exponent p of `mean(|z - h| ** p) / p`.
+    The gradient goes through all steps of the roll-out; its first frame is also that of the teacher-forced
+    predictions, whose arguments these are. `loss_exp` is the exponent p of `mean(|z - h| ** p) / p`.
     """
     if not 1 <= num_steps < grid.t:
         raise SettingError(
@@ -126,17 +99,3 @@ def action_losses(
         mean_distance(forced, targets, loss_exp),
         mean_distance(rollout, targets[:, : rollout.shape[1]], loss_exp),
     )
-
-
-def _predicted(
-    predictor: ActionPredictor,
-    frames: Tensor,
-    actions: Tensor,
-    states: Tensor,
-    extrinsics: Tensor | None,
-    *,
-    grid: TokenGrid,
-) -> Float[Tensor, "b n d"]:
-    """Return layer-normed predictions after each of the frames, from the first of the actions and states."""
-    camera = None if extrinsics is None else extrinsics[:, : grid.t]
-    return layer_normed(predictor(frames, actions[:, : grid.t], states[:, : grid.t], camera, grid=grid))

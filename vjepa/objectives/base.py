@@ -57,12 +57,7 @@ class Objective(nn.Module, ABC):
         return []
 
     def set_step(self, step: int, total_steps: int) -> None:  # noqa: B027 - most objectives have no schedule
-        """Set loss weights that follow a schedule. Called before each training batch.
-
-        Args:
-            step: Optimiser steps done.
-            total_steps: Optimiser steps of the run.
-        """
+        """Set loss weights that follow a schedule. Called before each training batch with the steps done."""
 
     def train(self, mode: bool = True) -> Objective:
         """Set the training mode, except of networks without a trainable weight: those stay in eval mode."""

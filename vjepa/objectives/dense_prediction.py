@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from vjepa.errors import SettingError
 from vjepa.layers import gather_tokens
+from vjepa.layers.position import token_coordinates
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.predictor import Modality
@@ -115,7 +115,9 @@ def context_weights(
     >>> context_weights(row, TokenGrid(t=1, h=1, w=4)).square().tolist()  # distances 2 and 1
     [[0.5, 1.0]]
     """
-    seen, hidden = _places(pair.context, grid), _places(pair.target, grid)
+    seen, hidden = (
+        torch.stack(token_coordinates(ids, grid), dim=-1).float() for ids in (pair.context, pair.target)
+    )
     # matrix products would be too inexact for distances of 1
     distance = torch.cdist(seen, hidden, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=2)
     if distance_side is not None:
@@ -128,12 +130,6 @@ def weighted_distance(
 ) -> Float[Tensor, ""]:
     """Return the mean of |z - h|, weighted per token, in fp32. The weights are not normalised."""
     return ((predictions.float() - targets).abs().mean(dim=-1) * weights).mean()
-
-
-def _places(ids: Int[Tensor, "b k"], grid: TokenGrid) -> Float[Tensor, "b k 3"]:
-    area = grid.h * grid.w
-    axes = torch.stack([ids // area, ids % area // grid.w, ids % grid.w])
-    return rearrange(axes, "axes b k -> b k axes").float()
 
 
 def _modality(video: Tensor) -> Modality:

@@ -70,12 +70,8 @@ class MaskedObjective(Objective):
     ) -> Float[Tensor, "rows nt d"]:
         """Return predictions of the hidden tokens from the visible tokens alone.
 
-        Args:
-            video: Clips (B, C, T, H, W).
-            pair: Ids of B rows; or of B rows per target of `MaskStrategy.sample_apart`, where the encoder sees the
-                context once and the predictor once per target.
-            grid: Extent of the clips in tokens.
-            mask_token: Number of the mask token that stands for the hidden tokens.
+        `pair` has B rows; or B rows per target of `MaskStrategy.sample_apart`, where the encoder sees the context once
+        and the predictor once per target.
         """
         context = self.context_encoder(video, keep=pair.context[: len(video)])
         context = _to_rows(context, len(pair.context))
@@ -91,12 +87,8 @@ class MaskedObjective(Objective):
     ) -> LossOutput:
         """Predict the hidden tokens of each mask, and return their mean distance from the targets.
 
-        Args:
-            video: Clips (B, C, T, H, W).
-            targets: What is to be predicted of all tokens (B, N, D).
-            masks: Result of `draw_masks`.
-            distance: Function of predictions and targets.
-            mask_tokens: Number of the mask token for each strategy; 0, 1, 2, ... by default.
+        `targets` are what is to be predicted, of all tokens; `masks` come from `draw_masks`. `mask_tokens` has the
+        number of the mask token for each strategy; 0, 1, 2, ... by default.
         """
         grid, pairs = masks
         tokens = range(len(pairs)) if mask_tokens is None else mask_tokens

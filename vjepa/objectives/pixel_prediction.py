@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from vjepa.masks import MaskStrategy
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives.masked import MaskedObjective
-from vjepa.types import ClipBatch, LossOutput, TokenGrid
+from vjepa.types import ClipBatch, LossOutput
 
 EPS = 1e-6  # on the standard deviation of a patch's pixels
 
@@ -50,19 +50,13 @@ class PixelPrediction(MaskedObjective):
     def forward(self, batch: ClipBatch, generator: torch.Generator) -> LossOutput:
         """See `Objective.forward`. Logs the loss of each mask strategy as `loss_mask<i>`."""
         masks = self.draw_masks(batch, generator)
-        targets = self.targets(batch.video, masks[0])
+        targets = self.targets(batch.video)
         return self.compare_hidden(batch.video, targets, masks, lambda z, h: F.mse_loss(z.float(), h))
 
-    def targets(self, video: Float[Tensor, "b c t h w"], grid: TokenGrid) -> Float[Tensor, "b n pixels"]:
+    def targets(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n pixels"]:
         """Return the pixels of all tubelets, each as (frame, row, column, colour)."""
-        pixels = self._tubelets(video, grid).float()
+        tubelets = self.context_encoder.patch_embed.cut(video)
+        pixels = rearrange(tubelets, "b n c p -> b n p c").float().contiguous()
         if self.normalize:
             pixels = (pixels - pixels.mean(dim=2, keepdim=True)) / (pixels.std(dim=2, keepdim=True) + EPS)
         return rearrange(pixels, "b n p c -> b n (p c)")
-
-    def _tubelets(self, video: Tensor, grid: TokenGrid) -> Float[Tensor, "b n p c"]:
-        tubelet, patch, _ = self.context_encoder.patch_embed.proj.kernel_size
-        video = video[:, :, : grid.t * tubelet, : grid.h * patch, : grid.w * patch]
-        if video.shape[2] < tubelet:  # the encoder repeats the last frame of a short clip
-            video = F.pad(video, (0, 0, 0, 0, 0, tubelet - video.shape[2]), mode="replicate")
-        return rearrange(video, "b c (t p) (h q) (w r) -> b (t h w) (p q r) c", p=tubelet, q=patch, r=patch)

@@ -44,9 +44,8 @@ def epps_pulley(samples: Float[Tensor, "n k"]) -> Float[Tensor, "k"]:
     """Return each column's squared distance of characteristic functions from a standard normal sample."""
     knots = torch.linspace(-RANGE, RANGE, KNOTS, device=samples.device)
     normal = torch.exp(-knots.square() / 2)[:, None]
-    angles = (
-        knots[KNOTS // 2 :, None, None] * samples
-    )  # the other half is its mirror image: cos is even, sin odd
+    # the other half is its mirror image: cos is even, sin odd
+    angles = knots[KNOTS // 2 :, None, None] * samples
     half = (angles.cos().mean(dim=1) - normal[KNOTS // 2 :]).square() + angles.sin().mean(dim=1).square()
     distance = torch.cat([half.flip(0), half])
     return torch.trapezoid(normal * distance, knots, dim=0)
@@ -57,12 +56,7 @@ class Penalty(ABC):
 
     @abstractmethod
     def __call__(self, samples: Float[Tensor, "n d"], generator: torch.Generator) -> Float[Tensor, ""]:
-        """Return the weighted penalty on samples (N, D) in fp32.
-
-        Args:
-            samples: Embeddings, one per row.
-            generator: Source of random numbers, on the CPU.
-        """
+        """Return the weighted penalty on samples (N, D) in fp32; random numbers come from `generator`, on the CPU."""
 
 
 class SigReg(Penalty):

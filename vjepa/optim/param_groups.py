@@ -10,11 +10,8 @@ from torch import nn
 def decay_groups(*networks: nn.Module) -> list[dict[str, Any]]:
     """Return parameter groups for AdamW: first the decayed weights of each network, then the others.
 
-    Biases and vectors do not decay. The order is that of the released optimiser states. For (encoder, predictor):
-    encoder with decay, predictor with decay, encoder without, predictor without.
-
-    Returns:
-        Groups with `params` and `decay` (True if the weight-decay schedule applies to the group).
+    Biases and vectors do not decay: their `decay` is False. The order is that of the released optimiser states. For
+    (encoder, predictor): encoder with decay, predictor with decay, encoder without, predictor without.
     """
     return [
         {

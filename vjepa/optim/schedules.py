@@ -14,7 +14,23 @@ from vjepa.errors import SettingError
 
 
 class Schedule(ABC):
-    """Interface of a value that depends on the optimiser step."""
+    """Interface of a value that depends on the optimiser step.
+
+    Raises:
+        SettingError: If its `stretch` is not above 0, or its `warmup` or `decay` is below 0.
+    """
+
+    def __post_init__(self) -> None:
+        if not (stretch := getattr(self, "stretch", 1.0)) > 0:
+            raise SettingError(
+                f"stretch is {stretch}, but it is the length of the schedule divided by that of the run. "
+                "Give a number above 0."
+            )
+        for name in ("warmup", "decay"):
+            if not (value := getattr(self, name, 0.0)) >= 0:
+                raise SettingError(
+                    f"{name} is a number of steps or a share of the run, got {value}. Give 0 or more."
+                )
 
     @abstractmethod
     def value(self, step: int, total_steps: int) -> float:
@@ -50,9 +66,6 @@ class Linear(Schedule):
     end: float
     stretch: float = 1.0
 
-    def __post_init__(self) -> None:
-        _check_lengths(stretch=self.stretch)
-
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
         return _line(self.start, self.end, step / (self.stretch * total_steps))
@@ -71,9 +84,6 @@ class Cosine(Schedule):
     start: float
     end: float
     stretch: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_lengths(stretch=self.stretch)
 
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
@@ -97,9 +107,6 @@ class WarmupCosine(Schedule):
     end: float = 0.0
     warmup: float = 0.1
     stretch: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_lengths(stretch=self.stretch, warmup=self.warmup)
 
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
@@ -130,9 +137,6 @@ class WarmupStableDecay(Schedule):
     decay: float = 0.1
     stretch: float = 1.0
 
-    def __post_init__(self) -> None:
-        _check_lengths(stretch=self.stretch, warmup=self.warmup, decay=self.decay)
-
     def value(self, step: int, total_steps: int) -> float:
         """See `Schedule.value`."""
         count, length = step + 1, int(self.stretch * total_steps)
@@ -141,19 +145,6 @@ class WarmupStableDecay(Schedule):
         if count < warmup:
             return _line(self.start, self.peak, count / warmup)
         return _line(self.peak, self.end, max(count - (length - decay), 0) / max(decay, 1))
-
-
-def _check_lengths(*, stretch: float, **parts: float) -> None:
-    if not stretch > 0:
-        raise SettingError(
-            f"stretch is {stretch}, but it is the length of the schedule divided by that of the run. "
-            "Give a number above 0."
-        )
-    for name, value in parts.items():
-        if not value >= 0:
-            raise SettingError(
-                f"{name} is a number of steps or a share of the run, got {value}. Give 0 or more."
-            )
 
 
 def _warmup_steps(warmup: float, total_steps: int) -> int:

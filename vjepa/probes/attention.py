@@ -23,10 +23,6 @@ def attention_of(head: Probe, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "
 
     Tokens keep the order of the clip. With self-attention blocks before the pooling, a token has mixed with the
     others by then, and its weight is that of its position.
-
-    Args:
-        head: The probe.
-        tokens: Tokens (B, N, D) of the encoder.
     """
     if isinstance(head, StandardizedProbe):
         return attention_of(head.probe, head.standardize(tokens))
@@ -40,13 +36,7 @@ def attention_of(head: Probe, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "
 def overlay(
     frames: UInt8[Tensor, "t 3 h w"], weights: Float[Tensor, "n"], grid: TokenGrid
 ) -> UInt8[Tensor, "t 3 h w"]:
-    """Return one frame per tubelet with the weights as a red overlay, strongest at the clip's largest weight.
-
-    Args:
-        frames: The first frame of each tubelet.
-        weights: Attention weights of the tokens, time slowest.
-        grid: Extent of the clip in tokens.
-    """
+    """Return one frame per tubelet with the weights as a red overlay, strongest at the clip's largest weight."""
     assert len(frames) == grid.t, (frames.shape, grid)
     cube = rearrange(weights, "(t h w) -> t 1 h w", t=grid.t, h=grid.h)
     relative = cube / cube.max().clamp(min=1e-12)

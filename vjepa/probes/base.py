@@ -41,9 +41,6 @@ class Standardize(nn.Module):
     """Standardisation of each channel by a mean and a standard deviation that are saved with the weights.
 
     Tokens of a pre-trained encoder share a large constant component, which would hide their differences from a probe.
-
-    Args:
-        embed_dim: Width of a token.
     """
 
     mean: Tensor
@@ -74,12 +71,7 @@ class Standardize(nn.Module):
 
 
 class StandardizedProbe(Probe):
-    """A probe with the standardisation of its tokens.
-
-    Args:
-        standardize: The measured standardisation.
-        probe: The probe that reads the standardised tokens.
-    """
+    """A probe with the standardisation of its tokens."""
 
     def __init__(self, standardize: Standardize, probe: Probe) -> None:
         super().__init__()

@@ -143,14 +143,17 @@ def _released(
     if class_in(source, {}) is AnticipationProbe:
         raise _anticipates(probe)
     model = _encoder_of(source, encoder)
-    head = load_network(source, "probe", AttentiveProbe, _heads_of(source, model))
+    is_known = "num_heads" in source.arguments("probe", {})
+    heads = {} if is_known else {"num_heads": model.config["num_heads"]}  # V-JEPA's probes have the encoder's
+    head = load_network(source, "probe", AttentiveProbe, heads)
     if head.config["embed_dim"] != model.embed_dim:
         raise ProbeError(
             f"{probe} reads tokens of width {head.config['embed_dim']}, {encoder or probe} gives {model.embed_dim}. "
             "Give the encoder it was trained on with --encoder."
         )
     named = protocol_named_by(probe.name, depth=head.config["depth"])
-    plan = protocol(name) if name is not None else named[1] if named else _default_plan(model)
+    default = Protocol(None, 1, 1, num_frames=model.config["num_frames"])  # the middle, every fourth frame
+    plan = protocol(name) if name is not None else named[1] if named else default
     return Classifier(
         encoder=model,
         head=head,
@@ -176,14 +179,3 @@ def _encoder_of(source: Source, encoder: str | None) -> VideoEncoder:
             f"{source.path} holds a probe and no encoder. Name the encoder's place with --encoder."
         )
     return load_network(source, part, VideoEncoder, {})
-
-
-def _heads_of(source: Source, encoder: VideoEncoder) -> dict[str, int]:
-    """Return the heads of the encoder, as V-JEPA's probes have, if the file does not tell the probe's."""
-    is_known = "num_heads" in source.arguments("probe", {})
-    return {} if is_known else {"num_heads": encoder.config["num_heads"]}
-
-
-def _default_plan(encoder: VideoEncoder) -> Protocol:
-    """Return one clip from the middle, every fourth frame, for a probe whose name tells no protocol."""
-    return Protocol(None, 1, 1, num_frames=encoder.config["num_frames"])

@@ -17,23 +17,12 @@ def eval_clips(manifest: Manifest, spec: ClipSpec, *, decoder: str = "auto") -> 
 
     All segments and views of a video follow each other in one long clip, which `vjepa.features.encode.clip_tokens`
     takes apart.
-
-    Args:
-        manifest: The videos.
-        spec: How a video becomes clips.
-        decoder: Backend that reads the videos.
     """
     return VideoClips(manifest, sampler=spec.sampler(), transform=spec.transform(), decoder=decoder)
 
 
 class AugmentedClips(Dataset[Sample]):
-    """One clip of every video as in a test, followed by passes of random clips of the same videos.
-
-    Args:
-        plain: The clips without randomness.
-        random: Clips of the same manifest that differ from epoch to epoch.
-        passes: Random clips per video.
-    """
+    """One clip of every video as in a test, followed by passes of random clips of the same videos."""
 
     def __init__(self, plain: VideoClips, random: VideoClips, *, passes: int) -> None:
         self.manifest = plain.manifest

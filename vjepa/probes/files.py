@@ -112,13 +112,7 @@ def check_free(folder: Path) -> None:
 
 
 def save_probe(folder: Path, probe: AnyProbe, card: ProbeCard) -> None:
-    """Write a probe to `folder`, which is made if it is missing.
-
-    Args:
-        folder: The folder.
-        probe: The probe.
-        card: What must be known beside its weights.
-    """
+    """Write a probe to `folder`, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"format": FORMAT, "probe": _arguments(probe, len(card.label_names)), **card.to_json()}
     write_tensors(probe.state_dict(), folder / WEIGHTS)
@@ -137,9 +131,7 @@ def holds_probe(folder: Path) -> bool:
 def open_probe(folder: Path, *, probe_class: str | None = None) -> tuple[AnyProbe, ProbeCard]:
     """Return a probe that `vjepa probe` wrote, in eval mode, and its card.
 
-    Args:
-        folder: The folder.
-        probe_class: Class path of a user's own class that the folder may name; without it, such a class is refused.
+    A class of a user's own that the folder names is refused unless `probe_class` names it too.
 
     Raises:
         ProbeError: If the folder holds no such probe, or one that is damaged.

@@ -71,11 +71,6 @@ def nearest_directions(
     """Return the cosines and row ids of the nearest directions in a bank, nearest first.
 
     It compares a limited number of clips at a time, as all pairs may not fit in memory.
-
-    Args:
-        found: Directions (B, D).
-        bank: Directions (clips, D).
-        count: Neighbours per clip, or all of the bank if it has fewer.
     """
     parts = [(part @ bank.T).topk(min(count, len(bank)), dim=1) for part in found.split(CHUNK)]
     return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])

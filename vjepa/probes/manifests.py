@@ -36,9 +36,6 @@ class LabelledVideos:
     def manifests(self, *, seed: int) -> tuple[Manifest, Manifest]:
         """Return the training and the test manifest, both with the class ids of the first.
 
-        Args:
-            seed: Seed of the split of a folder.
-
         Raises:
             ProbeError: If neither or both are given, or there are no labels.
         """

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from vjepa.data.manifests.rows import Manifest
-from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
 from vjepa.features.encode import clip_tokens
 from vjepa.files import write_text
 from vjepa.probes.attention import attention_of, overlay
 from vjepa.probes.classifier import Classifier
-from vjepa.types import TokenGrid
+from vjepa.types import ClipBatch, TokenGrid
+from vjepa.visualize.strips import pixels_of, shown_tubelets
 
 MOST_WORST = 24  # clips shown; a strip of each is about 30 kB
-MOST_FRAMES, FRAME_HEIGHT, QUALITY = 8, 96, 80
+FRAME_HEIGHT, QUALITY = 96, 80
 MOST_CONFUSED = 40  # classes up to which the complete matrix is drawn; above, the pairs most often confused
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2733}
@@ -60,18 +60,10 @@ def write_page(
     num_workers: int = 0,
     decoder: str = "auto",
 ) -> Path:
-    """Test a probe again, clip by clip, and write the page, which loads nothing from elsewhere.
-
-    Args:
-        file: The page.
-        classifier: The probe and its encoder.
-        manifest: The labelled test videos.
-        title: Heading.
-        batch_size: Clips the encoder takes at a time.
-        num_workers: Processes that decode.
-        decoder: What reads the videos.
-    """
-    tested = _tested(classifier, manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
+    """Test a probe again, clip by clip, and write the page, which loads nothing from elsewhere."""
+    tested = _tested(
+        classifier.classified(manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
+    )
     confusion = multiclass_confusion_matrix(tested.probabilities, tested.labels, len(classifier.label_names))
     right = int(confusion.diag().sum())
     parts = [
@@ -91,12 +83,9 @@ def write_page(
     return file
 
 
-def _tested(
-    classifier: Classifier, manifest: Manifest, *, batch_size: int, num_workers: int, decoder: str
-) -> Tested:
+def _tested(batches: Iterable[tuple[ClipBatch, Tensor]]) -> Tested:
     rows: list[int] = []
     labels, probabilities = [], []
-    batches = classifier.classified(manifest, batch_size=batch_size, num_workers=num_workers, decoder=decoder)
     for batch, found in batches:
         known = batch.label >= 0
         rows += batch.index[known].tolist()
@@ -176,33 +165,23 @@ def clip_strips(
     """Return the frames of a clip side by side, and if the probe is attentive, the same under its attention.
 
     Of several views it shows the middle one, with all its segments in a row.
-
-    Args:
-        classifier: The probe and its encoder.
-        video: A clip of `Classifier.clips`.
     """
     spec = classifier.spec
     view = rearrange(video, "c (v st) h w -> v c st h w", v=spec.views)[spec.views // 2]
-    parts = rearrange(view, "c (s t) h w -> 1 s 1 c t h w", s=spec.segments)
-    one = classifier.encoder.grid_of(parts[:, 0, 0])
+    parts = rearrange(pixels_of(view, spec.pixel_scale), "c (s t) h w -> s c t h w", s=spec.segments)
+    one = classifier.encoder.grid_of(view[None, :, : parts.shape[2]])
     grid = TokenGrid(t=spec.segments * one.t, h=one.h, w=one.w)
-    starts = torch.arange(one.t) * max(parts.shape[4] // one.t, 1)
-    frames = _pixels(rearrange(parts[0, :, 0, :, starts], "s c t h w -> (s t) c h w"))
-    shown = torch.linspace(0, grid.t - 1, min(grid.t, MOST_FRAMES), dtype=torch.float64).round().long()
+    starts = torch.arange(one.t) * max(parts.shape[2] // one.t, 1)
+    frames = rearrange(parts[:, :, starts], "s c t h w -> (s t) c h w")
+    shown = shown_tubelets(grid)
     strips = [_joined(frames[shown])]
     device = next(classifier.encoder.parameters()).device
     tokens = clip_tokens(classifier.encoder, view[None].to(device), spec.one_view())
     if (weights := attention_of(classifier.head, tokens)) is not None:
         layers = len(spec.layers or (0,))
-        by_layer = rearrange(weights[0].cpu(), "(s l n) -> l (s n)", s=spec.segments, l=layers)
-        by_place = by_layer.sum(dim=0)
+        by_place = reduce(weights[0].cpu(), "(s l n) -> (s n)", "sum", s=spec.segments, l=layers)
         strips.append(_joined(overlay(frames, by_place, grid)[shown]))
     return strips
-
-
-def _pixels(frames: Float[Tensor, "t 3 h w"]) -> UInt8[Tensor, "t 3 h w"]:
-    mean, std = (torch.tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((frames * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def _joined(frames: UInt8[Tensor, "t 3 h w"]) -> UInt8[Tensor, "3 h tw"]:

@@ -75,22 +75,18 @@ class Protocol:
             layers: Blocks that are read (default: the protocol's).
             **given: Values of `ClipSpec.for_encoder` in place of the protocol's; None keeps the protocol's.
         """
-        rate = None if given.get("fps") is not None else self.frame_step
-        own = {"num_frames": self.num_frames, "segments": self.segments, "views": self.views}
-        return ClipSpec.for_encoder(
-            encoder,
-            frame_step=rate,
-            layers=self.layers(encoder.config["depth"]) if layers is None else layers,
-            **own | {name: value for name, value in given.items() if value is not None},
-        )
+        own: dict[str, Any] = {
+            "num_frames": self.num_frames,
+            "frame_step": None if given.get("fps") is not None else self.frame_step,
+            "segments": self.segments,
+            "views": self.views,
+            "layers": self.layers(encoder.config["depth"]) if layers is None else layers,
+        }
+        changed = {name: value for name, value in given.items() if value is not None}
+        return ClipSpec.for_encoder(encoder, **own | changed)
 
     def settings(self, given: ProbeSettings, num_videos: int) -> ProbeSettings:
-        """Return the settings of the training: where `given` differs from its defaults, it replaces the published.
-
-        Args:
-            given: Settings of the user.
-            num_videos: Training videos, which with the epochs give the number of steps.
-        """
+        """Return the settings of the training: where `given` differs from its defaults, it replaces the published."""
         published = ProbeSettings(
             lr=self.lr,
             weight_decay=self.weight_decay,
@@ -174,13 +170,11 @@ def protocol(name: str) -> Protocol:
 def protocol_named_by(file_name: str, *, depth: int) -> tuple[str, Protocol] | None:
     """Return the protocol in the name of a released probe, with the numbers of the name if it has some.
 
+    A probe of depth 1 is V-JEPA 1's.
+
     >>> name, plan = protocol_named_by("ssv2-vitg-384-64x2x3.pt", depth=4)
     >>> name, plan.num_frames, plan.segments, plan.views
     ('ssv2-g384', 64, 2, 3)
-
-    Args:
-        file_name: Name of the file or folder.
-        depth: Layers of the probe; 1 is V-JEPA 1's.
     """
     words = re.split(r"[-_.]", file_name.lower())
     bases = {"places": "places205", "inat": "inat21"}

@@ -55,14 +55,6 @@ def resolve_recipe(
 ) -> Recipe:
     """Return the recipe of a run.
 
-    Args:
-        name: A key of `PROTOCOLS`; None for no protocol.
-        encoder: The encoder to probe.
-        choice: The user's choices for the clips.
-        grid: The user's settings of the training; values that differ from the defaults replace the protocol's.
-        num_classes: Classes of the training manifest.
-        num_videos: Videos of the training manifest.
-
     Raises:
         ProbeError: If there is no such protocol, or it has another number of classes.
     """
@@ -73,14 +65,9 @@ def resolve_recipe(
             "with all of them, or drop --protocol."
         )
     default = plan or Protocol(None, 1, 1, num_frames=encoder.config["num_frames"], frame_step=None)
-    spec = default.spec(
-        encoder,
-        num_frames=choice.num_frames,
-        fps=choice.fps,
-        segments=choice.segments,
-        views=choice.views,
-        layers=choice.layers,
-    )
+    chosen = asdict(choice)
+    del chosen["augment"]
+    spec = default.spec(encoder, **chosen)
     settings = grid if plan is None else plan.settings(grid, num_videos)
     clips = {key: getattr(spec, key) for key in ("num_frames", "fps", "frame_step", "segments", "views")}
     used = {**clips, "levels": spec.layers, "num_classes": num_classes, **asdict(settings)}

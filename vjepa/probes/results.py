@@ -122,15 +122,7 @@ def logits_of(
     *,
     num_views: int = 1,
 ) -> Float[Tensor, "rows classes"]:
-    """Return class scores of some clips, a chunk at a time; with several views, their mean probabilities.
-
-    Args:
-        probe: A probe that standardises the tokens itself.
-        tokens: All tokens.
-        rows: The clips.
-        device: Where the probe is.
-        num_views: Views whose tokens follow each other in a clip.
-    """
+    """Return class scores of some clips, a chunk at a time; with several views, their mean probabilities."""
 
     def scored(chunk: Tensor) -> Tensor:
         some = tokens[chunk].to(device).float()

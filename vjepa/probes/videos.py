@@ -51,31 +51,8 @@ class WindowRows:
     failures: list[ClipFailure] = field(default_factory=list)
 
 
-def windows_of(seconds: float | None, stride: float | None) -> Windows | None:
-    """Return the windows of a classification: the last one ends with the video, a short video is one window.
-
-    Args:
-        seconds: Length of a window; None for no windows.
-        stride: Seconds from one window to the next (default: `seconds`).
-
-    Raises:
-        ProbeError: If there is a stride without a window.
-    """
-    if seconds is None:
-        if stride is not None:
-            raise ProbeError(f"stride {stride:g} without a window. Give its length with --window.")
-        return None
-    return Windows(seconds, stride, tail="align", short="repeat")
-
-
 def window_rows(videos: Sequence[str], windows: Windows, *, decoder: str) -> WindowRows:
-    """Return the windows of videos.
-
-    Args:
-        videos: Video files.
-        windows: Where windows lie.
-        decoder: Backend that reads the videos.
-    """
+    """Return the windows of videos."""
     found, opening = WindowRows(), ReadablePrefix(decoder)
     for path in videos:
         try:
@@ -94,13 +71,6 @@ def classify_videos(
     classifier: Classifier, videos: Sequence[str], *, windows: Windows | None, batch_size: int, decoder: str
 ) -> ClassifiedVideos:
     """Classify videos, or the windows of each.
-
-    Args:
-        classifier: The probe with its encoder.
-        videos: Video files, or folders of them.
-        windows: Where windows lie; None for the whole video.
-        batch_size: Clips of one forward pass.
-        decoder: Backend that reads the videos.
 
     Raises:
         ProbeError: If none can be read.

@@ -25,11 +25,8 @@ def load_objective(
     one encoder, both start from it. Clips may have other sizes than in its training: additive positions are
     interpolated, rotary positions extrapolate.
 
-    Args:
-        path: As for `vjepa.load_encoder`; it must hold a predictor.
-        masks: As for `LatentPrediction`.
-        loss_exp: As for `LatentPrediction`.
-        frame_counts: As for `LatentPrediction`.
+    `path` is that of `vjepa.load_encoder`, and must hold a predictor; the other arguments are those of
+    `LatentPrediction`.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.

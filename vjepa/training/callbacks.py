@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,6 +18,7 @@ from vjepa.checkpoints import save_folder
 from vjepa.checkpoints.opening import check_whole
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.errors import SettingError
+from vjepa.files import replacing
 from vjepa.objectives import Objective
 from vjepa.training.sharding import gathered_network
 
@@ -77,7 +77,11 @@ class AtomicCheckpointIO(CheckpointIO):
         """
         path = Path(path)
         try:
-            self._write(checkpoint, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch turns an error of the file into its own RuntimeError
             kept = "the last good file is kept" if path.is_file() else "there is no earlier one"
             reason = str(error).splitlines()[0]
@@ -87,18 +91,6 @@ class AtomicCheckpointIO(CheckpointIO):
                     f"{message}, or let the run continue: failed_save 'continue' of vjepa.training.AtomicCheckpointIO."
                 ) from error
             log.error("%s: the run continues without this checkpoint.", message)
-
-    def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
 
 from vjepa.layers import Block
 from vjepa.masks import MaskStrategy
@@ -28,6 +28,7 @@ from vjepa.training.precision import PrecisionName
 from vjepa.types import ClipBatch, MaskPair, TokenGrid
 
 Device = Literal["cpu", "cuda"]
+Clips = tuple[int, int, int, int, int]  # shape of a batch: clips, channels, frames, height, width
 DRAWS = 32  # per mask strategy: lengths differ by batch
 
 
@@ -51,15 +52,13 @@ class DryRun:
 
     Attributes:
         objective: Networks and loss; weights may be on any device, the meta device too. It does not change.
-        clips: Shape of the batch: clips, channels, frames, height, width.
         masks: Lengths of the masks, one per strategy.
-        precision: Precision of the step.
         device: A "cpu" has its own operators for attention in bf16; "cuda" is assumed to have fused attention.
         recompute: Compute blocks again in the backward pass.
     """
 
     objective: Objective
-    clips: tuple[int, int, int, int, int]
+    clips: Clips
     masks: Sequence[FixedLengths]
     precision: PrecisionName = "32-true"
     device: Device = "cuda"
@@ -134,11 +133,7 @@ def drawn_lengths(
 ) -> tuple[list[FixedLengths], list[FixedLengths]]:
     """Return the mean lengths of each strategy's masks, and those of the draw with the longest context.
 
-    Args:
-        masks: Mask strategies.
-        grid: Extent of a clip in tokens.
-        batch_size: Clips per batch: the more, the shorter its shortest mask.
-        seed: Seed of the draws.
+    The shortest mask of a larger batch is shorter.
     """
     mean, longest = [], []
     for number, strategy in enumerate(masks):
@@ -157,8 +152,9 @@ def flop_counter() -> FlopCounterMode:
     aten, ours = torch.ops.aten, torch.ops.vjepa
     forward = (aten._scaled_dot_product_flash_attention_for_cpu, ours.attend_in_blocks)
     backward = (aten._scaled_dot_product_flash_attention_for_cpu_backward, ours.attend_in_blocks_backward)
-    counted = dict.fromkeys(forward, _attention_flops) | dict.fromkeys(backward, _attention_backward_flops)
-    return FlopCounterMode(display=False, custom_mapping=counted)
+    counter = FlopCounterMode(display=False)
+    counter.flop_registry |= dict.fromkeys(forward, sdpa_flop) | dict.fromkeys(backward, sdpa_backward_flop)
+    return counter
 
 
 class KnownNumbers(TorchDispatchMode):
@@ -199,13 +195,3 @@ def _flops_of(counts: dict[str, dict[Any, int]], network: str) -> int:
     within = [name for name in counts if f"{name}.".startswith(f"{network}.")]
     topmost = [name for name in within if not any(name.startswith(f"{other}.") for other in within)]
     return sum(sum(counts[name].values()) for name in topmost)
-
-
-def _attention_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-def _attention_backward_flops(
-    gradient: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any
-) -> int:
-    return sdpa_backward_flop_count(gradient, query, key, value)

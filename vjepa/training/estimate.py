@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from vjepa.data import VideoDataModule
 from vjepa.data.loading.mixture import MixturePart
 from vjepa.layers import Block
 from vjepa.objectives import Objective
-from vjepa.training.dry_run import Device, DryRun, drawn_lengths, parts_of
+from vjepa.training.dry_run import Clips, Device, DryRun, drawn_lengths, parts_of
 from vjepa.training.module import PretrainModule
 from vjepa.training.precision import PrecisionName
 
@@ -23,21 +23,6 @@ USABLE = 0.9  # of a device's memory; the driver, scratch memory and the allocat
 GATHERED = 2  # blocks that FSDP2 has gathered at once: the current one and the next
 ANY_FRAME = (3, 64, 64)  # transforms cut all frames to one size
 Strategy = Literal["single", "ddp", "fsdp2"]
-
-
-@dataclass(frozen=True)
-class ClipShape:
-    """Clips of one data set: `share` of the batches, `batch_size` clips of `num_frames` x `height` x `width`."""
-
-    share: float
-    batch_size: int
-    num_frames: int
-    height: int
-    width: int
-
-    def batch(self, times: int = 1) -> tuple[int, int, int, int, int]:
-        """Return the shape of a batch that is `times` as large."""
-        return (times * self.batch_size, ANY_FRAME[0], self.num_frames, self.height, self.width)
 
 
 @dataclass(frozen=True)
@@ -55,40 +40,34 @@ class Cost:
     batch_size: int
 
 
-def clip_shapes(datamodule: VideoDataModule) -> list[ClipShape]:
-    """Return the shapes of a recipe's clips, the largest batch first, without reading its data."""
+def clip_shapes(datamodule: VideoDataModule) -> dict[Clips, float]:
+    """Return the share of each shape among a recipe's batches, the largest first, without reading its data."""
     parts = datamodule.parts or [MixturePart(source="")]
-    shares: dict[ClipShape, float] = {}
+    shares: dict[Clips, float] = {}
     for part in parts:
         sampler = part.sampler or datamodule.sampler
         frames = torch.zeros(sampler.num_frames, *ANY_FRAME, dtype=torch.uint8)
         clip = (part.transform or datamodule.transform).centred()(frames, np.random.default_rng(0))
-        shape = ClipShape(0.0, part.batch_size or datamodule.batch_size, *clip.shape[1:])
+        shape = (part.batch_size or datamodule.batch_size, *clip.shape)
         shares[shape] = shares.get(shape, 0.0) + part.weight / sum(each.weight for each in parts)
-    return [
-        replace(shape, share=shares[shape]) for shape in sorted(shares, key=ClipShape.batch, reverse=True)
-    ]
+    return dict(sorted(shares.items(), reverse=True))
 
 
 def estimate_costs(
-    module: PretrainModule, shapes: Sequence[ClipShape], precision: PrecisionName, device: Device
+    module: PretrainModule, shapes: Mapping[Clips, float], precision: PrecisionName, device: Device
 ) -> tuple[dict[str, Any], list[Cost]]:
     """Return the figures of a recipe, and its cost with blocks kept and with blocks recomputed.
 
-    Args:
-        module: Networks, masks and loss of the recipe; weights may be on the meta device.
-        shapes: Clips of the recipe.
-        precision: Precision of its steps.
-        device: As for `DryRun`.
+    Weights may be on the meta device; `shapes` come from `clip_shapes`, and `device` is that of `DryRun`.
     """
     objective = module.objective
-    grids = [objective.target_encoder.grid_of(torch.zeros(s.batch(), device="meta")) for s in shapes]
+    grids = [objective.target_encoder.grid_of(torch.zeros(clips, device="meta")) for clips in shapes]
     means: list[DryRun] = []
     longest: list[DryRun] = []
-    for shape, grid in zip(shapes, grids, strict=True):
-        lengths = drawn_lengths(objective.masks, grid, shape.batch_size, module.seed)
-        for runs, masks in zip((means, longest), lengths, strict=True):
-            runs.append(DryRun(objective, shape.batch(), masks, precision, device))
+    for clips, grid in zip(shapes, grids, strict=True):
+        mean, most = drawn_lengths(objective.masks, grid, clips[0], module.seed)
+        means.append(DryRun(objective, clips, mean, precision, device))
+        longest.append(DryRun(objective, clips, most, precision, device))
     figures: dict[str, float] = {
         f"{name}_parameters": _count(part.parameters()) for name, part in parts_of(objective).items()
     }
@@ -102,9 +81,8 @@ def estimate_costs(
         flops = [replace(run, recompute=recompute).flops() for run in means]
         costs.append(_cost(shapes, flops, [replace(run, recompute=recompute) for run in longest]))
         if not recompute:
-            figures |= {
-                f"{name}_gflop_per_clip": n / shapes[0].batch_size / GIGA for name, n in flops[0].items()
-            }
+            per_clip = means[0].clips[0] * GIGA
+            figures |= {f"{name}_gflop_per_clip": n / per_clip for name, n in flops[0].items()}
     return figures, costs
 
 
@@ -130,19 +108,17 @@ def plan_training(
     }
 
 
-def _cost(shapes: Sequence[ClipShape], flops: Sequence[dict[str, int]], runs: Sequence[DryRun]) -> Cost:
+def _cost(shapes: Mapping[Clips, float], flops: Sequence[dict[str, int]], runs: Sequence[DryRun]) -> Cost:
     """Return the mean FLOPs per clip of all shapes, and the memory of the shape that needs most."""
     memory = [run.memory() for run in runs]
-    between, peak = max(memory, key=lambda held: held[1])
-    heaviest = memory.index((between, peak))
-    batch_size = shapes[heaviest].batch_size
-    _, peak_of_two = replace(runs[heaviest], clips=shapes[heaviest].batch(2)).memory()
+    (between, peak), run = max(zip(memory, runs, strict=True), key=lambda held: held[0][1])
+    batch_size = run.clips[0]
+    _, peak_of_two = replace(run, clips=(2 * batch_size, *run.clips[1:])).memory()
     clip_bytes = (peak_of_two - peak) / batch_size
-    steps = zip(shapes, flops, strict=True)
+    per_step = sum(s * (n["forward"] + n["backward"]) for s, n in zip(shapes.values(), flops, strict=True))
     return Cost(
-        recompute=runs[0].recompute,
-        flops=sum(shape.share * (n["forward"] + n["backward"]) for shape, n in steps)
-        / sum(shape.share * shape.batch_size for shape in shapes),
+        recompute=run.recompute,
+        flops=per_step / sum(share * clips[0] for clips, share in shapes.items()),
         state_bytes=between,
         fixed_bytes=max(peak - between - clip_bytes * batch_size, 0.0),
         clip_bytes=clip_bytes,

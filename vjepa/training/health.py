@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from vjepa.metrics import cosine_to_mean, effective_rank, feature_std
 from vjepa.objectives import Objective
@@ -55,7 +55,7 @@ def network_health(objective: Objective) -> dict[str, Tensor]:
     """
     pairs = objective.ema_pairs()
     norms = {
-        f"grad_norm_{name.removeprefix('context_')}": _grad_norm(network)
+        f"grad_norm_{name.removeprefix('context_')}": grad_norm(network.parameters())
         for name, network in objective.trained().items()
     }
     return norms | ({"ema_distance": ema_distance(pairs)} if pairs else {})
@@ -101,6 +101,6 @@ def _part(tokens: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
     return tokens[:: max(1, -(-len(tokens) // MAX_TOKENS))].float()
 
 
-def _grad_norm(network: nn.Module) -> Float[Tensor, ""]:
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    return gathered(torch.nn.utils.get_total_norm(gradients))
+def grad_norm(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
+    """Return the norm of all gradients; all ranks must call it together."""
+    return gathered(torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None]))

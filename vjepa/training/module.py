@@ -238,12 +238,11 @@ class PretrainModule(L.LightningModule):
     def _count_clips(self) -> None:
         """Compute what depends on the clips per step, over ranks and accumulation."""
         trainer = cast("Any", self.trainer)
-        given = trainer.datamodule
-        if not isinstance(given, VideoDataModule):
+        if isinstance(trainer.datamodule, VideoDataModule):
+            batch = trainer.datamodule.mean_batch
+        else:
             trainer.fit_loop.setup_data()  # a plain loader does not exist yet
-        batch = (
-            given.mean_batch if isinstance(given, VideoDataModule) else trainer.train_dataloader.batch_size
-        )
+            batch = trainer.train_dataloader.batch_size
         by_clips = isinstance(self.momentum, HalfLife) or self.lr_rule is not None
         if batch is None and by_clips:
             raise SettingError(

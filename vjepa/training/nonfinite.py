@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vjepa.checkpoints.opening import newest_whole
 from vjepa.errors import SettingError, VjepaError
-from vjepa.optim import gathered
 from vjepa.training.callbacks import keeps_files, run_folder
+from vjepa.training.health import grad_norm
 from vjepa.types import ClipBatch
 
 log = logging.getLogger(__name__)
@@ -74,13 +74,9 @@ class NonFiniteGuard(L.Callback):
         Raises:
             NonFiniteError: If the run should stop.
         """
-        gradients = [
-            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
-        ]
+        weights = (weight for group in optimizer.param_groups for weight in group["params"])
         bad, self.bad = self.bad, None
-        norm = gathered(
-            torch.nn.utils.get_total_norm(gradients)
-        )  # on all ranks, whichever rank's loss was bad
+        norm = grad_norm(weights)  # on all ranks, whichever rank's loss was bad
         if bad is None and bool(norm.isfinite()):
             return
         if trainer.precision == "16-mixed":

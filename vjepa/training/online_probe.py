@@ -19,6 +19,7 @@ from vjepa.features.tokens import ClipTokens, tokens_of
 from vjepa.models import VideoEncoder
 from vjepa.probes import LabelledTokens, ProbeError, ProbeKind, fit_probe, random_init_like
 from vjepa.training import PretrainModule, gathered_network
+from vjepa.training.callbacks import log_interval
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class OnlineProbe(L.Callback):
             ValueError: If not.
         """
         self.last_step = trainer.global_step
-        every = cast("Any", trainer).log_every_n_steps  # the trainer sets it without a declaration
+        every = log_interval(trainer)
         if self.every_n_steps % every:
             raise SettingError(
                 f"OnlineProbe: every_n_steps {self.every_n_steps}, and figures are logged every {every} steps. "

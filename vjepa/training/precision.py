@@ -7,14 +7,7 @@ from typing import Literal, cast, get_args
 from vjepa.errors import SettingError
 
 PrecisionName = Literal["32-true", "bf16-mixed", "16-mixed"]
-SHORT: dict[int | str | None, PrecisionName] = {
-    None: "32-true",
-    32: "32-true",
-    "32": "32-true",
-    "bf16": "bf16-mixed",
-    16: "16-mixed",
-    "16": "16-mixed",
-}
+SHORT: dict[str, PrecisionName] = {"None": "32-true", "32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def precision_name(given: int | str | None) -> PrecisionName:
@@ -22,9 +15,6 @@ def precision_name(given: int | str | None) -> PrecisionName:
 
     >>> precision_name("bf16"), precision_name(None)
     ('bf16-mixed', '32-true')
-
-    Args:
-        given: Full or short name; `None` is Lightning's default.
 
     Raises:
         SettingError: If no run trains in this precision.
@@ -35,7 +25,7 @@ def precision_name(given: int | str | None) -> PrecisionName:
             "take more memory. Set it to bf16-mixed."
         )
     allowed = get_args(PrecisionName)
-    name = SHORT.get(given, given)
+    name = SHORT.get(str(given), given)
     if name not in allowed:
         raise SettingError(
             f"--trainer.precision {given} is not supported. Set it to {', '.join(allowed[:-1])} or {allowed[-1]}."

@@ -20,11 +20,9 @@ Network = TypeVar("Network", bound=nn.Module)
 def shard_objective(objective: Objective, mesh: DeviceMesh) -> None:
     """Shard all networks in place: each block by itself, everything else with the objective.
 
-    The target encoder is sharded like the context encoder, so that the moving average needs no communication.
-
-    Args:
-        objective: Call only its `forward`, which gathers the weights outside the blocks.
-        mesh: One axis to shard over, or two: to replicate over the first and shard over the second.
+    The target encoder is sharded like the context encoder, so that the moving average needs no communication. Call
+    only the objective's `forward`, which gathers the weights outside the blocks. The mesh has one axis to shard over,
+    or two: to replicate over the first and shard over the second.
     """
     from torch.distributed.fsdp import fully_shard
 

@@ -41,8 +41,7 @@ def verdict(history: Sequence[Figures]) -> Verdict:
     >>> str(verdict([{"step": 10, "loss": float("nan")}]))
     'diverging: loss is not finite at step 10, lower model.lr or lengthen its warm-up'
 
-    Args:
-        history: Figures of the run's logged steps, oldest first; missing figures are not judged.
+    The figures are of logged steps, oldest first; missing figures are not judged.
     """
     if not history:
         return Verdict()

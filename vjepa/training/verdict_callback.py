@@ -52,9 +52,8 @@ class HealthVerdict(L.Callback):
         new = verdict(self.history)
         self.unhealthy = 0 if new.judgement == "healthy" else self.unhealthy + 1
         pl_module.log("train/unhealthy", float(self.unhealthy))
-        if (new.judgement, new.change) != (self.verdict.judgement, self.verdict.change) or len(
-            self.history
-        ) == 1:
+        changed = (new.judgement, new.change) != (self.verdict.judgement, self.verdict.change)
+        if changed or len(self.history) == 1:
             log.log(logging.WARNING if self.unhealthy else logging.INFO, "health at step %d: %s", step, new)
         self.verdict = new
         if self.stop_after is not None and self.unhealthy >= self.stop_after:

@@ -75,11 +75,7 @@ def draw_curve(axes: Any, curve: Curve, points: dict[str, list[tuple[int, float]
 
 
 def learning_curves(metrics_csv: str | Path) -> Image.Image:
-    """Draw curves of a run's health: how much it learns, and whether its features collapse.
-
-    Args:
-        metrics_csv: The `metrics.csv` that `vjepa fit` writes.
-    """
+    """Draw curves of a run's health: how much it learns, and whether its features collapse."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

@@ -22,11 +22,7 @@ def mask_picture(
 ) -> Image.Image:
     """Draw a strip of the clip in which hidden tokens are dark, and tokens in neither context nor target pale.
 
-    Args:
-        video: The clip (3, T, H, W), uint8 RGB; incomplete tubelets and patches are not shown.
-        pair: Masks of a batch.
-        grid: Token grid that the ids of `pair` refer to.
-        row: Row of the batch to show.
+    Incomplete tubelets and patches are not shown; `row` is that of the batch.
     """
     height, width = video.shape[2] // grid.h * grid.h, video.shape[3] // grid.w * grid.w
     chosen = shown_tubelets(grid)

@@ -42,11 +42,5 @@ def pca_strip(tokens: Float[Tensor, "n d"], grid: TokenGrid, size: tuple[int, in
 def pca_picture(
     video: UInt8[Tensor, "3 frames height width"], tokens: Float[Tensor, "n d"], grid: TokenGrid
 ) -> Image.Image:
-    """Draw the clip above the colours of its tokens.
-
-    Args:
-        video: The clip (3, T, H, W), uint8 RGB.
-        tokens: All tokens of the clip (N, D); time is the slowest axis.
-        grid: Extent of the clip in tokens, N = len(grid).
-    """
+    """Draw the clip above the colours of its tokens."""
     return stack([clip_strip(video, grid), pca_strip(tokens, grid, tile_size(*video.shape[2:]))])

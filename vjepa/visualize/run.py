@@ -35,14 +35,8 @@ def run_picture(
 ) -> Image.Image:
     """Draw the summary picture of a run.
 
-    Args:
-        video: A held-out clip (3, T, H, W), uint8 RGB, at the size of the encoder's input but not normalised.
-        grid: Extent of the clip in tokens.
-        masks: Masks of each strategy, by the strategy's name; the first row is shown.
-        target_tokens: Tokens of the clip (N, D) from the target encoder.
-        random_tokens: Tokens of the clip (N, D) from an encoder of the same architecture with random weights.
-        metrics_csv: The run's `metrics.csv`.
-        title: Heading of the picture.
+    `video` is a held-out clip, uint8 and at the size of the encoder's input; of each strategy's `masks` the first row
+    is shown. Tokens are those of the target encoder, and of one with random weights.
     """
     size = tile_size(*video.shape[2:])
     rows: list[Row] = [("A clip", "held out; the first frame of\neach tubelet", clip_strip(video, grid))]

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa.types import TokenGrid
+from vjepa.types import PixelScale, TokenGrid
 
 TILE_HEIGHT = 144  # height of a tile in pixels
 GAP = 6  # pixels between tiles
@@ -26,6 +26,12 @@ def shown_tubelets(grid: TokenGrid) -> Int64[Tensor, "n"]:
     """
     count = min(grid.t, MOST_TILES)
     return torch.linspace(0, grid.t - 1, count, dtype=torch.float64).round().long()
+
+
+def pixels_of(video: Float[Tensor, "3 t h w"], scale: PixelScale) -> UInt8[Tensor, "3 t h w"]:
+    """Return a normalised clip as uint8 RGB, the inverse of `PixelScale.normalised`."""
+    mean, std = (torch.tensor(x)[:, None, None, None] for x in (scale.mean, scale.std))
+    return ((video * std + mean) * WHITE).round().clamp(0, WHITE).to(torch.uint8)
 
 
 def tubelet_frames(

@@ -56,15 +56,7 @@ class Motion:
 def simulate(
     event: str, *, radius: float, ball_radius: float, num_frames: int, rng: np.random.Generator
 ) -> Motion:
-    """Simulate one event.
-
-    Args:
-        event: One of `EVENTS`.
-        radius: Radius of the hero, in pixels of 64.
-        ball_radius: Radius of the ball that strikes the hero in `collide`, in pixels of 64.
-        num_frames: Frames per clip.
-        rng: Source of speeds and times.
-    """
+    """Simulate one of `EVENTS`; `radius` is the hero's, in pixels of 64, `ball_radius` that of `collide`'s ball."""
     assert event in EVENTS, event
     space = pymunk.Space()
     hero = _body(space, radius=radius)

@@ -16,13 +16,9 @@ CHROMA = 0.4  # standard deviation of the colour noise, in standard deviations o
 def render(
     scene: Scene, *, size: int, noise: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "t size size 3"]:
-    """Render the frames of a scene.
+    """Render the frames of a scene, with `size` pixels per side.
 
-    Args:
-        scene: Scene to render.
-        size: Side of the picture, in pixels.
-        noise: Standard deviation of the noise in each frame, divided by the contrast between hero and background.
-        rng: Source of the noise only: the scene does not depend on it.
+    `noise` is its standard deviation divided by the contrast between hero and background, drawn from `rng`.
     """
     scale = size / SIDE
     pad = math.ceil(2 * scale * max(sprite.reach for sprite in scene.sprites)) + 4

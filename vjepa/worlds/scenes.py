@@ -37,9 +37,7 @@ SIDE = 64.0
 HERO_RADIUS = (14.0, 16.0)  # radius of the disc with the hero's area
 OCCLUDER_HALF = (6.0, 16.0)  # half width, half height: a post too narrow to hide the whole hero
 OCCLUDER_OFF = 7.0  # largest distance of the occluder from the hero's path
-HERO_OFF = (
-    16.0  # largest distance between the middle of the hero's path and the middle of the picture, per axis
-)
+HERO_OFF = 16.0  # largest distance from the middle of the hero's path to that of the picture, per axis
 MARGIN = 9.0  # least distance of the hero's centre from the picture's edge
 HERO_TILT = 0.4  # largest tilt in radians, in all events: the tilt in one frame does not reveal a spin
 CONTRAST = 85.0  # mean difference of luminance between the hero and the background: the unit of noise
@@ -111,13 +109,7 @@ def scene_spec(split: Split, index: int, *, seed: int) -> SceneSpec:
 
 
 def compose(spec: SceneSpec, *, num_frames: int, num_distractors: int) -> Scene:
-    """Draw the scene of a clip.
-
-    Args:
-        spec: Settings of the clip.
-        num_frames: Frames per clip.
-        num_distractors: Number of small moving objects beside the hero; in `collide` the first is the ball.
-    """
+    """Draw the scene of a clip; of the distractors, small moving objects, the first is the ball in `collide`."""
     rng = np.random.default_rng([spec.seed, 0])
     radius, ball_radius = rng.uniform(*HERO_RADIUS), rng.uniform(*BALL_RADIUS)
     motion = simulate(spec.event, radius=radius, ball_radius=ball_radius, num_frames=num_frames, rng=rng)
@@ -126,18 +118,9 @@ def compose(spec: SceneSpec, *, num_frames: int, num_distractors: int) -> Scene:
     paint = partial(random_texture, spec.texture, background=luminance, rng=rng)
     wall, wall_angle = _wall(motion, radius=radius, rng=rng)
     occluder, tilt = _occluder(motion, rng)
-    half_width, half_height = OCCLUDER_HALF
     tilt_room = HERO_TILT - np.abs(motion.angle).max()
-    still = np.zeros((num_frames, 2))
-    sprites = [
-        Sprite(
-            outline=partial(shapes.rectangle, half_width=WALL_HALF_WIDTH, half_height=WALL_HALF_LENGTH),
-            texture=paint(contrast=(60.0, 100.0)),
-            centre=wall + still,
-            angle=wall_angle + still[:, 0],
-            reach=math.hypot(WALL_HALF_WIDTH, WALL_HALF_LENGTH) + 1,
-        )
-    ]
+    wall_half = (WALL_HALF_WIDTH, WALL_HALF_LENGTH)
+    sprites = [_still(wall, wall_angle, wall_half, paint(contrast=(60.0, 100.0)), num_frames)]
     for number in range(num_distractors):
         path = motion.ball if number == 0 and motion.ball is not None else _straight_path(num_frames, rng)
         size = ball_radius if number == 0 else rng.uniform(*BALL_RADIUS)
@@ -149,13 +132,7 @@ def compose(spec: SceneSpec, *, num_frames: int, num_distractors: int) -> Scene:
         angle=motion.angle + rng.uniform(-tilt_room, tilt_room),
         reach=2.0 * radius + 1,
     )
-    screen = Sprite(
-        outline=partial(shapes.rectangle, half_width=half_width, half_height=half_height),
-        texture=paint(contrast=(30.0, 70.0)),
-        centre=occluder + still,
-        angle=tilt + still[:, 0],
-        reach=math.hypot(half_width, half_height) + 1,
-    )
+    screen = _still(occluder, tilt, OCCLUDER_HALF, paint(contrast=(30.0, 70.0)), num_frames)
     pace, course = rng.uniform(0.3, 0.9), rng.uniform(0, 2 * math.pi)
     ticks = np.linspace(0, TICKS, num_frames)[:, None]
     return Scene(
@@ -188,11 +165,8 @@ def _wall(motion: Motion, *, radius: float, rng: np.random.Generator) -> tuple[n
     offset = motion.position[None] - middles[:, None]
     across = offset[..., 0] * np.cos(angles)[:, None] + offset[..., 1] * np.sin(angles)[:, None]
     along = -offset[..., 0] * np.sin(angles)[:, None] + offset[..., 1] * np.cos(angles)[:, None]
-    gap = (
-        np.hypot(across, np.maximum(np.abs(along) - WALL_HALF_LENGTH, 0)).min(axis=1)
-        - radius
-        - WALL_HALF_WIDTH
-    )
+    beyond = np.maximum(np.abs(along) - WALL_HALF_LENGTH, 0)
+    gap = np.hypot(across, beyond).min(axis=1) - radius - WALL_HALF_WIDTH
     clear = np.where(gap > 1, gap, np.inf)
     chosen = int(np.argmin(clear)) if np.isfinite(clear).any() else int(np.argmax(gap))
     return middles[chosen], float(angles[chosen])
@@ -228,6 +202,19 @@ def _straight_path(num_frames: int, rng: np.random.Generator) -> Float[np.ndarra
     ticks = np.linspace(0, TICKS, num_frames) - rng.uniform(0, TICKS)
     return rng.uniform(6, SIDE - 6, size=2) + speed * ticks[:, None] * np.array(
         [math.cos(course), math.sin(course)]
+    )
+
+
+def _still(
+    centre: np.ndarray, angle: float, half: tuple[float, float], texture: Texture, num_frames: int
+) -> Sprite:
+    """Return a rectangle that does not move, of half width and half height `half`."""
+    return Sprite(
+        outline=partial(shapes.rectangle, half_width=half[0], half_height=half[1]),
+        texture=texture,
+        centre=np.tile(centre, (num_frames, 1)),
+        angle=np.full(num_frames, angle),
+        reach=math.hypot(*half) + 1,
     )
 
 

@@ -99,9 +99,8 @@ def polygon(u: Plane, v: Plane, *, corners: Float[np.ndarray, "n 2"]) -> Plane:
     """Return the distance to the nearest edge of a simple polygon, negative inside (algorithm of Quilez)."""
     squared = np.full_like(u, np.inf)
     inside = np.zeros(u.shape, dtype=bool)
-    for (ax, ay), (bx, by) in zip(
-        corners.astype(np.float32), np.roll(corners, -1, 0).astype(np.float32), strict=True
-    ):
+    ends = corners.astype(np.float32)
+    for (ax, ay), (bx, by) in zip(ends, np.roll(ends, -1, 0), strict=True):
         ex, ey = bx - ax, by - ay
         wu, wv = u - ax, v - ay
         along = np.clip((wu * ex + wv * ey) * (1 / (ex * ex + ey * ey)), 0, 1)

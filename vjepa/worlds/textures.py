@@ -13,9 +13,7 @@ Split = Literal["train", "val"]
 TEXTURES: dict[Split, tuple[str, ...]] = {"train": ("stripes", "checks", "patches"), "val": ("dots", "waves")}
 BACKGROUNDS: dict[Split, tuple[str, ...]] = {"train": ("clouds", "tiles"), "val": ("ripples", "ridges")}
 TILE = 96  # side of the background tile, which repeats without a seam
-TINT = (
-    8.0  # largest difference of a colour channel from grey, of 255: colour varies little and reveals nothing
-)
+TINT = 8.0  # largest difference of a colour channel from grey, of 255, so that colour reveals nothing
 DARKER = (0.8, 1.0)  # contrast of an object's darker colour divided by that of its brighter colour
 BACKGROUND_GAIN = (4.0, 7.0)  # standard deviation of the background's pattern, of 255
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -55,22 +53,17 @@ class Texture:
             wave = np.sin(a + np.float32(1.5) * np.sin(b))
         else:
             scale = np.float32(2 / self.period)
-            return self.cells[
-                np.floor(u * scale).astype(np.int64) & 7, np.floor(v * scale).astype(np.int64) & 7
-            ]
+            row, column = (np.floor(x * scale).astype(np.int64) & 7 for x in (u, v))
+            return self.cells[row, column]
         return np.clip(0.5 + np.float32(self.period / 5) * wave, 0, 1)
 
 
 def random_texture(
     kind: str, *, background: float, contrast: tuple[float, float], rng: np.random.Generator
 ) -> Texture:
-    """Draw a texture that is brighter than the background.
+    """Draw a texture of a family of `TEXTURES` that is brighter than the background, whose mean luminance is 0 to 255.
 
-    Args:
-        kind: A family of `TEXTURES`.
-        background: Mean luminance of the background, 0 to 255.
-        contrast: Range of the difference in luminance between object and background.
-        rng: Source of colours and patterns.
+    `contrast` is the range of the difference in luminance between object and background.
     """
     high = rng.uniform(*contrast)
     low = high * rng.uniform(*DARKER)
@@ -112,13 +105,7 @@ class Background:
 
 
 def random_background(kind: str, *, luminance: float, rng: np.random.Generator) -> Background:
-    """Draw a background of a given mean luminance.
-
-    Args:
-        kind: A family of `BACKGROUNDS`.
-        luminance: Mean luminance, 0 to 255.
-        rng: Source of the pattern and its tint.
-    """
+    """Draw a background of a family of `BACKGROUNDS`, of a given mean luminance, 0 to 255."""
     if kind == "tiles":
         pattern = np.kron(rng.standard_normal((12, 12)), np.ones((TILE // 12, TILE // 12)))
     elif kind == "ripples":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,39 +9,29 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
+from vjepa.files import replacing
+
 CRF = 22  # quality of x264, 0 (lossless) to 51; low enough to keep the noise
 
 
 def write_video(path: Path, frames: UInt8[np.ndarray, "t h w 3"], *, fps: float) -> None:
-    """Write RGB frames atomically: a killed process leaves no file at `path`.
-
-    Args:
-        path: Path of the mp4 file; its folder must exist.
-        frames: RGB frames (T, H, W, 3); height and width must be even.
-        fps: Frames per second.
-    """
-    partial = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
-    rate = Fraction(fps).limit_denominator(1001)
-    try:
-        with av.open(str(partial), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=rate)
-            stream.height, stream.width = frames.shape[1:3]
-            stream.pix_fmt = "yuv420p"
-            stream.thread_count = 1
-            stream.options = {
-                "preset": "veryfast",
-                "crf": str(CRF),
-                # no B-frames, and no lookahead: on such small pictures x264's lookahead reads uninitialised
-                # memory, so that one file in some hundreds was different
-                "tune": "zerolatency",
-                "sc_threshold": "0",
-                "g": str(len(frames)),
-            }
-            for rgb in frames:
-                frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-                # convert here with one thread: the encoder's own conversion is not deterministic
-                container.mux(stream.encode(frame.reformat(format="yuv420p", threads=1)))
-            container.mux(stream.encode())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write RGB frames, of even height and width, to an mp4 file, whole or not at all; its folder must exist."""
+    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        stream.options = {
+            "preset": "veryfast",
+            "crf": str(CRF),
+            # no B-frames, and no lookahead: on such small pictures x264's lookahead reads uninitialised
+            # memory, so that one file in some hundreds was different
+            "tune": "zerolatency",
+            "sc_threshold": "0",
+            "g": str(len(frames)),
+        }
+        for rgb in frames:
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            # convert here with one thread: the encoder's own conversion is not deterministic
+            container.mux(stream.encode(frame.reformat(format="yuv420p", threads=1)))
+        container.mux(stream.encode())

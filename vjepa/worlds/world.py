@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import logging
 import multiprocessing
@@ -20,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vjepa.errors import VjepaError
+from vjepa.files import digest, replacing, write_text
 from vjepa.worlds.render import render
 from vjepa.worlds.scenes import SceneSpec, compose, scene_spec
 from vjepa.worlds.textures import Split
@@ -84,15 +84,13 @@ class WorldConfig:
     def folder(self) -> Path:
         """Folder of this world below `root`, named by a digest of its settings."""
         root = Path(self.root).expanduser() if self.root else Path.home() / ".cache" / "vjepa" / "worlds"
-        digest = hashlib.blake2b(json.dumps(self.settings, sort_keys=True).encode(), digest_size=5)
-        return root / f"world-{digest.hexdigest()}"
+        return root / f"world-{digest(json.dumps(self.settings, sort_keys=True).encode(), size=5)}"
 
     @property
     def settings(self) -> dict[str, Any]:
         """Settings that determine the frames."""
-        return {k: v for k, v in asdict(self).items() if k not in ("root", "num_workers")} | {
-            "version": VERSION
-        }
+        fields = asdict(self) | {"version": VERSION}
+        return {k: v for k, v in fields.items() if k not in ("root", "num_workers")}
 
     def build(self) -> Path:
         """Return the folder of this world, and generate it first if it is missing; several processes may call this."""
@@ -100,11 +98,7 @@ class WorldConfig:
 
 
 def generate(config: WorldConfig, folder: Path) -> Path:
-    """Write the world to `folder` unless it is complete there; an interrupted world is continued.
-
-    Args:
-        config: Settings of the world.
-        folder: Folder to write to; it is made if it does not exist.
+    """Write the world to `folder`, which is made if it does not exist; an interrupted world is continued.
 
     Raises:
         WorldError: If the folder holds another world or other files.
@@ -122,7 +116,7 @@ def generate(config: WorldConfig, folder: Path) -> Path:
     for split in SPLITS:
         _write_manifest(specs[split], folder / f"{split}.csv")
     _write_sheet(specs, config, folder / SHEET)
-    _write_text(folder / DONE, json.dumps(config.settings, indent=2))
+    write_text(json.dumps(config.settings, indent=2), folder / DONE)
     (folder / STARTED).unlink(missing_ok=True)
     log.info("drew %d clips in %.0f s", len(missing), time.monotonic() - started)
     return folder
@@ -135,7 +129,8 @@ def _claim(folder: Path, config: WorldConfig) -> None:
     lists the folder first and then looks for `STARTED`. It deletes `STARTED` after it writes `DONE`, so this looks
     for `STARTED` before `DONE`.
     """
-    others = {path.name for path in folder.iterdir() if path.suffix != ".part"} if folder.is_dir() else set()
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    others = [name for name in names if not name.startswith(f".{STARTED}.")]
     for name in (STARTED, DONE):
         try:
             settings = json.loads((folder / name).read_text())
@@ -149,7 +144,7 @@ def _claim(folder: Path, config: WorldConfig) -> None:
     if others:
         raise WorldError(f"{folder} holds other files. Give an empty or a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / STARTED, json.dumps(config.settings, indent=2))
+    write_text(json.dumps(config.settings, indent=2), folder / STARTED)
 
 
 def scene_specs(config: WorldConfig, split: Split) -> Iterator[SceneSpec]:
@@ -194,12 +189,10 @@ def _follow(done: Iterable[int], total: int) -> None:
 
 def _write_manifest(specs: list[SceneSpec], path: Path) -> None:
     rows = [(s.path, s.event, s.appearance, s.event, s.group, s.seed) for s in specs]
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    with temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 def _write_sheet(specs: dict[Split, list[SceneSpec]], config: WorldConfig, path: Path) -> None:
@@ -216,12 +209,6 @@ def _write_sheet(specs: dict[Split, list[SceneSpec]], config: WorldConfig, path:
                 strips.append(np.concatenate(list(draw(shown, settings)[::2]), axis=1))
     sheet = Image.fromarray(np.concatenate(strips))
     zoom = max(1, 96 // config.size)
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST).save(temporary, "png")
-    os.replace(temporary, path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    large = sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST)
+    with replacing(path) as temporary:
+        large.save(temporary, "png")

@@ -12,7 +12,7 @@ import torch
 from tests.data.decoders.test_decoders import BROKEN, needs, shared_clips
 from tests.videos import write_video
 from vjepa.data import DecodeError, decoder_class
-from vjepa.data.decoders import auto, base
+from vjepa.data.decoders import auto, packets
 from vjepa.data.decoders.backends.pyav import PyAVDecoder
 
 OTHERS = ("torchcodec", "decord")
@@ -154,7 +154,7 @@ def test_what_is_rounded_freely_is_refused(name, tmp_path, monkeypatch):
     needs(name)
     path = write_video(tmp_path / "v.avi", codec="mpeg4")
     assert f"codec mpeg4: {name} rounds" in frames_or_reason(name, path, [0])
-    monkeypatch.setattr(base, "INEXACT_CODECS", ())
+    monkeypatch.setattr(packets, "INEXACT_CODECS", ())
     assert frames_or_reason(name, path, [0])[0].shape == (1, 3, 64, 64)
 
 

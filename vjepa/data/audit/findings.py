@@ -170,10 +170,7 @@ def _listed(failures: Iterable[ClipFailure]) -> list[dict[str, str]]:
 def of_files(files: Mapping[str, FileRecord], ended: set[str], needs: ClipNeeds) -> Iterator[Finding]:
     """Find files that cannot be read, or whose frame rate is uneven or differs from the others'.
 
-    Args:
-        files: The record of each file.
-        ended: The files whose decoding hung or crashed.
-        needs: The requirements of a clip.
+    Decoding of the files in `ended` hung or crashed.
     """
     for path, file in files.items():
         if path in ended:
@@ -202,13 +199,7 @@ def of_files(files: Mapping[str, FileRecord], ended: set[str], needs: ClipNeeds)
 def of_rows(
     manifest: Manifest, parts: Mapping[ManifestRow, PartRecord], needs: ClipNeeds
 ) -> Iterator[Finding]:
-    """Find rows without a frame, too short for a clip, or repeated.
-
-    Args:
-        manifest: The rows.
-        parts: The record of each row whose file can be read.
-        needs: The requirements of a clip.
-    """
+    """Find rows without a frame, too short for a clip, or repeated; `parts` has the rows whose file can be read."""
     first: dict[tuple[str, float | None, float | None], ManifestRow] = {}
     for row in manifest.rows:
         where = f"line {row.line}: " if row.line else ""
@@ -240,12 +231,7 @@ def duplicates(files: Mapping[str, FileRecord]) -> Iterator[Finding]:
 
 
 def leaks(rows: Iterable[tuple[str, ManifestRow]], files: Mapping[str, FileRecord]) -> Iterator[Finding]:
-    """Find files, frames and groups that are in more than one split.
-
-    Args:
-        rows: Each row with the name of its split.
-        files: The record of each file.
-    """
+    """Find files, frames and groups that are in more than one split; `rows` come with the names of their splits."""
     found: list[tuple[str, str, str, ManifestRow]] = []
     for split, row in rows:
         content = files[row.path].content or row.path

@@ -27,14 +27,7 @@ figcaption { font-size: 12px; max-width: 128px; word-break: break-all } svg { ba
 
 
 def write_page(path: Path, report: AuditReport, *, decoder: str, running: Running) -> None:
-    """Write the page.
-
-    Args:
-        path: File to write.
-        report: The audit.
-        decoder: Decodes the thumbnails.
-        running: The processes in which they are decoded.
-    """
+    """Write the page; `decoder` decodes the thumbnails, in the processes of `running`."""
     suspicious = list(dict.fromkeys(found.path for found in report.findings))
     suspicious = [name for name in suspicious if not report.files[name].reason][:MAX_SUSPICIOUS]
     readable = [name for name, file in report.files.items() if not file.reason]

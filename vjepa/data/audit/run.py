@@ -53,15 +53,10 @@ def check(
     needs, running = needs or ClipNeeds(), running or Running()
     jobs = file_jobs([*manifest.rows, *(other.rows if other else ())], decoder)
     files, ended = _examined(jobs, running, progress)
-    parts = {
-        job.path: dict(zip(job.parts, files[job.path].parts, strict=True))
-        for job in jobs
-        if not files[job.path].reason
-    }
     own = {row.path: files[row.path] for row in manifest.rows}
     found: list[Finding] = [
         *of_files(own, ended, needs),
-        *of_rows(manifest, _by_row(manifest, parts), needs),
+        *of_rows(manifest, _by_row(manifest, jobs, files), needs),
         *duplicates(own),
         *leaks(_by_split(manifest, other), files),
     ]
@@ -97,8 +92,11 @@ def file_jobs(rows: Iterable[ManifestRow], decoder: str) -> list[FileJob]:
 
 
 def _by_row(
-    manifest: Manifest, parts: Mapping[str, Mapping[Interval, PartRecord]]
+    manifest: Manifest, jobs: Sequence[FileJob], files: Mapping[str, FileRecord]
 ) -> dict[ManifestRow, PartRecord]:
+    """Return the record of each row whose file can be read."""
+    readable = [job for job in jobs if not files[job.path].reason]
+    parts = {job.path: dict(zip(job.parts, files[job.path].parts, strict=True)) for job in readable}
     return {row: parts[row.path][row.start, row.end] for row in manifest.rows if row.path in parts}
 
 

@@ -55,12 +55,7 @@ class Sources(NamedTuple):
 
 
 class Tree:
-    """An index by name of the video files and frame folders below a folder; the search follows links.
-
-    Args:
-        root: The folder.
-        images: Whether to index single images too.
-    """
+    """An index by name of the video files, frame folders and, with `images`, single images; it follows links."""
 
     def __init__(self, root: Path, *, images: bool = False) -> None:
         self._by_name: dict[str, list[str]] = {}
@@ -97,12 +92,7 @@ class Tree:
 
 
 def find_annotation(folder: Path, names: Sequence[str]) -> Path | None:
-    """Return the first of the named files in a folder or one folder down, or `None`.
-
-    Args:
-        folder: The folder to search.
-        names: File names or patterns, the most likely first.
-    """
+    """Return the first of the named files, or patterns, in a folder or one folder down, or `None`."""
     for name in names:
         for pattern in (name, f"*/{name}"):
             if found := sorted(folder.glob(pattern)):
@@ -158,11 +148,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_json(file: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        ManifestError: If the file is not JSON.
-    """
+    """Return the content of a JSON file; raise `ManifestError` if it is not JSON."""
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as e:
@@ -170,33 +156,21 @@ def read_json(file: Path) -> Any:
 
 
 def need_keys(file: Path, which: str, found: object, keys: Sequence[str]) -> None:
-    """Check that an entry of a JSON file is an object with the given keys.
-
-    Raises:
-        ManifestError: If it is not.
-    """
+    """Raise `ManifestError` if an entry of a JSON file is not an object with the given keys."""
     missing = [key for key in keys if not isinstance(found, dict) or key not in found]
     if missing:
         raise ManifestError(file, 0, f"{which}: no {missing[0]!r}. Give the official annotation file")
 
 
 def split_of(file: Path, line: int, text: str) -> str:
-    """Return `train`, `val` or `test`, from the words that annotations use for them.
-
-    Raises:
-        ManifestError: If it is not one of these words.
-    """
+    """Return `train`, `val` or `test` for a word that annotations use for it; raise `ManifestError` for another."""
     if text not in SPLITS:
         raise ManifestError(file, line, f"split {text!r} is not one of {', '.join(SPLITS)}. Correct the line")
     return SPLITS[text]
 
 
 def number(file: Path, line: int, column: str, text: str) -> float:
-    """Parse a number of an annotation.
-
-    Raises:
-        ManifestError: If the text is not a number.
-    """
+    """Parse a number of an annotation; raise `ManifestError` for another text."""
     try:
         return float(text)
     except ValueError:

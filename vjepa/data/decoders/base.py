@@ -13,9 +13,6 @@ from torch import Tensor
 
 from vjepa.errors import DecodeError, SettingError
 
-# MPEG-4 part 2 (XviD, DivX) and related codecs do not define their inverse cosine transform to the bit
-INEXACT_CODECS = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
-
 MAX_PIXELS = 2**26  # of one frame: 8192 x 8192; a header may promise billions
 
 Opened = TypeVar("Opened", bound="Decoder")
@@ -123,22 +120,6 @@ def check_size(path: str | Path, width: int, height: int) -> None:
     """Raise `DecodeError` if a frame has more pixels than MAX_PIXELS, before it is decoded."""
     if width * height > MAX_PIXELS:
         raise DecodeError(path, f"frames of {width} x {height} pixels; the limit is {MAX_PIXELS:,} per frame")
-
-
-def check_same_rounding(path: str, backend: str, *, bits: int, codec: str) -> None:
-    """Raise `DecodeError` if a backend with another ffmpeg than PyAV's would return frames rounded differently."""
-    if bits > 8 or codec in INEXACT_CODECS:
-        kind = f"{bits} bits per channel" if bits > 8 else f"codec {codec}"
-        raise DecodeError(path, f"{kind}: {backend} rounds differently from the other decoders; use 'pyav'")
-
-
-def check_unicode(path: str, backend: str) -> None:
-    """Raise `DecodeError` for a name whose bytes are not UTF-8, which a backend does not accept."""
-    try:
-        path.encode()
-    except UnicodeEncodeError as e:
-        reason = f"its name is not UTF-8, which {backend} needs; rename it, or use 'pyav'"
-        raise DecodeError(path, reason) from e
 
 
 def first_line(error: BaseException) -> str:

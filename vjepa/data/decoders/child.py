@@ -13,7 +13,6 @@ import warnings
 import weakref
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -107,32 +106,17 @@ class Child:
             if what == "close":
                 videos.pop(arguments[0]).close()
                 continue  # the parent waits for no answer
-            with _Answer(pipe) as answer:
+            try:
+                answer: Any
                 if what == "open":
                     opened += 1
                     videos[opened] = backend.open(arguments[0])
-                    answer.value = opened, videos[opened].timestamps
+                    answer = opened, videos[opened].timestamps
                 else:
-                    answer.value = self.frames.put(videos[arguments[0]].frames_at(arguments[1]))
-
-
-class _Answer:
-    """A context that sends the result of a request: its value, or the exception that it ended with."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self.value: Any = None
-
-    def __enter__(self) -> _Answer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> bool:
-        if error is not None and not isinstance(error, Exception):
-            return False
-        self._pipe.send(self.value if error is None else _portable(error))
-        return True
+                    answer = self.frames.put(videos[arguments[0]].frames_at(arguments[1]))
+            except Exception as e:  # noqa: BLE001  the parent raises it
+                answer = _portable(e)
+            pipe.send(answer)
 
 
 def _portable(error: Exception) -> Exception:

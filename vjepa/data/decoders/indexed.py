@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from vjepa.data.decoders.backends.frames import FramesDecoder, is_frames
@@ -13,21 +14,17 @@ from vjepa.errors import SettingError
 READERS = ("auto", "pyav")  # the others read a file's packets themselves
 
 
+@dataclass(frozen=True)
 class IndexedOpener:
-    """An opener of videos with PyAV that looks up their packets in `store`; images need no index.
+    """An opener of videos with PyAV that looks up their packets in `store`; images need no index."""
 
-    Args:
-        store: The file that `vjepa data index` wrote.
-    """
-
-    def __init__(self, store: PacketStore) -> None:
-        self._store = store
+    store: PacketStore
 
     def open(self, path: str | Path) -> Decoder:
         """Open `path`; if the store does not have its packets, read them from the file."""
         if is_frames(path):
             return FramesDecoder.open(path)
-        return PyAVDecoder.open(path, index=self._store.find(path))
+        return PyAVDecoder.open(path, index=self.store.find(path))
 
 
 def backend(decoder: str, index: str | None) -> Opener:

@@ -51,7 +51,7 @@ class LimitedProcess:
 
     def open(self, path: str | Path) -> LimitedDecoder:
         """Open `path` in the child; raise `DecodeError` as the backend does, or if it takes too long."""
-        return LimitedDecoder.open(path, process=self)
+        return LimitedDecoder(str(path), self)
 
     def close(self) -> None:
         """End the child."""
@@ -72,12 +72,9 @@ class LimitedProcess:
         return self._child
 
     def ask(self, path: str, child: Child, *request: Any) -> Any:
-        """Return the child's answer to `request`, or raise the error that the backend raised.
+        """Return the answer to `request`, see `Child.serve`, of the child that opened `path`.
 
-        Args:
-            path: The video, for the error if no answer comes.
-            child: The child that opened the video; another one does not have it.
-            request: The name of the operation in `vjepa.data.decoders.child.serve`, and its arguments.
+        Raises the error that the backend raised, or `DecodeError` if no answer comes.
         """
         if child is not self._child or not child.is_mine:
             raise DecodeError(
@@ -108,30 +105,17 @@ class LimitedProcess:
 class LimitedDecoder(Decoder):
     """A video that is open in a `LimitedProcess`."""
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        process: LimitedProcess,
-        child: Child,
-        number: int,
-        timestamps: Float64[ndarray, "n"],
-    ) -> None:
+    def __init__(self, path: str, process: LimitedProcess) -> None:
         self._path = path
         self._process = process
-        self._child = child
-        self._number = number
-        self._timestamps = timestamps
+        self._child = process.child()
+        self._number, self._timestamps = process.ask(path, self._child, "open", path)
+        self._child.num_open += 1
 
     @classmethod
-    def open(cls, path: str | Path, *, process: LimitedProcess | None = None) -> LimitedDecoder:
-        """Open `path` in `process` (default: one for this video, with the decoder `auto`)."""
-        process = process or LimitedProcess(decoder="auto", seconds=DEFAULT_SECONDS)
-        path = str(path)
-        child = process.child()
-        number, timestamps = process.ask(path, child, "open", path)
-        child.num_open += 1
-        return cls(path=path, process=process, child=child, number=number, timestamps=timestamps)
+    def open(cls, path: str | Path) -> LimitedDecoder:
+        """Open `path` in a process for this video alone, with the decoder `auto`."""
+        return cls(str(path), LimitedProcess(decoder="auto", seconds=DEFAULT_SECONDS))
 
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
@@ -149,12 +133,9 @@ class LimitedDecoder(Decoder):
 
 
 def opener(decoder: str, timeout_seconds: float, *, index: str | None = None) -> Opener:
-    """Return the opener of videos for a backend: the class itself, or a child process if there is a limit.
+    """Return the opener of videos for a backend: the class itself, or a child process if there is a time limit.
 
-    Args:
-        decoder: The backend, as for `decoder_class`.
-        timeout_seconds: Time limit to open a video, and to decode a clip; 0 sets no limit.
-        index: Packet index that `vjepa data index` wrote.
+    The arguments are those of `LimitedProcess`; 0 seconds set no limit.
 
     >>> opener("pyav", 0.0).__name__
     'PyAVDecoder'

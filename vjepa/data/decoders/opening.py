@@ -15,14 +15,9 @@ from vjepa.errors import DecodeError
 
 @contextmanager
 def open_video(decoder: Opener, path: str | Path, *, fetch: Fetch = fetch_video) -> Iterator[Decoder]:
-    """Open a row's video; while a URL or a member of a shard is open, it is in a temporary file.
+    """Open a row's video: a file, or a URL or member of a shard, whose bytes `fetch` returns.
 
-    Every decoder reads files, including users' own decoders and those in another process.
-
-    Args:
-        decoder: The backend, or the process it runs in.
-        path: A file, a URL, or a member of a shard.
-        fetch: Returns the bytes of a URL or a member.
+    While the latter is open, it is in a temporary file: every decoder reads files, also one in another process.
 
     Raises:
         DecodeError: With `path` and the reason.

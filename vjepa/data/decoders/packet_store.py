@@ -75,9 +75,6 @@ class PacketStore:
 
     Paths are kept relative to the folder of the store, so that videos and store can be moved together.
 
-    Args:
-        path: The file.
-
     Raises:
         UsageError: If there is no such file, or it is not a packet index.
     """
@@ -100,11 +97,7 @@ class PacketStore:
         return cls(path)
 
     def find(self, path: str | Path) -> PacketIndex | None:
-        """Return the index of the file, if there is one of its present state.
-
-        Raises:
-            UsageError: If the store is damaged.
-        """
+        """Return the index of the file, if there is one of its present state; raise if the store is damaged."""
         rows = self._query(
             "SELECT size, mtime_ns, earliest, reorder, pts, keyframes FROM vjepa_packets WHERE path = ?",
             (self._key(path),),
@@ -121,22 +114,11 @@ class PacketStore:
         return PacketIndex(self._unpacked(pts), self._unpacked(keyframes), earliest, reorder, True)
 
     def add(self, files: Iterable[IndexedFile]) -> None:
-        """Save these indices, all or none.
-
-        Raises:
-            UsageError: If the store cannot be written.
-        """
+        """Save these indices, all or none; raise `UsageError` if the store cannot be written."""
         rows = [
-            (
-                self._key(file.path),
-                file.size,
-                file.mtime_ns,
-                file.packets.earliest,
-                file.packets.reorder,
-                _packed(file.packets.pts),
-                _packed(file.packets.keyframes),
-            )
-            for file in files
+            (self._key(path), size, mtime_ns, packets.earliest, packets.reorder)
+            + (_packed(packets.pts), _packed(packets.keyframes))
+            for path, size, mtime_ns, packets in files
         ]
         try:
             with closing(sqlite3.connect(self.path, timeout=LOCK_SECONDS)) as connection, connection:

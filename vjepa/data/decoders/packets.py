@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy import ndarray
 
-from vjepa.data.decoders.base import check_same_rounding, check_unicode
 from vjepa.data.decoders.decoded import decoded_times, rising
 from vjepa.data.decoders.h264 import decoding_may_begin, intra, length_bytes
 from vjepa.data.decoders.hidden import is_shown
@@ -28,6 +27,8 @@ NO_TIMES = 0x80  # libavformat's flag AVFMT_NOTIMESTAMPS: a bare stream
 DROPPING_CODECS = ("hevc", "mpeg4")  # their decoders give no frame for one that refers to a missing one
 GAP_FRAMES = 1.9
 MISSING = "packets may be missing"
+# MPEG-4 part 2 (XviD, DivX) and related codecs do not define their inverse cosine transform to the bit
+INEXACT_CODECS = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
 CLOCK_JUMP_SECONDS = 10.0  # in a transport stream: another recording may follow
 
 
@@ -53,39 +54,35 @@ class PacketIndex(NamedTuple):
 
 
 class VideoFacts(NamedTuple):
-    """Facts of a file that PyAV reads: frame times in seconds, bits per channel, codec, container."""
+    """Facts of a file that PyAV reads: the times of its frames in seconds, and its container."""
 
     timestamps: Float64[ndarray, "n"]
-    bits: int
-    codec: str
     container: str
 
 
 def facts_for(backend: str, path: str) -> VideoFacts:
-    """Read a file's packets for a backend whose frames must equal PyAV's.
-
-    Args:
-        backend: Name of the backend.
-        path: The video file.
+    """Read a file's packets for a backend whose frames must equal PyAV's, although it brings another ffmpeg.
 
     Raises:
         DecodeError: If the file is not readable, or the backend would return other pixels.
     """
-    check_unicode(path, backend)
+    try:
+        path.encode()
+    except UnicodeEncodeError as e:
+        reason = f"its name is not UTF-8, which {backend} needs; rename it, or use 'pyav'"
+        raise DecodeError(path, reason) from e
     video = open_video_file(path)
     with video.container:
         index = index_packets(path, video)
-        facts = VideoFacts(
-            seconds_of(index, video),
-            bits_of(video),
-            video.stream.codec_context.name,
-            video.container.format.name,
-        )
+        facts = VideoFacts(seconds_of(index, video), video.container.format.name)
+        bits, codec = bits_of(video), video.stream.codec_context.name
     if index.in_order:
         raise DecodeError(path, f"must be decoded from its start, which {backend} does not do; use 'pyav'")
     if video.header is not None and not video.header.progressive:
         raise DecodeError(path, f"interlaced: {backend} mixes the colours of its two fields; use 'pyav'")
-    check_same_rounding(path, backend, bits=facts.bits, codec=facts.codec)
+    if bits > 8 or codec in INEXACT_CODECS:
+        kind = f"{bits} bits per channel" if bits > 8 else f"codec {codec}"
+        raise DecodeError(path, f"{kind}: {backend} rounds differently from the other decoders; use 'pyav'")
     return facts
 
 
@@ -105,11 +102,8 @@ def seconds_of(index: PacketIndex, video: OpenStream) -> Float64[ndarray, "n"]:
 def index_packets(path: str, video: OpenStream, *, is_truncated: bool = False) -> PacketIndex:
     """Return the times of all frames, from the packets or by decoding; raise `DecodeError` if some are missing.
 
-    Args:
-        path: Path of the video.
-        video: The video; its packets are read to their end.
-        is_truncated: Whether the file is known to lack its end, so that the frames before it are enough. The last
-            packet may be incomplete: only frames shown before its decoding time count, and all of these exist.
+    If the file `is_truncated`, the frames before its missing end are enough. The last packet may then be incomplete:
+    only frames shown before its decoding time count, and all of these exist.
     """
     found = _read_packets(path, video, is_truncated=is_truncated)
     if not found.num_packets:
@@ -281,10 +275,8 @@ def _frame_ticks(found: _Packets, video: OpenStream) -> int:
 def _before_the_cut(pts: list[int], last_decoded: int | None) -> list[int]:
     """Return the frames before the end of a truncated file, in decoding order.
 
-    Args:
-        pts: When each frame is shown.
-        last_decoded: When the last packet is decoded; no missing frame is shown before that. If the container does
-            not tell, as many frames are omitted as H.264 may delay.
+    No missing frame is shown before `last_decoded`, when the last packet is decoded. If the container does not tell
+    that time, this omits as many frames as H.264 may delay.
     """
     stop = last_decoded if last_decoded is not None else sorted(pts)[-MAX_REORDER:][0] if pts else 0
     return [when for when in pts[:-1] if when < stop]

@@ -31,9 +31,7 @@ class OpenVideo:
 class ReadablePrefix:
     """An opener of videos that opens a truncated video up to the damage.
 
-    Args:
-        decoder: Reads the videos; with your own decoder a video is opened whole or refused.
-        parts: Whether to open truncated videos.
+    With your own decoder, or without `parts`, a video is opened whole or refused.
     """
 
     def __init__(self, decoder: str, *, parts: bool = True) -> None:
@@ -48,19 +46,17 @@ class ReadablePrefix:
             DecodeError: If nothing of it can be read.
         """
         with ExitStack() as stack:
-            yield self._open(path, stack)
-
-    def _open(self, path: str, stack: ExitStack) -> OpenVideo:
-        try:
-            return OpenVideo(stack.enter_context(open_video(self._whole, path)), self._whole)
-        except DecodeError as error:
-            if self._truncated is None:
-                raise
             try:
-                video = stack.enter_context(open_video(self._truncated, path))
-            except DecodeError:
-                raise error from None
-            shown = video.timestamps
-            stop = float(shown[-1]) + (float(np.median(np.diff(shown))) if len(shown) > 1 else 0.0)
-            failure = ClipFailure(path, f"{error.reason}; nothing is read from {stop:.2f} s on")
-            return OpenVideo(video, self._truncated, failure)
+                found = OpenVideo(stack.enter_context(open_video(self._whole, path)), self._whole)
+            except DecodeError as error:
+                if self._truncated is None:
+                    raise
+                try:
+                    video = stack.enter_context(open_video(self._truncated, path))
+                except DecodeError:
+                    raise error from None
+                shown = video.timestamps
+                stop = float(shown[-1]) + (float(np.median(np.diff(shown))) if len(shown) > 1 else 0.0)
+                failure = ClipFailure(path, f"{error.reason}; nothing is read from {stop:.2f} s on")
+                found = OpenVideo(video, self._truncated, failure)
+            yield found

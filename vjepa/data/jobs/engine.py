@@ -82,14 +82,7 @@ def run_jobs(
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """Settings of `run_jobs` that travel together.
-
-    Args:
-        engine: Processes of this machine, or tasks of a Ray cluster.
-        num_processes: Number of parallel processes; with "local", 0 uses this process.
-        timeout_seconds: Time limit per item.
-        journal: File from which the jobs resume.
-    """
+    """Settings of `run_jobs` that travel together."""
 
     engine: Engine = "local"
     num_processes: int = 0
@@ -119,12 +112,5 @@ class Running:
         self, work: Callable[[Item], Value], items: Sequence[Item], key: Callable[[Item], str] | None = None
     ) -> Iterator[JobResult[Value]]:
         """Call `run_jobs` with these settings; without a `key`, the journal is not used."""
-        return run_jobs(
-            work,
-            items,
-            engine=self.engine,
-            num_processes=self.num_processes,
-            timeout_seconds=self.timeout_seconds,
-            journal=self.journal if key else None,
-            key=key or str,
-        )
+        settings = vars(self) if key else vars(self) | {"journal": None}
+        return run_jobs(work, items, key=key or str, **settings)

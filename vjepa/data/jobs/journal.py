@@ -17,11 +17,7 @@ SYNC_SECONDS = 1.0  # work that a power cut may lose; a killed process loses not
 
 
 class Journal:
-    """Results by key, read from `path` and appended to it.
-
-    Args:
-        path: A file of JSON lines, created if it is missing.
-    """
+    """Results by key, read from the JSON lines of `path` and appended to it; a missing file is created."""
 
     def __init__(self, path: Path) -> None:
         self.done: dict[str, dict[str, Any]] = {}

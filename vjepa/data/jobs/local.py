@@ -50,13 +50,9 @@ def local_results(
     num_processes: int,
     timeout_seconds: float | None = None,
 ) -> Iterator[JobResult[Value]]:
-    """Yield the results in order of completion.
+    """Yield the results of a function that pickles by name, for items with their index, in order of completion.
 
-    Args:
-        work: A function that pickles by name.
-        items: Each item with its index.
-        num_processes: Number of child processes; 0 works in this process.
-        timeout_seconds: Time limit per item; beyond it the item's process is killed.
+    `num_processes` 0 works in this process. The process of an item that takes longer than `timeout_seconds` is killed.
 
     Raises:
         UsageError: If a child ends before its first item.

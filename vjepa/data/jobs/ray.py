@@ -25,13 +25,9 @@ def ray_results(
     num_processes: int,
     timeout_seconds: float | None = None,
 ) -> Iterator[JobResult[Value]]:
-    """Yield the results in order of completion, from a running cluster or one started for this call.
+    """Do what `local_results` does, on a running cluster or one started for this call.
 
-    Args:
-        work: A function that pickles by name.
-        items: Each item with its index.
-        num_processes: Number of parallel tasks; 0 means as many as the cluster has cores.
-        timeout_seconds: Time limit per item; beyond it the item's process is killed.
+    `num_processes` is the number of parallel tasks; 0 means as many as the cluster has cores.
 
     Raises:
         UsageError: If Ray is not installed, or no cluster answers or can be started.

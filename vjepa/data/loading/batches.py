@@ -57,13 +57,8 @@ class _Piece(NamedTuple):
 class EpochReader:
     """The state of one epoch of one data set on one rank while it is read.
 
-    Args:
-        share: The clips of this rank.
-        size: Rows in a batch.
-        batches: Number of batches in the epoch, which starts again when it has no more clips; None ends it with its
-            clips.
-        begun: Where to begin.
-        clips_per_row: Clips per row; all other numbers count rows.
+    The epoch of `batches` batches of `size` rows starts again when it has no more clips; None ends it with its clips.
+    `begun` is where to begin. All numbers count rows, of `clips_per_row` clips.
     """
 
     share: Share
@@ -178,11 +173,7 @@ class PartBatches:
     without the unreadable rows. With several ranks, all have the same number of batches per epoch, and a rank
     without further clips begins its share again.
 
-    Args:
-        order: The order of the clips.
-        batch_size: Rows in a batch of one rank; fewer if there are fewer rows.
-        ledger: Counts unreadable clips.
-        clips_per_row: Clips per row.
+    `batch_size` is the rows in a batch of one rank; it becomes smaller if there are fewer rows.
     """
 
     order: ClipOrder

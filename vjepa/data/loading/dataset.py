@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class Sample:
     extras: tuple[dict[str, Tensor], ...] = ()
 
 
+@dataclass(kw_only=True, eq=False)
 class VideoClips(Dataset[Sample]):
     """The clips of a manifest, by `SampleKey`, or by row number for epoch 0.
 
@@ -64,33 +65,24 @@ class VideoClips(Dataset[Sample]):
         extras: Reads further tensors of a clip, see `Reading`.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        *,
-        sampler: FrameSampler,
-        transform: ClipTransform,
-        decoder: str = "auto",
-        timeout_seconds: float = DEFAULT_SECONDS,
-        seed: int = 0,
-        cache: FrameCache | None = None,
-        fetch: Fetch = fetch_video,
-        clips_per_video: int = 1,
-        index: str | None = None,
-        as_pixels: bool = False,
-        extras: ReadExtras | None = None,
-    ) -> None:
-        self.manifest = manifest
-        self.sampler = sampler
-        self.transform = transform
-        self.seed = seed
-        self.identities = row_identities(manifest)
-        self._opener = opener(decoder, timeout_seconds, index=index)
-        self._cache = cache
-        self._fetch = fetch
-        self._extras = extras
-        self.clips_per_video = clips_per_video
-        self._pixels = transform if as_pixels and isinstance(transform, PixelTransform) else None
+    manifest: Manifest = field(kw_only=False)
+    sampler: FrameSampler
+    transform: ClipTransform
+    decoder: str = "auto"
+    timeout_seconds: float = DEFAULT_SECONDS
+    seed: int = 0
+    cache: FrameCache | None = None
+    fetch: Fetch = fetch_video
+    clips_per_video: int = 1
+    index: str | None = None
+    as_pixels: bool = False
+    extras: ReadExtras | None = None
+
+    def __post_init__(self) -> None:
+        self.identities = row_identities(self.manifest)
+        self._opener = opener(self.decoder, self.timeout_seconds, index=self.index)
+        transform = self.transform
+        self._pixels = transform if self.as_pixels and isinstance(transform, PixelTransform) else None
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -105,7 +97,7 @@ class VideoClips(Dataset[Sample]):
         generators += [np.random.default_rng([*seeds, key.draw, i]) for i in range(1, self.clips_per_video)]
         try:
             frames, times = self._frames(row, generators)
-            extras = () if self._extras is None else tuple(self._extras(row, each) for each in times)
+            extras = () if self.extras is None else tuple(self.extras(row, each) for each in times)
         except (DecodeError, ShortVideoError) as e:
             reason = e.reason if isinstance(e, DecodeError) else str(e)
             return Sample(index=index, label=row.label, failure=ClipFailure(path=row.path, reason=reason))
@@ -118,13 +110,13 @@ class VideoClips(Dataset[Sample]):
         self, row: ManifestRow, generators: Sequence[np.random.Generator]
     ) -> tuple[tuple[UInt8[Tensor, "t 3 h w"], ...], Float64[ndarray, "clips t"]]:
         """Return the frames of each clip, decoded in one pass, and their times in seconds."""
-        if self._cache is not None and (kept := self._cache.find(row.path)) is not None:
+        if self.cache is not None and (kept := self.cache.find(row.path)) is not None:
             chosen, times = self._choose(row, kept[0].numpy(), generators)
             return kept[1][chosen].chunk(len(generators)), times
-        with open_video(self._opener, row.path, fetch=self._fetch) as video:
+        with open_video(self._opener, row.path, fetch=self.fetch) as video:
             chosen, times = self._choose(row, video.timestamps, generators)
-            if self._cache is not None and self._cache.keep(row.path, video):
-                kept = self._cache.find(row.path)
+            if self.cache is not None and self.cache.keep(row.path, video):
+                kept = self.cache.find(row.path)
                 assert kept is not None
                 return kept[1][chosen].chunk(len(generators)), times
             return video.frames_at(chosen).chunk(len(generators)), times

@@ -23,11 +23,7 @@ class TooManyUnreadableClipsError(VjepaError, RuntimeError):
 
 
 class FailureLedger:
-    """The unreadable files of a run, each with its reason.
-
-    Args:
-        max_failures: Largest number of them before the run stops.
-    """
+    """The unreadable files of a run, each with its reason; with more than `max_failures`, the run stops."""
 
     def __init__(self, *, max_failures: int) -> None:
         self.max_failures = max_failures
@@ -36,11 +32,7 @@ class FailureLedger:
         self._readable = 0
 
     def observe(self, num_clips: int, failures: Iterable[ClipFailure]) -> None:
-        """Count the readable and the unreadable clips of a batch.
-
-        Args:
-            num_clips: Number of readable clips.
-            failures: The unreadable ones.
+        """Count the `num_clips` readable and the unreadable clips of a batch.
 
         Raises:
             TooManyUnreadableClipsError: If there are more than allowed, or none of the first clips can be read.
@@ -64,11 +56,7 @@ class FailureLedger:
             self.reasons.setdefault(failure.path, failure.reason)
 
     def nothing_left(self) -> NoReturn:
-        """Stop a run that has nothing to train on.
-
-        Raises:
-            TooManyUnreadableClipsError: Always.
-        """
+        """Stop a run that has nothing to train on, by a `TooManyUnreadableClipsError`."""
         raise TooManyUnreadableClipsError(
             f"no readable clip among the first {self._tried}, or none remains; {self.summary()}. "
             "Repair the files or the manifest; `vjepa data check` tries every file"

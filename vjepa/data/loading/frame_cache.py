@@ -25,10 +25,8 @@ MAX_TRIED = 8  # files tried to find one whose shape stands for all
 class FrameCache:
     """Whole decoded videos of one shape, uint8, by file.
 
-    Args:
-        paths: Files to allocate memory for.
-        shape: Frames, channels, height and width of each video.
-        shared: Use shared memory, so that each worker process sees what the others decoded.
+    `shape` is frames, channels, height and width of each. In `shared` memory, each worker process sees what the others
+    decoded.
     """
 
     def __init__(self, *, paths: Sequence[str], shape: tuple[int, int, int, int], shared: bool) -> None:
@@ -71,14 +69,7 @@ class FrameCache:
 
 
 def cache_for(paths: Sequence[str], *, decoder: Opener, limit_bytes: int, shared: bool) -> FrameCache | None:
-    """Return a cache for these files if they fit, judged by the first readable one; else log why and return `None`.
-
-    Args:
-        paths: Video files.
-        decoder: Reads the first of them.
-        limit_bytes: Largest memory of the cache.
-        shared: Whether worker processes share it.
-    """
+    """Return a cache for these files if they fit, judged by the first readable one; else log why and return `None`."""
     shape = next((s for s in (_shape(path, decoder) for path in paths[:MAX_TRIED]) if s is not None), None)
     if shape is None:
         log.info("decoded frames are not kept in memory: none of the first %d files can be read", MAX_TRIED)

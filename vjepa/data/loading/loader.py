@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader
@@ -22,11 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class LostWorkerError(VjepaError, RuntimeError):
-    """The end of a process that reads clips.
-
-    Args:
-        message: The message of torch's error.
-    """
+    """The end of a process that reads clips; `message` is that of torch's error."""
 
     def __init__(self, message: str) -> None:
         super().__init__(
@@ -50,6 +46,7 @@ class _Mark(NamedTuple):
     failed: tuple[int, ...]
 
 
+@dataclass(kw_only=True, eq=False)
 class ResumableLoader:
     """A loader of full batches, each of one data set; its state is the progress of training, not of prefetching.
 
@@ -63,18 +60,12 @@ class ResumableLoader:
         progress: Returns the progress of the training that this loader feeds.
     """
 
-    def __init__(
-        self,
-        *,
-        parts: Sequence[PartBatches],
-        schedule: MixtureSchedule,
-        make: Callable[[Iterable[list[SampleKey]]], DataLoader[Any]],
-        progress: Callable[[], Progress],
-    ) -> None:
-        self._parts = parts
-        self._schedule = schedule
-        self._make = make
-        self._progress = progress
+    parts: Sequence[PartBatches]
+    schedule: MixtureSchedule
+    make: Callable[[Iterable[list[SampleKey]]], DataLoader[Any]]
+    progress: Callable[[], Progress]
+
+    def __post_init__(self) -> None:
         self._groups: Iterator[Group] | None = None
         self._in_flight: deque[PartBatches] = deque()
         self._number = 0  # of the next batch, in the run
@@ -85,12 +76,12 @@ class ResumableLoader:
 
     def __len__(self) -> int:
         """Return the batches of a whole epoch of the trainer, wherever this epoch was resumed."""
-        return sum(part.per_epoch for part in self._parts)
+        return sum(part.per_epoch for part in self.parts)
 
     def __iter__(self) -> Iterator[ClipBatch]:
         # A generator starts at the first `next`; Lightning makes the iterator before it knows the epoch. Its
         # `set_epoch` is one epoch ahead after a resume at an epoch's end with max_steps, hence `progress`.
-        epoch = self._progress().epoch
+        epoch = self.progress().epoch
         if epoch != self._epoch:
             self._epoch, self._start = epoch, 0
         self._given, self._running = self._start, True
@@ -98,7 +89,7 @@ class ResumableLoader:
         while self._given < len(self):
             batch = self._next()
             self._given += 1
-            trained = min(self._given - 1, self._progress().batch)
+            trained = min(self._given - 1, self.progress().batch)
             self._marks = {k: v for k, v in self._marks.items() if k >= trained} | {self._given: self._mark()}
             yield batch
         self._start = 0
@@ -122,7 +113,7 @@ class ResumableLoader:
 
         All ranks must call this together.
         """
-        batch = min(self._given, self._progress().batch) if self._running else self._start
+        batch = min(self._given, self.progress().batch) if self._running else self._start
         mark = self._marks[max(batch, min(self._marks))]
         mine = {
             "places": [list(place) for place in mark.places],
@@ -131,15 +122,15 @@ class ResumableLoader:
                     [int(part.order.identities[row]), f.path, f.reason]
                     for row, f in list(part.failed.items())[:n]
                 ]
-                for part, n in zip(self._parts, mark.failed, strict=True)
+                for part, n in zip(self.parts, mark.failed, strict=True)
             ],
         }
         return {
             "epoch": self._epoch,
             "batch": batch,
             "number": mark.number,
-            "global_batches": [part.global_batch for part in self._parts],
-            "orders": [part.order.arrangement for part in self._parts],
+            "global_batches": [part.global_batch for part in self.parts],
+            "orders": [part.order.arrangement for part in self.parts],
             "rows": self._fingerprints(),
             "ranks": gathered(mine),
         }
@@ -151,19 +142,19 @@ class ResumableLoader:
             ValueError: If the number of data sets, the size of a batch on all devices together, or the order of the
                 shards differs.
         """
-        sizes = [part.global_batch for part in self._parts]
-        if len(state["global_batches"]) != len(sizes):
+        saved, sizes = state["global_batches"], [part.global_batch for part in self.parts]
+        if len(saved) != len(sizes):
             raise SettingError(
-                f"the checkpoint was saved with {len(state['global_batches'])} data sets, now there are {len(sizes)}. "
+                f"the checkpoint was saved with {len(saved)} data sets, now there are {len(sizes)}. "
                 "Give --data.parts the same data sets in the same order."
             )
-        if state["global_batches"] != sizes:
+        if saved != sizes:
             raise SettingError(
-                f"the checkpoint was saved at batch {state['batch']} of an epoch, {_listed(state['global_batches'])} "
-                f"clips per batch on all devices together; now they are {_listed(sizes)}. "
-                f"Set --data.batch_size to {_listed(state['global_batches'])} divided by the number of devices."
+                f"the checkpoint was saved at batch {state['batch']} of an epoch, {_listed(saved)} clips per batch on "
+                f"all devices together; now they are {_listed(sizes)}. Set --data.batch_size to {_listed(saved)} "
+                "divided by the number of devices."
             )
-        orders = [part.order.arrangement for part in self._parts]
+        orders = [part.order.arrangement for part in self.parts]
         if state["orders"] != orders:
             raise SettingError(
                 f"the checkpoint was saved in an epoch in the order {'; '.join(state['orders'])}; now it is "
@@ -175,16 +166,15 @@ class ResumableLoader:
             )
         self._epoch, self._start, self._number = state["epoch"], state["batch"], state["number"]
         self._planned = self._number
-        for i, part in enumerate(self._parts):
-            _restore(
-                part, [rank["places"][i] for rank in state["ranks"]], [r["failed"][i] for r in state["ranks"]]
-            )
+        for i, part in enumerate(self.parts):
+            ranks = state["ranks"]
+            _restore(part, [rank["places"][i] for rank in ranks], [rank["failed"][i] for rank in ranks])
         self._marks = {self._start: self._mark()}
 
     def _next(self) -> ClipBatch:
         if self._groups is None:
-            self._groups = iter(self._make(self._requests()))
-        part = self._parts[self._schedule.part(self._number)]
+            self._groups = iter(self.make(self._requests()))
+        part = self.parts[self.schedule.part(self._number)]
         while (batch := part.take()) is None:
             try:
                 group = next(self._groups)  # requests more, so that something is in flight
@@ -193,7 +183,7 @@ class ResumableLoader:
                     raise LostWorkerError(str(error) or type(error).__name__) from error
                 raise
             self._in_flight.popleft().receive(group)
-        if len(self._parts) > 1:
+        if len(self.parts) > 1:
             batch = replace(batch, turn=(0, self._number))
         self._number += 1
         return batch
@@ -201,22 +191,22 @@ class ResumableLoader:
     def _requests(self) -> Iterator[list[SampleKey]]:
         """Yield keys to read, without end: first what the planned batches still need, then the next batch."""
         while True:
-            for part in self._parts:
+            for part in self.parts:
                 if keys := part.request():
                     self._in_flight.append(part)
                     yield keys
                     break
             else:
-                self._parts[self._schedule.part(self._planned)].plan()
+                self.parts[self.schedule.part(self._planned)].plan()
                 self._planned += 1
 
     def _mark(self) -> _Mark:
-        places = tuple(part.place for part in self._parts)
-        return _Mark(self._number, places, tuple(len(part.failed) for part in self._parts))
+        places = tuple(part.place for part in self.parts)
+        return _Mark(self._number, places, tuple(len(part.failed) for part in self.parts))
 
     def _fingerprints(self) -> list[str]:
         """Return a digest of the rows and the seed of each data set's order."""
-        orders = [part.order for part in self._parts]
+        orders = [part.order for part in self.parts]
         return [digest(order.identities.tobytes(), str(order.seed).encode(), size=8) for order in orders]
 
 

@@ -14,9 +14,7 @@ from vjepa.data.sampling import ClipSampler
 from vjepa.data.transforms.video import TrainingTransform, TrainTransform
 from vjepa.errors import SettingError
 
-GOLDEN_STEP = (
-    0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: its multiples fill the circle most evenly
-)
+GOLDEN_STEP = 0x9E3779B97F4A7C15  # 2**64 / the golden ratio: its multiples fill the circle most evenly
 CIRCLE = 2**64
 
 
@@ -72,10 +70,6 @@ class MixtureSchedule:
 
     Batch numbers go round a circle in golden steps, from a place that the seed determines. Each part has its share,
     up to a few batches, of any n consecutive batches and also of every k-th batch, as gradient accumulation needs.
-
-    Args:
-        weights: Weights of the parts, above 0.
-        seed: Seed of the run.
 
     >>> schedule = MixtureSchedule([3.0, 1.0], seed=0)
     >>> [schedule.part(i) for i in range(8)]

@@ -46,14 +46,6 @@ def row_weights(manifest: Manifest) -> Float64[ndarray, "n"] | None:
 def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int64[ndarray, "n"]:
     """Return the rows in the order of one epoch; if some rows are removed, the others keep their order.
 
-    Args:
-        identities: Identities of the rows, from `row_identities`.
-        seed: Seed of the run.
-        epoch: The epoch, counted from 0.
-
-    Returns:
-        (n,) row indices.
-
     >>> epoch_order(np.arange(5, dtype=np.uint64), seed=0, epoch=0).tolist()
     [1, 2, 3, 0, 4]
     """
@@ -64,13 +56,7 @@ def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int6
 def weighted_order(weights: Float64[ndarray, "n"], seed: int, epoch: int) -> Int64[ndarray, "n"]:
     """Draw as many rows as there are, with replacement, by the published rule (spec.md section 5, V-JEPA 2).
 
-    Args:
-        weights: Weights of the rows, at least 0; they need not sum to 1.
-        seed: Seed of the run.
-        epoch: The epoch, counted from 0.
-
-    Returns:
-        (n,) row indices.
+    The weights are at least 0, and need not sum to 1.
 
     >>> weighted_order(np.array([0.0, 1.0, 1.0]), seed=0, epoch=0).tolist()
     [2, 1, 1]
@@ -101,8 +87,8 @@ class ClipOrder:
 
     Args:
         identities: Identities of the rows, from `row_identities`.
-        weights: Weights of the rows, for draws with replacement; None reads each row once per epoch.
         seed: Seed of the order.
+        weights: Weights of the rows, for draws with replacement; None reads each row once per epoch.
         rank: Index of this rank.
         world_size: Number of ranks.
         part: Index of this data set in a mixture.
@@ -158,15 +144,10 @@ class Share(NamedTuple):
 
 
 class EvalBatches(Sampler[list[int]]):
-    """The row indices of this rank's batches in the manifest's order; every rank has the same number of batches.
+    """The row indices of this rank's batches in the manifest's order: every `world_size`-th row.
 
-    A rank without a clip for its last batch has an empty one, as it must take part in collective operations.
-
-    Args:
-        num_clips: Number of rows of the manifest.
-        batch_size: Clips in a batch.
-        rank: Index of this rank.
-        world_size: Number of ranks; each reads every world_size-th row.
+    Every rank has the same number of batches. A rank without a clip for its last batch has an empty one, as it must
+    take part in collective operations.
     """
 
     def __init__(self, num_clips: int, batch_size: int, rank: int, world_size: int) -> None:

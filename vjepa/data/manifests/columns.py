@@ -18,12 +18,7 @@ INTEGER = re.compile(r"-?\d+(\.0+)?")  # pandas writes 3 as 3.0 where a label is
 
 
 class ColumnBuilder:
-    """Gathers blocks of text into columns; `labels` numbers the labels in order of appearance.
-
-    Args:
-        source: The manifest, for messages.
-        label_column: The column that holds the label.
-    """
+    """Gathers blocks of text of a manifest into columns; `labels` numbers the labels in order of appearance."""
 
     def __init__(self, source: str | Path, label_column: str) -> None:
         self.source = source

@@ -43,9 +43,6 @@ def folder_table(folder: Path) -> Table:
     Images in the folder itself are single images. Below it, a folder of images that are numbered without a gap holds
     the frames of one video; folders of other images are classes of images.
 
-    Args:
-        folder: The folder that holds the videos, or folders of them.
-
     Raises:
         ManifestError: If there are no videos or images, frame folders and folders of images are mixed, or a link
             leads to no file.

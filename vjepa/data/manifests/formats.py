@@ -46,11 +46,7 @@ class Table:
 
 
 def text_table(source: Path, wanted: frozenset[str]) -> Table:
-    """Return the table of a CSV, JSONL or headerless file; the first line tells which of them it is.
-
-    Args:
-        source: The file.
-        wanted: Columns to read.
+    """Return the `wanted` columns of a CSV, JSONL or headerless file; the first line tells which of them it is.
 
     Raises:
         ManifestError: With file and line; some are raised only when the blocks are read.
@@ -179,11 +175,7 @@ def _utf8(source: Path) -> Iterator[None]:
 
 
 def parquet_table(source: Path, wanted: frozenset[str]) -> Table:
-    """Return the table of a Parquet file; its "lines" are rows, counted from 1.
-
-    Args:
-        source: The file.
-        wanted: Columns to read.
+    """Return the `wanted` columns of a Parquet file; its "lines" are rows, counted from 1.
 
     Raises:
         ManifestError: If pyarrow is missing, the file is not a Parquet file, or it has no column `path`.

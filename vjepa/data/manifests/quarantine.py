@@ -47,11 +47,7 @@ class Quarantine:
         self._found: set[Banned] = set()
 
     def without(self, manifest: Manifest) -> Manifest:
-        """Return the manifest without the rows in quarantine; the others keep labels and identities.
-
-        Raises:
-            ManifestError: If no row remains.
-        """
+        """Return the manifest without the rows in quarantine, with labels and identities; raise if no row remains."""
         banned: dict[str, list[Banned]] = {}
         for one in self.banned:
             for place in {absolute(one.path), absolute(join_path(manifest.base, one.path))}:
@@ -81,13 +77,10 @@ class Quarantine:
         """Log how many entries were in no manifest: a sign of a moved data set."""
         unknown = [one for one in self.banned if one not in self._found]
         if unknown:
-            log.warning(
-                "%s: %d of %d entries are in no manifest, such as %s. If the files were moved, check them again",
-                self.source,
-                len(unknown),
-                len(self.banned),
-                unknown[0].path,
+            count = (
+                f"{len(unknown)} of {len(self.banned)} entries are in no manifest, such as {unknown[0].path}"
             )
+            log.warning("%s: %s. If the files were moved, check them again", self.source, count)
 
 
 def absolute(path: str) -> str:

@@ -64,11 +64,7 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def read_shard_index(path: str) -> tuple[dict[str, Any], list[Shard]]:
-    """Return the fields of a set's index without the shards, and the shards.
-
-    Raises:
-        ValueError: If the file is not an index of shards.
-    """
+    """Return the fields of a set's index without the shards, and the shards; `SettingError` for another file."""
     try:
         content = json.loads(fetch(path))
         if content["format"] != SHARD_FORMAT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import OrderedDict
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int64
@@ -61,75 +62,62 @@ def _extents(
     return extent
 
 
+@dataclass(kw_only=True, eq=False)
 class ShardOrder:
     """An order of the rows in an epoch in which each worker of each rank reads shards from start to end.
 
     The shards are shuffled and their clips joined to a ring. Each worker of each rank gets an equal run of the ring
-    and shuffles it within its buffer. The order depends on seed, epoch, ranks, workers, batch and buffer size alone.
+    and shuffles it within its `buffer_bytes`. The order depends on seed, epoch, ranks, workers, batch and buffer alone.
 
-    Args:
-        places: The places of the rows.
-        seed: Seed of the order.
-        batch_size: Clips in a batch of one rank; fewer if there are fewer clips.
-        num_workers: Number of workers of each rank.
-        world_size: Number of ranks.
-        buffer_bytes: Memory of one worker.
+    `batch_size` and `num_workers` are those of one rank; a batch is smaller if there are fewer clips, 0 workers are 1.
     """
 
-    def __init__(
-        self,
-        places: ShardPlaces,
-        *,
-        seed: int,
-        batch_size: int,
-        num_workers: int,
-        world_size: int,
-        buffer_bytes: int,
-    ) -> None:
-        self._places = places
-        self._seed = seed
-        self._batch_size = max(min(batch_size, len(places.shard) // world_size), 1)
-        self._num_lanes = max(num_workers, 1)
-        self._world_size = world_size
-        self._buffer_bytes = buffer_bytes
+    places: ShardPlaces = field(kw_only=False)
+    seed: int
+    batch_size: int
+    num_workers: int
+    world_size: int
+    buffer_bytes: int
+
+    def __post_init__(self) -> None:
+        self.batch_size = max(min(self.batch_size, len(self.places.shard) // self.world_size), 1)
+        self.num_workers = max(self.num_workers, 1)
 
     def __str__(self) -> str:
-        workers = f"{self._num_lanes} workers on each of {self._world_size} devices"
-        return f"of shards, {workers}, {self._buffer_bytes} bytes"
+        workers = f"{self.num_workers} workers on each of {self.world_size} devices"
+        return f"of shards, {workers}, {self.buffer_bytes} bytes"
 
     def __call__(self, epoch: int) -> Int64[ndarray, "n"]:
         """Return row indices: a batch is `batch_size` times one row per rank; the rest that fills no batch is last.
 
         `DataLoader` gives batch b to worker b % workers, so the batch comes from that worker's run.
         """
-        places, batch_size = self._places, self._batch_size
+        places, batch_size = self.places, self.batch_size
         # not the salt of `epoch_order`: `vjepa data shard` has shuffled the clips with that one
-        salt, turn = np.random.SeedSequence([self._seed, epoch, STREAM]).generate_state(2, np.uint64)
+        salt, turn = np.random.SeedSequence([self.seed, epoch, STREAM]).generate_state(2, np.uint64)
         rank_of_shard = np.argsort(np.argsort(mixed(places.keys ^ salt), kind="stable"))
         row = np.lexsort((places.offset, rank_of_shard[places.shard]))
         # without a turn of the ring, the start of a shard would come early in each epoch
         row = np.roll(row, int(turn % np.uint64(len(row))))
         chance = mixed(places.identities ^ salt)
-        num_batches = len(row) // (batch_size * self._world_size)
-        order = np.empty((num_batches, batch_size, self._world_size), np.int64)
+        num_batches = len(row) // (batch_size * self.world_size)
+        order = np.empty((num_batches, batch_size, self.world_size), np.int64)
         begin = 0
-        for rank in range(self._world_size):
-            for lane in range(self._num_lanes):
-                batches = range(lane, num_batches, self._num_lanes)
+        for rank in range(self.world_size):
+            for lane in range(self.num_workers):
+                batches = range(lane, num_batches, self.num_workers)
                 run = row[begin : begin + len(batches) * batch_size]
                 begin += len(run)
-                window = np.cumsum(places.extent[run]) // max(int(self._buffer_bytes * WINDOW), 1)
+                window = np.cumsum(places.extent[run]) // max(int(self.buffer_bytes * WINDOW), 1)
                 run = run[np.lexsort((chance[run], window))]
-                order[lane :: self._num_lanes, :, rank] = run.reshape(len(batches), batch_size)
+                order[lane :: self.num_workers, :, rank] = run.reshape(len(batches), batch_size)
         return np.concatenate([order.reshape(-1), row[begin:]])
 
 
 class BlockReader:
     """A reader of members of shards that fetches blocks of consecutive members and keeps the last ones in memory.
 
-    Args:
-        places: The places of all members.
-        buffer_bytes: Memory for blocks; a block takes a sixteenth of it, or one member if that is larger.
+    The blocks take `buffer_bytes`; each takes a sixteenth of it, or one member if that is larger.
     """
 
     def __init__(self, places: ShardPlaces, *, buffer_bytes: int) -> None:

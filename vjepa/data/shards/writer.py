@@ -69,16 +69,10 @@ def plan_shards(
     decoder: str,
     seed: int,
 ) -> list[ShardPlan]:
-    """Shuffle a manifest's files and distribute them over shards.
+    """Shuffle a manifest's files and distribute them over shards `name-000000.tar` and so on, in a folder or URL `out`.
 
-    Args:
-        manifest: The videos.
-        out: Folder or URL of the set.
-        name: Name of the set; its shards are `name-000000.tar` and so on.
-        max_bytes: Largest size of a shard with more than one file.
-        clips_per_shard: Largest number of clips in a shard with more than one file.
-        decoder: Decoder that checks that each file can be read.
-        seed: Seed of the shuffle.
+    A shard with more than one file has at most `max_bytes` and `clips_per_shard`. `decoder` checks that each file can
+    be read.
     """
     files: dict[str, list[int]] = {}
     for i, row in enumerate(manifest.rows):

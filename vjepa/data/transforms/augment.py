@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -49,6 +50,7 @@ def erase_box(
     return video
 
 
+@dataclass(kw_only=True, eq=False)
 class ProbeTrainTransform(TrainingTransform):
     """The view on which the published video probes train: RandAugment, random resized crop, erasing.
 
@@ -66,36 +68,29 @@ class ProbeTrainTransform(TrainingTransform):
         std: Standard deviation of each colour channel, in 0 to 1.
     """
 
-    def __init__(
-        self,
-        *,
-        size: int | tuple[int, int] = 224,
-        scale: tuple[float, float] = (0.08, 1.0),
-        ratio: tuple[float, float] = (0.75, 4 / 3),
-        flip: float = 0.0,
-        auto_augment: str | None = "rand-m7-n4-mstd0.5-inc1",
-        erasing: float = 0.25,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
-    ) -> None:
-        self._centred = EvalTransform(size=size, mean=mean, std=std)
-        check_random_crop(scale, ratio, flip=flip, erasing=erasing)
-        self.scale = scale
-        self.ratio = ratio
-        self.flip = flip
-        self.policy = None if auto_augment is None else policy_named(auto_augment)
-        self.erasing = erasing
+    size: int | tuple[int, int] = 224
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (0.75, 4 / 3)
+    flip: float = 0.0
+    auto_augment: str | None = "rand-m7-n4-mstd0.5-inc1"
+    erasing: float = 0.25
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        self._centred = EvalTransform(size=self.size, mean=self.mean, std=self.std)
+        check_random_crop(self.scale, self.ratio, flip=self.flip, erasing=self.erasing)
+        self.policy = None if self.auto_augment is None else policy_named(self.auto_augment)
 
     def __call__(
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator
     ) -> Float[Tensor, "3 t h2 w2"]:
         """Convert (T, 3, H, W) uint8 to (3, T, height, width) normalised float."""
-        view = self._centred
         if self.policy is not None:
             frames = change_frames(frames, self.policy.draw(generator))
         box = random_resized_crop_box(frames.shape[2], frames.shape[3], self.scale, self.ratio, generator)
         # the published order is normalise, crop, resize; both orders give the same values
-        video = normalise(crop_and_resize(frames, box, view.size), view.mean, view.std)
+        video = normalise(crop_and_resize(frames, box, self._centred.size), self.mean, self.std)
         if generator.random() < self.flip:
             video = video.flip(-1)
         return erase_box(video, self.erasing, generator)

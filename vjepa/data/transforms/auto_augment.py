@@ -210,13 +210,7 @@ def policy_named(text: str) -> RandAugment | AutoAugment:
 def change_frames(
     frames: UInt8[Tensor, "t 3 h w"], operations: Sequence[Operation], fill: Fill = GREY
 ) -> UInt8[Tensor, "t 3 h w"]:
-    """Apply the changes to all frames in the same way.
-
-    Args:
-        frames: RGB frames.
-        operations: The changes in order; without any, the frames do not change.
-        fill: Colour of the area that a moved frame uncovers.
-    """
+    """Apply the changes in order to all frames in the same way; `fill` is the colour that a moved frame uncovers."""
     if not operations:
         return frames
     images = [Image.fromarray(frame) for frame in rearrange(frames, "t c h w -> t h w c").numpy()]

@@ -21,12 +21,10 @@ class Box(NamedTuple):
 def resize_fixed_point(
     frames: UInt8[Tensor, "t c h w"], size: tuple[int, int], cut: Box | None = None
 ) -> UInt8[Tensor, "t c h2 w2"]:
-    """Resize bilinearly in 11-bit fixed point: first along the rows, then across them.
+    """Resize bilinearly to `size`, height and width, in 11-bit fixed point: first along the rows, then across them.
 
-    Args:
-        frames: Frames (T, C, H, W); fastest with channels last in memory, as decoders return them.
-        size: Height and width in pixels.
-        cut: The part of the resized frames to return (default: all); the rest is not computed.
+    It is fastest with channels last in memory, as decoders return frames. Of the resized frames, only the part `cut`
+    is computed (default: all).
     """
     cut = cut or Box(0, 0, *size)
     if frames.shape[-2:] == size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -39,6 +40,7 @@ def resize_image(
     return rearrange(torch.from_numpy(np.asarray(resized).copy()), "h w c -> c h w")
 
 
+@dataclass(kw_only=True, eq=False)
 class ImageTrainTransform(TrainingTransform):
     """A random view of an image: I-JEPA's pre-training by default.
 
@@ -58,44 +60,39 @@ class ImageTrainTransform(TrainingTransform):
         std: Standard deviation of each colour channel, in 0 to 1.
     """
 
-    def __init__(
-        self,
-        *,
-        size: int | tuple[int, int] = 224,
-        scale: tuple[float, float] = (0.3, 1.0),
-        ratio: tuple[float, float] = (0.75, 4 / 3),
-        flip: float = 0.0,
-        interpolation: Interpolation = "bilinear",
-        auto_augment: str | None = None,
-        erasing: float = 0.0,
-        num_frames: int = 1,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
-    ) -> None:
-        self._centred = ImageEvalTransform(size=size, num_frames=num_frames, mean=mean, std=std)
-        check_random_crop(scale, ratio, flip=flip, erasing=erasing)
-        self.scale = scale
-        self.ratio = ratio
-        self.flip = flip
-        self.interpolation: Interpolation = interpolation
-        self.policy = None if auto_augment is None else policy_named(auto_augment)
-        self.erasing = erasing
+    size: int | tuple[int, int] = 224
+    scale: tuple[float, float] = (0.3, 1.0)
+    ratio: tuple[float, float] = (0.75, 4 / 3)
+    flip: float = 0.0
+    interpolation: Interpolation = "bilinear"
+    auto_augment: str | None = None
+    erasing: float = 0.0
+    num_frames: int = 1
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        self._centred = ImageEvalTransform(
+            size=self.size, num_frames=self.num_frames, mean=self.mean, std=self.std
+        )
+        check_random_crop(self.scale, self.ratio, flip=self.flip, erasing=self.erasing)
+        self.policy = None if self.auto_augment is None else policy_named(self.auto_augment)
 
     def __call__(
         self, frames: UInt8[Tensor, "n 3 h w"], generator: np.random.Generator
     ) -> Float[Tensor, "3 t h2 w2"]:
         """Convert (1, 3, H, W) uint8 to (3, num_frames, height, width) normalised float."""
-        view, image = self._centred, _only(frames)
+        image = _only(frames)
         box = random_resized_crop_box(image.shape[1], image.shape[2], self.scale, self.ratio, generator)
-        crop = resize_image(image, box, view.size, self.interpolation)
+        crop = resize_image(image, box, self._centred.size, self.interpolation)
         if generator.random() < self.flip:
             crop = crop.flip(-1)
         if self.policy is not None:
-            fill: Fill = (round(255 * view.mean[0]), round(255 * view.mean[1]), round(255 * view.mean[2]))
+            fill: Fill = (round(255 * self.mean[0]), round(255 * self.mean[1]), round(255 * self.mean[2]))
             (crop,) = change_frames(crop[None], self.policy.draw(generator), fill)
-        video = normalise(crop[None].float(), view.mean, view.std)
+        video = normalise(crop[None].float(), self.mean, self.std)
         video = erase_box(video, self.erasing, generator)
-        return repeat(video, "c 1 h w -> c t h w", t=view.num_frames).contiguous()
+        return repeat(video, "c 1 h w -> c t h w", t=self.num_frames).contiguous()
 
     def centred(self) -> ImageEvalTransform:
         """Return the published view of evaluation, of the same size."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -62,7 +62,7 @@ class TrainingTransform(ABC):
 
 @runtime_checkable
 class Draws(Protocol):
-    """The random numbers that a crop needs; `numpy.random.Generator` has them."""
+    """The random numbers that a crop needs, as `numpy.random.Generator` has them; `integers` excludes `high`."""
 
     def uniform(self, low: float, high: float) -> float: ...
 
@@ -74,12 +74,7 @@ def random_resized_crop_box(
 ) -> Box:
     """Draw the published random crop: uniform area, log-uniform aspect ratio, 10 tries, then a central crop.
 
-    Args:
-        height: Height of the frame in pixels.
-        width: Width of the frame in pixels.
-        scale: Smallest and largest share of the frame's area.
-        ratio: Smallest and largest width / height.
-        rng: Source of the draws; `integers` excludes its upper end.
+    `scale` is the range of the crop's share of the frame's area, `ratio` that of its width / height.
 
     >>> random_resized_crop_box(60, 90, (1.0, 1.0), (1.5, 1.5), np.random.default_rng(0))
     Box(top=0, left=0, height=60, width=90)
@@ -122,12 +117,10 @@ def crop_and_resize_pixels(
 
 
 def normalise(
-    frames: Float[Tensor, "t 3 h w"], mean: Sequence[float], std: Sequence[float]
+    frames: Float[Tensor, "t 3 h w"], mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> Float[Tensor, "3 t h w"]:
     """Return (x - 255 mean) / (255 std) per channel, channels first."""
-    red, green, blue = mean
-    scale = PixelScale((red, green, blue), (std[0], std[1], std[2]))
-    return scale.normalised(rearrange(frames, "t c h w -> c t h w").contiguous())
+    return PixelScale(mean, std).normalised(rearrange(frames, "t c h w -> c t h w").contiguous())
 
 
 def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, UInt8
@@ -14,6 +16,7 @@ from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD, normalise
 from vjepa.errors import SettingError
 
 
+@dataclass(kw_only=True, eq=False)
 class SegmentSampler:
     """A sampler of one clip from each of several equal parts of a video, joined along the frame axis.
 
@@ -23,11 +26,12 @@ class SegmentSampler:
         num_segments: Number of parts.
     """
 
-    def __init__(self, *, sampler: ClipSampler, num_segments: int) -> None:
-        if num_segments < 1:
-            raise SettingError(f"num_segments {num_segments}: give at least 1.")
-        self.sampler = sampler
-        self.num_segments = num_segments
+    sampler: ClipSampler
+    num_segments: int
+
+    def __post_init__(self) -> None:
+        if self.num_segments < 1:
+            raise SettingError(f"num_segments {self.num_segments}: give at least 1.")
 
     def sample(
         self,
@@ -55,6 +59,7 @@ class SegmentSampler:
         return [(low, min(low + span, n)) for low in starts]
 
 
+@dataclass(kw_only=True, eq=False)
 class ViewsTransform:
     """The published views of evaluation: resize the short side to `size`, crop squares along the longer side.
 
@@ -68,23 +73,17 @@ class ViewsTransform:
         std: Standard deviation of each colour channel, in 0 to 1.
     """
 
-    def __init__(
-        self,
-        *,
-        size: int = 224,
-        num_views: int = 3,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
-    ) -> None:
-        if size < 1 or num_views < 2:
+    size: int = 224
+    num_views: int = 3
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.num_views < 2:
             raise SettingError(
-                f"size {size}, num_views {num_views}: give at least 1 pixel and 2 views; "
+                f"size {self.size}, num_views {self.num_views}: give at least 1 pixel and 2 views; "
                 "for one view use EvalTransform."
             )
-        self.size = size
-        self.num_views = num_views
-        self.mean = mean
-        self.std = std
 
     def __call__(
         self, frames: UInt8[Tensor, "t 3 h w"], generator: np.random.Generator | None = None

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
 from vjepa.data.decoders.opening import open_video
+from vjepa.data.loading.dataset import Sample
 from vjepa.data.loading.order import SampleKey
 from vjepa.data.transforms.augment import ProbeTrainTransform
 from vjepa.data.transforms.video import EvalTransform
@@ -24,26 +23,6 @@ from vjepa.probes.base import ProbeError
 from vjepa.types import ClipFailure
 
 TRAIN_SECONDS, TRAIN_POINT = (0.25, 1.75), (0.0, 0.25)  # V-JEPA 2 draws both uniformly
-
-
-@dataclass(frozen=True)
-class AnticipationSample:
-    """One clip, `seconds` before the action of row `index`; or the `failure` in its place."""
-
-    index: int
-    seconds: float
-    video: Float[Tensor, "3 t h w"] | None = None
-    failure: ClipFailure | None = None
-
-
-@dataclass(frozen=True)
-class AnticipationBatch:
-    """Clips that could be read, and the failures of the others."""
-
-    video: Float[Tensor, "b 3 t h w"]
-    seconds: Float[Tensor, "b"]
-    index: Int[Tensor, "b"]
-    failures: tuple[ClipFailure, ...]
 
 
 @dataclass(frozen=True)
@@ -60,14 +39,10 @@ class AnticipationTask:
     decoder: str = "auto"
 
 
-class AnticipationClips(Dataset[AnticipationSample]):
-    """The clips of a split: each is a function of (seed, epoch, row).
+class AnticipationClips(Dataset[Sample]):
+    """The clips of a split: each is a function of (seed, epoch, row), with the `seconds` to its action.
 
-    Args:
-        split: The actions and their videos.
-        task: How clips are cut.
-        training: Draw time and view at random, as published; otherwise use the fixed ones of a test.
-        seed: Seed of the random values.
+    `training` draws time and view at random, as published.
     """
 
     def __init__(self, split: EpicSplit, task: AnticipationTask, *, training: bool, seed: int = 0) -> None:
@@ -79,7 +54,7 @@ class AnticipationClips(Dataset[AnticipationSample]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, key: SampleKey | int) -> AnticipationSample:
+    def __getitem__(self, key: SampleKey | int) -> Sample:
         epoch, index = (0, key) if isinstance(key, int) else (key.epoch, key.index)
         generator = np.random.default_rng([self.seed, epoch, index])
         seconds, point = self.task.seconds, 0.0
@@ -90,9 +65,9 @@ class AnticipationClips(Dataset[AnticipationSample]):
             frames = self._frames(path, index, seconds, point)
         except (DecodeError, ProbeError) as error:
             reason = error.reason if isinstance(error, DecodeError) else str(error)
-            return AnticipationSample(index, seconds, failure=ClipFailure(path=path, reason=reason))
+            return Sample(index, -1, failure=ClipFailure(path=path, reason=reason))
         video = self._random(frames, generator) if self.training else self._plain(frames)
-        return AnticipationSample(index, seconds, video=video)
+        return Sample(index, -1, video, extras=({"seconds": torch.tensor(seconds, dtype=torch.float32)},))
 
     def _frames(self, path: str, index: int, seconds: float, point: float) -> Tensor:
         spec = self.task.spec
@@ -115,14 +90,3 @@ class AnticipationClips(Dataset[AnticipationSample]):
             # a clip that begins before the video repeats frame 0
             needed, place = np.unique(chosen, return_inverse=True)
             return video.frames_at(needed.tolist())[torch.from_numpy(place)]
-
-
-def collate_anticipation(samples: Sequence[AnticipationSample]) -> AnticipationBatch:
-    """Return a batch of the clips that could be read, with the failures of the rest."""
-    good = [(s, s.video) for s in samples if s.video is not None]
-    return AnticipationBatch(
-        video=torch.stack([video for _, video in good]) if good else torch.empty(0, 3, 0, 0, 0),
-        seconds=torch.tensor([s.seconds for s, _ in good], dtype=torch.float32),
-        index=torch.tensor([s.index for s, _ in good], dtype=torch.int64),
-        failures=tuple(s.failure for s in samples if s.failure is not None),
-    )

@@ -181,9 +181,7 @@ def video_files(root: Path) -> dict[str, str]:
 def read_split(annotation: Path, videos: dict[str, str]) -> EpicSplit:
     """Return the actions of `EPIC_100_train.csv` or `EPIC_100_validation.csv`.
 
-    Args:
-        annotation: The file.
-        videos: Video files by id; a missing video is named by its id and fails when it is read.
+    A video that `videos`, the files by id, lacks is named by its id and fails when it is read.
 
     Raises:
         ProbeError: If the file has no action, or none of its videos exists.

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,17 +15,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vjepa.data.loading.dataset import collate
 from vjepa.data.loading.order import SampleKey
 from vjepa.features.encode import Precision, autocast
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.optim import Cosine
-from vjepa.probes.anticipation.clips import AnticipationBatch, AnticipationClips, collate_anticipation
+from vjepa.probes.anticipation.clips import AnticipationClips
 from vjepa.probes.anticipation.ek100_annotations import TASKS, ActionIds, class_mean_recall
 from vjepa.probes.anticipation.probe import ActionScores, AnticipationProbe, anticipate, anticipation_loss
 from vjepa.probes.base import ProbeError
 from vjepa.probes.fitting.side_by_side import heads_for
 from vjepa.probes.fitting.trials import ProbeSettings
-from vjepa.types import ClipFailure
+from vjepa.probes.random_init import seeded
+from vjepa.types import ClipBatch, ClipFailure
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +53,13 @@ class AnticipationNetworks:
         """The device of the networks."""
         return next(self.encoder.parameters()).device
 
-    def tokens(self, batch: AnticipationBatch) -> Float[Tensor, "b n d"]:
+    def tokens(self, batch: ClipBatch) -> Float[Tensor, "b n d"]:
         """Return the tokens of the clips, followed by one tubelet's at the time of the action."""
         tokens = anticipate(
             self.encoder,
             self.predictor,
             batch.video.to(self.device),
-            batch.seconds.to(self.device),
+            batch.extra("seconds").to(self.device),
             fps=self.fps,
             mask_token=self.mask_token,
         )
@@ -85,13 +88,13 @@ class Reading:
     batch_size: int
     num_workers: int
 
-    def loader(self, clips: AnticipationClips, keys: list[list[SampleKey]]) -> DataLoader[AnticipationBatch]:
+    def loader(self, clips: AnticipationClips, keys: list[list[SampleKey]]) -> DataLoader[ClipBatch]:
         """Return batches of the clips with these keys."""
         return DataLoader(
             clips,  # type: ignore[arg-type]  # gives samples, which are collated into batches
             batch_sampler=keys,
             num_workers=self.num_workers,
-            collate_fn=collate_anticipation,
+            collate_fn=collate,
             generator=torch.Generator(),  # else the loader draws from the random state of the process
         )
 
@@ -112,14 +115,6 @@ def fit_anticipation(
     """Train a head for every pair of learning rate and weight decay, all on the same clips (spec 6.5).
 
     As published: AdamW with one group per head, so with decay on biases and norms, a cosine to 0 and no warm-up.
-
-    Args:
-        networks: The frozen networks.
-        train: Training clips, drawn again in each epoch.
-        ids: Class ids.
-        settings: The grid, with `num_steps`.
-        seed: Seed of the first weights and the order.
-        reading: How clips are read.
     """
     assert settings.num_steps is not None
     points = settings.points
@@ -149,13 +144,13 @@ def fit_anticipation(
 def _add_gradients(
     networks: AnticipationNetworks,
     heads: list[AnticipationProbe],
-    batch: AnticipationBatch,
+    batch: ClipBatch,
     labels: dict[str, Int[Tensor, "clips"]],
     *,
     weight: float,
 ) -> None:
     """Add the gradients of a batch to those of all heads."""
-    if not len(batch.index):
+    if not len(batch):
         return
     truth = {task: ids[batch.index].to(networks.device) for task, ids in labels.items()}
     with autocast(networks.device, networks.precision):
@@ -184,7 +179,7 @@ def measure_anticipation(
     scored: list[list[ActionScores]] = [[] for _ in heads]
     for batch in reading.loader(val, reading.chunks([SampleKey(0, i) for i in range(len(val))])):
         failures.update(batch.failures)
-        if not len(batch.index):
+        if not len(batch):
             continue
         index.append(batch.index)
         with autocast(networks.device, networks.precision):
@@ -211,17 +206,16 @@ def _head(
 ) -> AnticipationProbe:
     """Return a head with first weights drawn by `seed`."""
     width = networks.encoder.embed_dim
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        head = AnticipationProbe(
-            embed_dim=width,
-            num_verbs=len(ids.verbs),
-            num_nouns=len(ids.nouns),
-            num_actions=len(ids.actions),
-            num_heads=settings.num_heads or heads_for(width),
-            depth=settings.depth,
-        )
-    return head.to(networks.device)
+    make = partial(
+        AnticipationProbe,
+        embed_dim=width,
+        num_verbs=len(ids.verbs),
+        num_nouns=len(ids.nouns),
+        num_actions=len(ids.actions),
+        num_heads=settings.num_heads or heads_for(width),
+        depth=settings.depth,
+    )
+    return seeded(make, seed).to(networks.device)
 
 
 def _steps(num_clips: int, settings: ProbeSettings, seed: int) -> Iterator[list[SampleKey]]:

@@ -18,10 +18,8 @@ from vjepa.layers.pooling import AttentivePooler
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.types import TokenGrid
 
-FOCAL_ALPHA, FOCAL_GAMMA = (
-    0.25,
-    2.0,
-)  # weight of the true class; exponent of the probability of the wrong answer
+FOCAL_ALPHA = 0.25  # weight of the true class
+FOCAL_GAMMA = 2.0  # exponent of the probability of the wrong answer
 
 
 @dataclass(frozen=True)
@@ -121,12 +119,7 @@ def anticipate(
 
 
 def sigmoid_focal_loss(logits: Float[Tensor, "b classes"], labels: Int[Tensor, "b"]) -> Float[Tensor, ""]:
-    """Return the focal loss (arXiv 1708.02002) of a binary answer per class, **summed** over classes and clips.
-
-    Args:
-        logits: Scores (B, classes).
-        labels: Class ids (B,).
-    """
+    """Return the focal loss (arXiv 1708.02002) of a binary answer per class, **summed** over classes and clips."""
     truth = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     missed = (truth - logits.sigmoid()).abs()  # probability of the wrong answer

@@ -20,10 +20,6 @@ class FrozenBlocks(nn.Module):
     """All blocks of an encoder except the last `num_blocks`: from a clip to the tokens that those take.
 
     These tokens are computed once, like those of a frozen encoder.
-
-    Args:
-        encoder: The encoder; it is not changed.
-        num_blocks: Last blocks that do not belong to it.
     """
 
     def __init__(self, encoder: VideoEncoder, *, num_blocks: int) -> None:
@@ -50,13 +46,7 @@ class FrozenBlocks(nn.Module):
 
 
 class TunedBlocks(nn.Module):
-    """Copies of the last blocks of an encoder and of its last norm.
-
-    Args:
-        encoder: The encoder whose blocks are copied.
-        grid: Extent of one clip in tokens.
-        num_blocks: Blocks to copy.
-    """
+    """Copies of the last blocks of an encoder and of its last norm."""
 
     def __init__(self, encoder: VideoEncoder, *, grid: TokenGrid, num_blocks: int) -> None:
         super().__init__()
@@ -81,12 +71,7 @@ class TunedBlocks(nn.Module):
 
 
 class FinetunedProbe(Probe):
-    """The last blocks of an encoder and a probe of their output.
-
-    Args:
-        tuned_blocks: The blocks.
-        head: The probe.
-    """
+    """The last blocks of an encoder and a probe of their output."""
 
     def __init__(self, tuned_blocks: TunedBlocks, head: StandardizedProbe) -> None:
         super().__init__()

@@ -22,16 +22,14 @@ class ProbeGrid:
     The weights of all heads lie in one matrix, one row per head. The heads' own parameters are views of their row, so
     that each head can be used by itself at any time. An optimiser steps the rows, `weights`: a few large tensors
     instead of hundreds of small ones.
-
-    Args:
-        heads: Probes of one shape, on one device.
     """
 
     def __init__(self, heads: Sequence[AttentiveProbe]) -> None:
         self.heads = tuple(heads)
         self._shares_reading = not len(self.heads[0].pooler.blocks)
         if self._shares_reading:
-            before, after = _BeforeReading(self.heads[0]), _AfterReading(self.heads[0])
+            before = _Half(self.heads[0], lambda probe: probe.pooler.token_queries())
+            after = _Half(self.heads[0], lambda probe, mixed: probe.linear(probe.pooler.pool(mixed)[:, 0]))
             self._queries = vmap(lambda weights: functional_call(before, weights, ()))
             self._logits = vmap(lambda weights, mixed: functional_call(after, weights, (mixed,)))
             self._rows = torch.stack([parameters_to_vector(h.parameters()).detach() for h in self.heads])
@@ -52,9 +50,7 @@ class ProbeGrid:
     ) -> Float[Tensor, "heads b classes"]:
         """Return the logits of every head; heads with blocks of their own before the pooling read separately.
 
-        Args:
-            tokens: Tokens (B, N, D).
-            prepare: The standardisation, applied to each clip of tokens first.
+        `prepare` standardises each clip of tokens first.
         """
         if not self._shares_reading:
             prepared = prepare(tokens)
@@ -77,23 +73,12 @@ class ProbeGrid:
             weight.grad = row
 
 
-class _BeforeReading(nn.Module):
-    """The half of a probe before it reads the tokens."""
+class _Half(nn.Module):
+    """A part of a probe's forward pass, as a module of the probe's weights."""
 
-    def __init__(self, probe: AttentiveProbe) -> None:
+    def __init__(self, probe: AttentiveProbe, part: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.probe = probe
+        self.probe, self.part = probe, part
 
-    def forward(self) -> Float[Tensor, "hq d"]:
-        return self.probe.pooler.token_queries()
-
-
-class _AfterReading(nn.Module):
-    """The half of a probe after it has read the tokens."""
-
-    def __init__(self, probe: AttentiveProbe) -> None:
-        super().__init__()
-        self.probe = probe
-
-    def forward(self, mixed: Float[Tensor, "b hq d"]) -> Float[Tensor, "b classes"]:
-        return self.probe.linear(self.probe.pooler.pool(mixed)[:, 0])
+    def forward(self, *given: Tensor) -> Tensor:
+        return self.part(self.probe, *given)

@@ -19,11 +19,7 @@ def fit_knn(
 ) -> list[Trial]:
     """Return a probe for every pair of `k` and `temperature`, all on one bank of training clips.
 
-    Args:
-        data: Labelled tokens.
-        rows: Clips that vote.
-        held: Clips to measure on.
-        settings: The grid.
+    The clips `rows` vote; those `held` are measured.
     """
     chunks = data.tokens.split(clips_per_chunk(data.tokens))
     found = torch.cat([directions(data.standardize(chunk.to(data.device))) for chunk in chunks])

@@ -23,12 +23,6 @@ def fit_linear(
 
     For the fit, the pooled features are standardised once more, as a mean of tokens varies less than a maximum and
     the penalty must treat both alike. This standardisation is then folded into the weights.
-
-    Args:
-        data: Labelled tokens.
-        rows: Clips to train on.
-        held: Clips to measure on.
-        settings: The grid of penalties.
     """
     pooled = _pooled(data)
     mean = pooled[rows].mean(dim=0)

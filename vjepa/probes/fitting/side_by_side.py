@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,12 +20,10 @@ from vjepa.probes.base import Probe, StandardizedProbe, clips_per_chunk
 from vjepa.probes.fitting.blocks import FinetunedProbe, TunedBlocks
 from vjepa.probes.fitting.grid import ProbeGrid
 from vjepa.probes.fitting.trials import MARKS, Mark, ProbeData, ProbeSettings, Trial, mark_of
+from vjepa.probes.random_init import seeded
 
 HEAD_DIM = 64  # channels per head in all published encoders of which probes are known, except the largest
-EPOCHS, LEAST_STEPS = (
-    20,
-    600,
-)  # the passes of the published protocol; small data sets need more steps than that
+EPOCHS, LEAST_STEPS = 20, 600  # the published passes; small data sets need more steps than that
 MEASURED = 4096  # training clips on which the loss is measured at a mark
 
 
@@ -32,7 +31,7 @@ MEASURED = 4096  # training clips on which the loss is measured at a mark
 class SideBySide:
     """Probes that are trained on the same minibatches, one per point of the grid.
 
-    `groups` are the optimiser's, with peak `lr` and its `scale`; `scores` gives the logits of all probes from the
+    `groups` are the optimiser's, with peak `lr`; `scores` gives the logits of all probes from the
     tokens; `backward` brings the gradients of a loss to the optimiser.
     """
 
@@ -56,16 +55,14 @@ class Plan:
 def fit_attentive(data: ProbeData, plan: Plan) -> list[Trial]:
     """Train an attentive probe with every pair of learning rate and weight decay.
 
-    Args:
-        data: Labelled tokens.
-        plan: The grid; its seed draws the first weights, which all probes share, and the order of the clips.
+    The seed of the plan draws the first weights, which all probes share, and the order of the clips.
     """
     points = plan.settings.points
     heads = [_attentive(data, plan) for _ in points]
     grid = ProbeGrid(heads)
     side_by_side = SideBySide(
         probes=[StandardizedProbe(data.standardize, head) for head in heads],
-        groups=[{"params": w, "scale": 1.0, **p} for w, p in zip(grid.weights, points, strict=True)],
+        groups=[{"params": w, **p} for w, p in zip(grid.weights, points, strict=True)],
         scores=lambda tokens: grid(tokens, data.standardize),  # once for all probes
         backward=grid.backward,
     )
@@ -73,21 +70,12 @@ def fit_attentive(data: ProbeData, plan: Plan) -> list[Trial]:
 
 
 def fit_own(data: ProbeData, plan: Plan, *, probe_class: Callable[..., Probe]) -> list[Trial]:
-    """Train a probe of any class with every pair of learning rate and weight decay.
-
-    Args:
-        data: Labelled tokens.
-        plan: As in `fit_attentive`.
-        probe_class: The class; it takes `embed_dim` and `num_classes`.
-    """
-    sizes = {"embed_dim": data.tokens.shape[-1], "num_classes": data.num_classes}
+    """Train a probe of any class with every pair of learning rate and weight decay."""
+    make = partial(probe_class, embed_dim=data.tokens.shape[-1], num_classes=data.num_classes)
     points = plan.settings.points
-    probes = [
-        StandardizedProbe(data.standardize, _seeded(lambda: probe_class(**sizes), data, plan)) for _ in points
-    ]
+    probes = [StandardizedProbe(data.standardize, seeded(make, plan.seed).to(data.device)) for _ in points]
     groups = [
-        {"params": list(probe.parameters()), "scale": 1.0, **point}
-        for probe, point in zip(probes, points, strict=True)
+        {"params": list(probe.parameters()), **point} for probe, point in zip(probes, points, strict=True)
     ]
     return train_side_by_side(data, SideBySide(probes, groups, _stacked(probes)), plan)
 
@@ -98,10 +86,7 @@ def fit_finetune(data: ProbeData, plan: Plan, *, tuned_blocks: TunedBlocks) -> l
     Tokens are standardised by the output of the blocks before training. The probes share nothing but the minibatches,
     so the memory holds a copy of the blocks per point of the grid.
 
-    Args:
-        data: Labelled tokens of `FrozenBlocks`.
-        plan: As in `fit_attentive`; `tail_scale` times the learning rate is that of the blocks.
-        tuned_blocks: The last blocks; they are not changed.
+    `tail_scale` times the learning rate is that of the blocks.
     """
     points, settings = plan.settings.points, plan.settings
     with torch.no_grad():
@@ -115,17 +100,16 @@ def fit_finetune(data: ProbeData, plan: Plan, *, tuned_blocks: TunedBlocks) -> l
     ]
     groups = []
     for probe, point in zip(probes, points, strict=True):
-        groups.append({"params": list(probe.head.parameters()), "scale": 1.0, **point})
-        groups.append(
-            {"params": list(probe.tuned_blocks.parameters()), "scale": settings.tail_scale, **point}
-        )
+        slower = point | {"lr": point["lr"] * settings.tail_scale}
+        groups.append({"params": list(probe.head.parameters()), **point})
+        groups.append({"params": list(probe.tuned_blocks.parameters()), **slower})
     return train_side_by_side(data, SideBySide(probes, groups, _stacked(probes)), plan)
 
 
 def train_side_by_side(data: ProbeData, trained: SideBySide, plan: Plan) -> list[Trial]:
     """Train with AdamW and a cosine to 0; see `fit_attentive`."""
     num_steps, settings = plan.num_steps, plan.settings
-    peaks = [group["lr"] * group.pop("scale") for group in trained.groups]
+    peaks = [group["lr"] for group in trained.groups]
     optimizer = torch.optim.AdamW(trained.groups, fused=data.device.type in ("cpu", "cuda"))
     cosine = Cosine(start=1.0, end=0.0)
     generator = torch.Generator().manual_seed(plan.seed)
@@ -161,25 +145,14 @@ def heads_for(embed_dim: int) -> int:
 
 def _attentive(data: ProbeData, plan: Plan) -> AttentiveProbe:
     embed_dim, settings = data.tokens.shape[-1], plan.settings
-    head = _seeded(
-        lambda: AttentiveProbe(
-            embed_dim=embed_dim,
-            num_classes=data.num_classes,
-            num_heads=settings.num_heads or heads_for(embed_dim),
-            depth=settings.depth,
-        ),
-        data,
-        plan,
+    make = partial(
+        AttentiveProbe,
+        embed_dim=embed_dim,
+        num_classes=data.num_classes,
+        num_heads=settings.num_heads or heads_for(embed_dim),
+        depth=settings.depth,
     )
-    assert isinstance(head, AttentiveProbe)
-    return head
-
-
-def _seeded(make: Callable[[], Probe], data: ProbeData, plan: Plan) -> Probe:
-    """Return a probe with first weights drawn by the seed; the process keeps its random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(plan.seed)
-        return make().to(data.device)
+    return seeded(make, plan.seed).to(data.device)
 
 
 def _stacked(probes: Sequence[Probe]) -> Callable[[Tensor], Tensor]:

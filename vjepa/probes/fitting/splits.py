@@ -20,11 +20,6 @@ def held_out_split(
 ) -> tuple[Int[Tensor, "fit"], Int[Tensor, "held"]]:
     """Hold out a fifth of the clips: whole groups if the clips have groups, else a fifth of each class.
 
-    Args:
-        labels: Class ids.
-        groups: Group of each clip; ignored if there are fewer than two different groups.
-        generator: Draws the fifth.
-
     Returns:
         Rows to fit on and rows held out, each ascending.
     """
@@ -122,12 +117,6 @@ def train_and_test_rows(
     >>> known, test = train_and_test_rows([0] * 4 + [1] * 4, [""] * 8, val_share=0.25, seed=0)
     >>> len(test), sorted([0] * 4 + [1] * 4)[test[0]] != [0, 0, 0, 0, 1, 1, 1, 1][test[1]]
     (2, True)
-
-    Args:
-        labels: Class id of each row, -1 for none.
-        groups: Group of each row, "" for none.
-        val_share: Share of each class to test on.
-        seed: Seed of the order in which groups are considered.
 
     Raises:
         ProbeError: If the share is not between 0 and 1, or nothing can be held back.

@@ -89,12 +89,7 @@ class LabelledTokens:
 
     @classmethod
     def of(cls, found: ClipTokens, manifest: Manifest) -> LabelledTokens:
-        """Return the tokens of a manifest's clips with its labels and groups.
-
-        Args:
-            found: The tokens.
-            manifest: The manifest of the clips, or the same rows read with another `label_column`.
-        """
+        """Return the tokens of a manifest's clips with its labels and groups."""
         return cls(found.tokens, found.labels(manifest), found.groups(manifest), found.index)
 
     def __repr__(self) -> str:

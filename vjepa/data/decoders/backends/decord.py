@@ -31,22 +31,19 @@ class DecordDecoder(Decoder):
     MPEG streams and in videos with open groups of pictures or intra refresh.
     """
 
-    def __init__(self, *, path: str, reader: Any, timestamps: Float64[ndarray, "n"]) -> None:
-        self._path = path
-        self._reader = reader
-        self._timestamps = timestamps
-        self._next = 0  # index of the frame that the reader returns next
-
-    @classmethod
-    def open(cls, path: str | Path) -> DecordDecoder:
-        path = str(path)
+    def __init__(self, path: str) -> None:
         _decord()
         facts = facts_for("decord", path)
         if facts.container == "mpegts":
             raise DecodeError(path, "an MPEG transport stream: decord counts its frames wrongly; use 'pyav'")
-        reader = _reader(path)
-        check_count("decord", path, found=len(reader), facts=facts)
-        return cls(path=path, reader=reader, timestamps=facts.timestamps)
+        self._path, self._timestamps = path, facts.timestamps
+        self._reader = _reader(path)
+        self._next = 0  # index of the frame that the reader returns next
+        check_count("decord", path, found=len(self._reader), facts=facts)
+
+    @classmethod
+    def open(cls, path: str | Path) -> DecordDecoder:
+        return cls(str(path))
 
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:

@@ -21,7 +21,7 @@ from vjepa.data.suffixes import IMAGE_SUFFIXES
 from vjepa.errors import DecodeError
 
 DEFAULT_FPS = 30.0  # of a folder without a rate in its name
-ANIMATED = ("PNG", "WEBP", "AVIF")
+ANIMATED = (".png", ".apng", ".webp", ".avif")
 NAMED_FPS = re.compile(r"@(\d+(?:\.\d+)?)fps$")
 
 
@@ -33,15 +33,8 @@ class FramesDecoder(Decoder):
     own times; its frames are complete pictures, composed as Pillow does.
     """
 
-    def __init__(self, *, path: str, images: list[Path], timestamps: Float64[ndarray, "n"]) -> None:
-        self._path = path
-        self._images = images
-        self._timestamps = timestamps
-        self._is_animation = len(set(images)) < len(images)
-
-    @classmethod
-    def open(cls, path: str | Path) -> FramesDecoder:
-        place = Path(path)
+    def __init__(self, place: Path) -> None:
+        self._path = str(place)
         try:
             images = _images_of(place)
         except OSError as e:
@@ -52,9 +45,14 @@ class FramesDecoder(Decoder):
             raise DecodeError(
                 place, "its name says 0 frames per second; end it with the true rate, as in @12.5fps"
             )
-        if not place.is_dir() and len(shown_at := _animation(place)) > 1:
-            return cls(path=str(path), images=images * len(shown_at), timestamps=shown_at)
-        return cls(path=str(path), images=images, timestamps=np.arange(len(images)) / fps)
+        shown_at = np.arange(len(images)) / fps if place.is_dir() else _animation(place)
+        self._is_animation = not place.is_dir() and len(shown_at) > 1
+        self._images = images * len(shown_at) if self._is_animation else images
+        self._timestamps = shown_at
+
+    @classmethod
+    def open(cls, path: str | Path) -> FramesDecoder:
+        return cls(Path(path))
 
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
@@ -113,9 +111,11 @@ def _animation(image: Path) -> Float64[ndarray, "n"]:
 
     A TIFF's pages are no animation. A frame that lasts 0 ms is shown for 1 / 30 s, for times have to rise.
     """
+    if image.suffix.lower() not in ANIMATED:
+        return np.zeros(1)
     with _opened(image, image) as opened:
         first, num_frames = _first_frame(opened), getattr(opened, "n_frames", 1)
-        if opened.format not in ANIMATED or num_frames - first < 2:
+        if num_frames - first < 2:
             return np.zeros(1)
         lasts = []
         for frame in range(first, num_frames - 1):

@@ -84,9 +84,8 @@ class PyAVDecoder(Decoder):
         times = np.array(sorted(places), np.int64)
         before = np.searchsorted(self._index.keyframes, times, side="right") - 1
         runs: dict[int, Places] = {}
-        for start, pts in zip(
-            self._index.keyframes[np.maximum(before, 0)].tolist(), times.tolist(), strict=True
-        ):
+        starts = self._index.keyframes[np.maximum(before, 0)]
+        for start, pts in zip(starts.tolist(), times.tolist(), strict=True):
             runs.setdefault(start, {})[pts] = places[pts]
         return runs
 

@@ -32,22 +32,19 @@ class TorchCodecDecoder(Decoder):
     part 2.
     """
 
-    def __init__(self, *, path: str, reader: Any, timestamps: Float64[ndarray, "n"]) -> None:
-        self._path = path
-        self._reader = reader
-        self._timestamps = timestamps
+    def __init__(self, path: str) -> None:
+        reader_class = _video_decoder()
+        facts = facts_for("torchcodec", path)
+        self._path, self._timestamps = path, facts.timestamps
+        try:
+            self._reader = reader_class(os.path.abspath(path), num_ffmpeg_threads=1, seek_mode="exact")
+        except (RuntimeError, ValueError) as e:
+            raise DecodeError(path, f"not a video that torchcodec can read ({_reason(e)})") from e
+        check_count("torchcodec", path, found=len(self._reader), facts=facts)
 
     @classmethod
     def open(cls, path: str | Path) -> TorchCodecDecoder:
-        reader_class = _video_decoder()
-        path = str(path)
-        facts = facts_for("torchcodec", path)
-        try:
-            reader = reader_class(os.path.abspath(path), num_ffmpeg_threads=1, seek_mode="exact")
-        except (RuntimeError, ValueError) as e:
-            raise DecodeError(path, f"not a video that torchcodec can read ({_reason(e)})") from e
-        check_count("torchcodec", path, found=len(reader), facts=facts)
-        return cls(path=path, reader=reader, timestamps=facts.timestamps)
+        return cls(str(path))
 
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
