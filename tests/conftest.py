@@ -15,6 +15,14 @@ def one_thread():
     os.environ["OMP_NUM_THREADS"] = "1"  # and in the processes that tests start
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory):
+    """A home of the tests' own, so that the cache of packet indices in it is not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture
 def ray_cluster(monkeypatch):
     """A Ray of two cores on this machine."""

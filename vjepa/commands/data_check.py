@@ -30,6 +30,7 @@ SECONDS_BETWEEN_LINES = 10.0
 JOURNAL = "check.jsonl"
 TITLES = {
     "short": "too short for a clip",
+    "unusual": "unusual (read from the start each time)",
     "variable": "of variable frame rate",
     "odd_fps": "of an odd frame rate",
     "duplicate": "duplicates",
@@ -47,6 +48,7 @@ def check_command(
     num_frames: int = 1,
     fps: float | None = None,
     min_seconds: float = 0.0,
+    thorough: bool = False,
     engine: Engine = "local",
     num_processes: int | None = None,
     timeout_seconds: float | None = None,
@@ -65,6 +67,7 @@ def check_command(
         num_frames: Frames in a clip of your recipe; rows too short for one are listed.
         fps: Frames per second of a clip; without it, a clip takes every frame.
         min_seconds: Shortest accepted video or part.
+        thorough: Compare every frame read by index with a full decode, not a sample; takes about twice as long.
         engine: Processes of this machine, or tasks of a Ray cluster.
         num_processes: Number of files decoded in parallel. 0 decodes in this process. Default: one per core.
         timeout_seconds: Time limit per file; beyond it the file's process is ended. Default: 60.
@@ -86,6 +89,7 @@ def check_command(
         decoder=decoder,
         against=against,
         needs=ClipNeeds(num_frames=num_frames, fps=fps, min_seconds=min_seconds),
+        thorough=thorough,
         running=running,
         progress=show_bar if sys.stderr.isatty() else log_progress,
     )

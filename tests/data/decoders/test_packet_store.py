@@ -11,7 +11,7 @@ import torch
 from tests.videos import moving_frames, write_manifest, write_video
 from vjepa.commands.data_index import index_command
 from vjepa.data import ClipSampler, Reading, VideoDataModule, decoder_class
-from vjepa.data.decoders.indexed import backend
+from vjepa.data.decoders.indexed import backend, cached_index
 from vjepa.data.decoders.limited import opener
 from vjepa.data.decoders.packet_store import PacketStore, index_file
 from vjepa.data.decoders.packets import index_packets
@@ -24,15 +24,17 @@ def files(tmp_path):
     """Videos with B-frames and several keyframes, and in three containers."""
     folder = tmp_path / "videos"
     folder.mkdir()
-    for name, options in (("a.mp4", {"g": "8", "bf": "3"}), ("b.mkv", {"g": "5"}), ("c.avi", {"bf": "0"})):
+    for name, options in (("a.mp4", {"g": "8", "bf": "3"}), ("b.mkv", {"g": "5"}), ("c.avi", {})):
         write(folder / name, options)
     return folder
 
 
 def write(path, options, num_frames=24):
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=12, options=options)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        codec = "mjpeg" if path.suffix == ".avi" else "libx264"  # whose packets are read each time
+        stream = container.add_stream(codec, rate=12, options=options)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for image in moving_frames(num_frames, height=48, width=64):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
@@ -210,7 +212,7 @@ def test_what_is_no_index_is_refused_by_name(tmp_path, files):
         PacketStore(tmp_path / "i").find(files / "a.mp4")
     with sqlite3.connect(tmp_path / "i") as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(UsageError, match="version 99, this vjepa reads 1"):
+    with pytest.raises(UsageError, match="version 99, this vjepa reads 2"):
         PacketStore(tmp_path / "i")
 
 
@@ -236,3 +238,26 @@ def test_packets_of_the_store_are_those_of_the_file(files, tmp_path):
         kept = PacketStore(tmp_path / "i").find(path)
         assert np.array_equal(kept.pts, read.pts) and np.array_equal(kept.keyframes, read.keyframes)
         assert kept[2:] == read[2:]
+
+
+def test_the_index_in_the_cache_grows_while_videos_are_read(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("vjepa.data.decoders.indexed.NUM_AT_ONCE", 1)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    grows = backend("auto", "auto")
+    for path in sorted(files.iterdir()):
+        with decoder_class("pyav").open(path) as plain, grows.open(path) as video:
+            assert torch.equal(plain.frames_at([3, 20]), video.frames_at([3, 20]))
+    store = PacketStore(cached_index())
+    assert store.find(files / "a.mp4") is not None and store.find(files / "c.avi") is None
+    monkeypatch.setattr("vjepa.data.decoders.indexed.index_file", None)  # no packet is read again
+    with backend("auto", "auto").open(files / "a.mp4") as video:
+        assert video.num_frames == 24
+
+
+def test_a_cache_that_cannot_be_used_changes_nothing(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    cached_index().parent.mkdir(parents=True)
+    cached_index().write_text("no index")
+    with backend("auto", "auto").open(files / "a.mp4") as video:
+        assert video.num_frames == 24
+    assert cached_index().read_text() == "no index"

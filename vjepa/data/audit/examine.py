@@ -35,6 +35,7 @@ class FileJob:
     path: str
     parts: tuple[Interval, ...]
     decoder: str
+    thorough: bool = False
 
     def key(self) -> str:
         """Return a name of the file in its present state, which changes with the file."""
@@ -44,7 +45,7 @@ class FileJob:
             state = [found.st_size, found.st_mtime_ns]
         except OSError:
             state = []  # a URL
-        return json.dumps([self.path, *state, self.decoder, self.parts])
+        return json.dumps([self.path, *state, self.decoder, self.parts, self.thorough])
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class PartRecord:
 class FileRecord:
     """The content of a file, or the `reason` why it cannot be read.
 
-    `content` is a hash of all frames; `uneven` counts the gaps between frames that differ from the median `gap`.
+    `content` is a hash of all frames; `uneven` counts the gaps between frames that differ from the median `gap`; `note`
+    tells what is unusual about the file.
     """
 
     reason: str = ""
@@ -72,6 +74,7 @@ class FileRecord:
     gap: float = 0.0
     longest_gap: float = 0.0
     uneven: int = 0
+    note: str = ""
     parts: tuple[PartRecord, ...] = ()
 
     @classmethod
@@ -85,8 +88,8 @@ def examine(job: FileJob) -> dict[str, Any]:
     """Decode a file to its end; return the fields of its `FileRecord` as plain JSON."""
     try:
         with open_video(decoder_class(job.decoder), job.path) as video:
-            size, content = _decode_all(video)
-            shown = video.timestamps
+            size, content = _decode_all(video, thorough=job.thorough)
+            shown, note = video.timestamps, video.note
             fps = video.fps
     except DecodeError as e:
         return {"reason": e.reason}
@@ -102,6 +105,7 @@ def examine(job: FileJob) -> dict[str, Any]:
         "gap": usual,
         "longest_gap": float(gaps.max(initial=0.0)),
         "uneven": int(uneven.sum()),
+        "note": note,
         "parts": [_part(shown, *part) for part in job.parts],
     }
 
@@ -116,13 +120,12 @@ def _part(shown: Float64[np.ndarray, "n"], start: float | None, end: float | Non
     return [len(part), float(part[-1] - part[0]), float(np.median(np.diff(part)))]
 
 
-def _decode_all(video: Decoder) -> tuple[tuple[int, int], str]:
+def _decode_all(video: Decoder, *, thorough: bool) -> tuple[tuple[int, int], str]:
     """Decode every frame; return width and height, and a hash of every second row and column of the frames."""
     _, channels, height, width = video.frames_at([0]).shape
     digest = hashlib.sha256(f"{height} {width}".encode())
     at_once = max(MAX_BYTES // (channels * height * width), 16)
-    for start in range(0, video.num_frames, at_once):
-        frames = video.frames_at(list(range(start, min(start + at_once, video.num_frames))))
+    for frames in video.through(at_once, thorough=thorough):
         pixels = rearrange(frames, "t c h w -> t h w c")[:, ::2, ::2]
         digest.update(pixels.contiguous().numpy().tobytes())
     return (width, height), digest.hexdigest()[:32]

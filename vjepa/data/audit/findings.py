@@ -15,7 +15,17 @@ from vjepa.errors import SettingError
 from vjepa.types import ClipFailure
 
 Kind = Literal[
-    "broken", "truncated", "hung", "empty", "short", "repeated", "variable", "odd_fps", "duplicate", "leak"
+    "broken",
+    "truncated",
+    "hung",
+    "empty",
+    "short",
+    "repeated",
+    "unusual",
+    "variable",
+    "odd_fps",
+    "duplicate",
+    "leak",
 ]
 UNUSABLE: tuple[Kind, ...] = ("broken", "truncated", "hung", "empty", "short")  # these go in the quarantine
 SHARED_FPS = 0.9  # if this share of the files has one frame rate, another rate is odd
@@ -154,6 +164,7 @@ class AuditReport:
             "num_empty": kinds["empty"],
             "num_short": kinds["short"],
             "num_repeated": kinds["repeated"],
+            "num_unusual": kinds["unusual"],
             "num_variable_fps": kinds["variable"],
             "num_odd_fps": kinds["odd_fps"],
             "num_duplicates": kinds["duplicate"],
@@ -177,7 +188,10 @@ def of_files(files: Mapping[str, FileRecord], ended: set[str], needs: ClipNeeds)
             yield Finding("hung", path, file.reason)
         elif file.reason:
             yield Finding("truncated" if file.reason.startswith("truncated") else "broken", path, file.reason)
-        elif file.uneven:
+            continue
+        if file.note:
+            yield Finding("unusual", path, file.note)
+        if file.uneven:
             yield Finding(
                 "variable",
                 path,

@@ -30,6 +30,7 @@ def check(
     decoder: str = "auto",
     against: str | Path | None = None,
     needs: ClipNeeds | None = None,
+    thorough: bool = False,
     running: Running | None = None,
     progress: ShowProgress | None = None,
 ) -> AuditReport:
@@ -41,6 +42,7 @@ def check(
         decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of a `Decoder`.
         against: Another manifest, such as the validation clips', which should share nothing with `source`.
         needs: The requirements of a recipe's clip.
+        thorough: Whether to compare every frame read by index with a full decode, not a sample of them.
         running: The processes to use; by default this one, without a time limit.
         progress: Wraps an iterator with one step per file; its second argument is the number of files.
 
@@ -51,7 +53,7 @@ def check(
     other = read_manifest(against, root=root) if against is not None else None
     decoder_class(decoder)  # an unknown name is refused here, not by each file
     needs, running = needs or ClipNeeds(), running or Running()
-    jobs = file_jobs([*manifest.rows, *(other.rows if other else ())], decoder)
+    jobs = file_jobs([*manifest.rows, *(other.rows if other else ())], decoder, thorough=thorough)
     files, ended = _examined(jobs, running, progress)
     own = {row.path: files[row.path] for row in manifest.rows}
     found: list[Finding] = [
@@ -83,12 +85,12 @@ def _examined(
     return files, ended
 
 
-def file_jobs(rows: Iterable[ManifestRow], decoder: str) -> list[FileJob]:
+def file_jobs(rows: Iterable[ManifestRow], decoder: str, *, thorough: bool = False) -> list[FileJob]:
     """Return one job per file with all its parts, in the order in which the rows name the files."""
     parts: dict[str, dict[Interval, None]] = {}
     for row in rows:
         parts.setdefault(row.path, {})[row.start, row.end] = None
-    return [FileJob(path, tuple(named), decoder) for path, named in parts.items()]
+    return [FileJob(path, tuple(named), decoder, thorough) for path, named in parts.items()]
 
 
 def _by_row(

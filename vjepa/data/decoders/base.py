@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -62,6 +63,20 @@ class Decoder(ABC):
         """The average frames per second; 0 for a video of one frame."""
         shown = self.timestamps
         return float((len(shown) - 1) / (shown[-1] - shown[0])) if len(shown) > 1 else 0.0
+
+    @property
+    def note(self) -> str:
+        """What is unusual about the file and how it is read; "" for an ordinary file."""
+        return ""
+
+    def through(self, at_once: int, *, thorough: bool = False) -> Iterator[UInt8[Tensor, "t c h w"]]:
+        """Yield all frames in order, `at_once` in a piece.
+
+        A backend that knows how to decode a file from its start does so, and compares some frames read by index, or
+        all if `thorough`, with these; it raises `DecodeError` if they differ.
+        """
+        for start in range(0, self.num_frames, at_once):
+            yield self.frames_at(list(range(start, min(start + at_once, self.num_frames))))
 
     def __enter__(self: Opened) -> Opened:
         return self

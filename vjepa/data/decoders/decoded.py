@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
-from vjepa.data.decoders.stream import open_video_file
-from vjepa.errors import DecodeError
+from vjepa.data.decoders.stream import broken, open_video_file
 
 
 def decode_in_order(path: str, *, is_truncated: bool = False) -> Generator[av.VideoFrame]:
@@ -41,7 +40,7 @@ def decode_in_order(path: str, *, is_truncated: bool = False) -> Generator[av.Vi
                     yield frame
         except av.error.FFmpegError as e:
             if not is_truncated:
-                raise DecodeError(path, f"broken data after {count} frames ({e.strerror})") from e
+                raise broken(path, f"{count} frames decoded", e) from e
 
 
 def decoded_times(path: str, *, is_truncated: bool) -> list[int | None]:

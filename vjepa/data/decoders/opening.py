@@ -12,6 +12,8 @@ from vjepa.data.decoders.base import Decoder, Opener
 from vjepa.data.remote import Fetch, fetch_video, is_url, member_of, suffix_of
 from vjepa.errors import DecodeError
 
+TEMPORARY_PREFIX = "vjepa-"
+
 
 @contextmanager
 def open_video(decoder: Opener, path: str | Path, *, fetch: Fetch = fetch_video) -> Iterator[Decoder]:
@@ -38,7 +40,7 @@ def open_video(decoder: Opener, path: str | Path, *, fetch: Fetch = fetch_video)
 @contextmanager
 def _temporary_file(content: bytes, suffix: str) -> Iterator[Path]:
     # on Linux such a file does not reach the disk, because it is deleted before the kernel writes it
-    with tempfile.NamedTemporaryFile(prefix="vjepa-", suffix=suffix, delete=False) as file:
+    with tempfile.NamedTemporaryFile(prefix=TEMPORARY_PREFIX, suffix=suffix, delete=False) as file:
         file.write(content)
     try:
         yield Path(file.name)

@@ -18,7 +18,7 @@ from vjepa.data.decoders.packets import PacketIndex, index_packets
 from vjepa.data.decoders.stream import open_video_file
 from vjepa.errors import DecodeError, UsageError
 
-VERSION = 1
+VERSION = 2  # 1 counted packets that give no frame, and knew no files that are read from their start
 LOCK_SECONDS = 30.0  # longest wait for another process that writes
 SCHEMA = f"""
 CREATE TABLE vjepa_packets (
@@ -42,7 +42,8 @@ def index_file(path: str) -> IndexedFile | None:
     """Read the packets of one file; return `None` if its packets must be read each time it is opened.
 
     That is so if a packet's time may differ from its frame's, or if a newly opened file does not find its keyframes.
-    A truncated recording, for example, has no index of them.
+    A file that is read from its start has an index, so that it is not decoded to count its frames. A truncated
+    recording, for example, has no index of its keyframes.
 
     Raises:
         DecodeError: If the file is broken.
@@ -54,7 +55,7 @@ def index_file(path: str) -> IndexedFile | None:
     video = open_video_file(path)
     with video.container:
         index = index_packets(path, video)
-    if not index.exact or not _finds_keyframes(path, index):
+    if not index.in_order and not (index.exact and _finds_keyframes(path, index)):
         return None
     return IndexedFile(path, state.st_size, state.st_mtime_ns, index)
 
@@ -111,7 +112,8 @@ class PacketStore:
             return None  # the decoder will report it
         if (state.st_size, state.st_mtime_ns) != (size, mtime_ns):
             return None
-        return PacketIndex(self._unpacked(pts), self._unpacked(keyframes), earliest, reorder, True)
+        times = self._unpacked(keyframes)
+        return PacketIndex(self._unpacked(pts), times, earliest, reorder, exact=len(times) > 0)
 
     def add(self, files: Iterable[IndexedFile]) -> None:
         """Save these indices, all or none; raise `UsageError` if the store cannot be written."""

@@ -37,8 +37,8 @@ class PacketIndex(NamedTuple):
 
     `pts` (N,) of all frames and `keyframes` (K,), where decoding may begin, are ascending; `earliest` is the first time
     of any packet. `reorder`: how many frames are decoded before a frame that is shown earlier. `exact`: each packet
-    has its own time, and its frame has the same. Without keyframes the frames are known by number only: the file was
-    decoded once, and it is read from its start.
+    has its own time, and its frame has the same. `note` tells what is unusual. Without keyframes the frames are known
+    by number only: the file was decoded once, and it is read from its start.
     """
 
     pts: Int64[ndarray, "n"]
@@ -46,6 +46,7 @@ class PacketIndex(NamedTuple):
     earliest: int
     reorder: int
     exact: bool
+    note: str = ""
 
     @property
     def in_order(self) -> bool:
@@ -111,7 +112,11 @@ def index_packets(path: str, video: OpenStream, *, is_truncated: bool = False) -
     if reason := why_decode(found, video):
         times = decoded_times(path, is_truncated=is_truncated)
         if reason != MISSING or times != sorted(found.pts):
-            return _index_by_decoding(path, times, found, video, is_truncated=is_truncated)
+            index = _index_by_decoding(path, times, found, video, is_truncated=is_truncated)
+            without = max(found.num_packets - found.num_outside - len(times), 0)
+            note = f"{reason}; it is read from its start each time"
+            note += f"; {without} of its {found.num_packets} packets give no frame" if without else ""
+            return index._replace(note=note)
     pts, keyframes = found.pts, found.beginnings
     if is_truncated:
         pts = _before_the_cut(pts, found.last_decoded)

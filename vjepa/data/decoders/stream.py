@@ -51,6 +51,13 @@ def open_video_file(path: str, *, probe: bool = False) -> OpenStream:
     return _open(path, {})
 
 
+def broken(path: str, found: str, error: av.error.FFmpegError) -> DecodeError:
+    """Return the error of a file whose decoding stopped after it `found` some frames."""
+    if isinstance(error, av.error.ArgumentError):  # libav's answer to frames over its limit of pixels
+        return DecodeError(path, f"broken data, or frames of more than {MAX_PIXELS:,} pixels: {found}")
+    return DecodeError(path, f"broken data: {found} ({error.strerror})")
+
+
 def _open(path: str, options: dict[str, str]) -> OpenStream:
     container = _open_container(path, options)
     try:

@@ -17,9 +17,10 @@ from torch import Tensor
 from vjepa.data.decoders.base import Decoder, check_indices
 from vjepa.data.decoders.decoded import decode_in_order
 from vjepa.data.decoders.packets import MAX_REORDER, PacketIndex, index_packets, seconds_of
-from vjepa.data.decoders.stream import OpenStream, open_video_file
+from vjepa.data.decoders.stream import OpenStream, broken, open_video_file
 from vjepa.errors import DecodeError
 
+NUM_CHECKED = 3  # seeks that a pass through a file compares with it
 Places = dict[int, list[int]]  # from the time of a frame to its positions in the result
 
 
@@ -53,6 +54,36 @@ class PyAVDecoder(Decoder):
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
         return self._timestamps
+
+    @property
+    def note(self) -> str:
+        return self._index.note
+
+    def through(self, at_once: int, *, thorough: bool = False) -> Iterator[UInt8[Tensor, "t c h w"]]:
+        reader, sample = _InOrder(self._path), self._after_seeks()
+        for start in range(0, self.num_frames, at_once):
+            numbers = range(start, min(start + at_once, self.num_frames))
+            pictures = _Pictures(self._path, len(numbers))
+            reader.read({number: [number - start] for number in numbers}, pictures)
+            frames = rearrange(torch.from_numpy(pictures.frames), "t h w c -> t c h w")
+            checked = list(numbers) if thorough else [number for number in sample if number in numbers]
+            if checked and not torch.equal(
+                self.frames_at(checked), frames[[number - start for number in checked]]
+            ):
+                raise DecodeError(
+                    self._path, "frames read by index differ from a full decode; encode it again"
+                )
+            yield frames
+        reader.check_end(self.num_frames)
+
+    def _after_seeks(self) -> list[int]:
+        """Return the first frames after some keyframes, where reading by index could go wrong."""
+        keyframes = self._index.keyframes
+        chosen = (
+            keyframes[np.linspace(0, len(keyframes) - 1, NUM_CHECKED).astype(int)] if len(keyframes) else []
+        )
+        numbers = np.searchsorted(self._index.pts, chosen)
+        return sorted({int(n) for n in numbers if 0 < n < self.num_frames})
 
     def close(self) -> None:
         self._container.close()
@@ -102,9 +133,7 @@ class PyAVDecoder(Decoder):
                     break
         except av.error.FFmpegError as e:
             found = len(places) - len(missing)
-            raise DecodeError(
-                self._path, f"broken data: {found} of {len(places)} frames decoded ({e.strerror})"
-            ) from e
+            raise broken(self._path, f"{found} of {len(places)} frames decoded", e) from e
         return not missing
 
     def _frames(self, wanted: Iterable[int]) -> Iterator[av.VideoFrame]:
@@ -136,7 +165,7 @@ class _InOrder:
         """Write the frames with the numbers of `places` to their positions."""
         if self._frames is None or min(places) < self._next:
             self.close()
-            self._frames = decode_in_order(self._path, is_truncated=True)
+            self._frames = decode_in_order(self._path)
         missing = set(places)
         for frame in self._frames:
             number, self._next = self._next, self._next + 1
@@ -150,6 +179,15 @@ class _InOrder:
         raise DecodeError(
             self._path, f"{len(missing)} of {len(places)} requested frames could not be decoded"
         )
+
+    def check_end(self, num_frames: int) -> None:
+        """Raise `DecodeError` if there are more than `num_frames` frames; close the file."""
+        more = self._frames is not None and next(self._frames, None) is not None
+        self.close()
+        if more:
+            raise DecodeError(
+                self._path, f"a full decode gives more than the {num_frames} frames of its packets"
+            )
 
     def close(self) -> None:
         """Close the file."""
