@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from vjepa.commands.flags import Flat
 from vjepa.commands.report import Report
 from vjepa.data.audit.findings import UNUSABLE, AuditReport, ClipNeeds
 from vjepa.data.audit.page import write_page
@@ -28,6 +29,7 @@ TIMEOUT_SECONDS = 60.0
 MAX_SHOWN = 100  # findings in the table at the end; all of them are in report.json
 SECONDS_BETWEEN_LINES = 10.0
 JOURNAL = "check.jsonl"
+ANY_CLIP = ClipNeeds()
 TITLES = {
     "short": "too short for a clip",
     "unusual": "unusual (read from the start each time)",
@@ -45,9 +47,7 @@ def check_command(
     root: str | None = None,
     decoder: str = "auto",
     against: str | None = None,
-    num_frames: int = 1,
-    fps: float | None = None,
-    min_seconds: float = 0.0,
+    needs: Flat[ClipNeeds] = ANY_CLIP,
     thorough: bool = False,
     engine: Engine = "local",
     num_processes: int | None = None,
@@ -64,9 +64,7 @@ def check_command(
         root: Folder that relative paths in the manifest start from.
         decoder: "auto", "pyav", "torchcodec", "decord", "frames", or the class path of your own decoder.
         against: Another manifest, such as the validation clips', which should share nothing with the first.
-        num_frames: Frames in a clip of your recipe; rows too short for one are listed.
-        fps: Frames per second of a clip; without it, a clip takes every frame.
-        min_seconds: Shortest accepted video or part.
+        needs: The clip of your recipe; rows that are too short for one are listed.
         thorough: Compare every frame read by index with a full decode, not a sample; takes about twice as long.
         engine: Processes of this machine, or tasks of a Ray cluster.
         num_processes: Number of files decoded in parallel. 0 decodes in this process. Default: one per core.
@@ -88,7 +86,7 @@ def check_command(
         root=root,
         decoder=decoder,
         against=against,
-        needs=ClipNeeds(num_frames=num_frames, fps=fps, min_seconds=min_seconds),
+        needs=needs,
         thorough=thorough,
         running=running,
         progress=show_bar if sys.stderr.isatty() else log_progress,
