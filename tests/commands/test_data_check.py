@@ -12,6 +12,7 @@ from tests.videos import write_broken, write_manifest, write_video
 from vjepa.commands.app import main
 from vjepa.commands.data_check import check_command, printable
 from vjepa.data import read_manifest
+from vjepa.data.audit.findings import ClipNeeds
 from vjepa.data.decoders.backends.pyav import PyAVDecoder
 from vjepa.data.manifests.quarantine import Quarantine
 from vjepa.errors import UsageError
@@ -169,8 +170,8 @@ def test_clips_of_the_recipe_decide_what_is_short(tmp_path):
         ({"num_frames": 10, "fps": 4.0}, 1),
         ({"min_seconds": 2.5}, 1),
     ):
-        assert run(tmp_path / "v.mp4", **options).figures["num_short"] == short, options
-    assert run(tmp_path / "v.mp4", fps=9.0).figures["num_odd_fps"] == 1
+        assert run(tmp_path / "v.mp4", needs=ClipNeeds(**options)).figures["num_short"] == short, options
+    assert run(tmp_path / "v.mp4", needs=ClipNeeds(fps=9.0)).figures["num_odd_fps"] == 1
 
 
 @pytest.mark.slow

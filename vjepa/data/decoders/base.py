@@ -36,9 +36,9 @@ class Decoder(ABC):
     """
 
     @classmethod
-    @abstractmethod
     def open(cls, path: str | Path) -> Decoder:
-        """Open `path`; raise `DecodeError` if it is not a readable video."""
+        """Open `path`; raise `DecodeError` if it is not a readable video. By default the constructor takes the path."""
+        return cls(str(path))  # type: ignore[call-arg]
 
     @property
     @abstractmethod

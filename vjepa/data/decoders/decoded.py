@@ -49,7 +49,7 @@ def decoded_times(path: str, *, is_truncated: bool) -> list[int | None]:
 
 
 def rising(times: Sequence[int | None], step: int) -> Int64[ndarray, "n"]:
-    """Return times that rise: a missing time is `step` from its neighbour, and a clock that starts again goes on.
+    """Return times that rise: a missing time is `step` from its neighbour, and a clock that starts again continues.
 
     >>> rising([None, None, 80, 120, 0, 40], 40).tolist()
     [0, 40, 80, 120, 160, 200]

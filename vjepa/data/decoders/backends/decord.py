@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,10 +40,6 @@ class DecordDecoder(Decoder):
         self._next = 0  # index of the frame that the reader returns next
         check_count("decord", path, found=len(self._reader), facts=facts)
 
-    @classmethod
-    def open(cls, path: str | Path) -> DecordDecoder:
-        return cls(str(path))
-
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
         return self._timestamps
@@ -56,10 +51,7 @@ class DecordDecoder(Decoder):
         check_indices(self._path, indices, self.num_frames)
         wanted = set(indices)
         if min(wanted) < self._next:
-            self._reader, self._next = (
-                _reader(os.path.abspath(self._path)),
-                0,
-            )  # even a seek to frame 0 may end elsewhere
+            self._reader, self._next = _reader(self._path), 0  # even a seek to frame 0 may end elsewhere
         kept: dict[int, UInt8[ndarray, "h w 3"]] = {}
         try:
             while len(kept) < len(wanted):

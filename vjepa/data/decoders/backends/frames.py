@@ -33,8 +33,8 @@ class FramesDecoder(Decoder):
     own times; its frames are complete pictures, composed as Pillow does.
     """
 
-    def __init__(self, place: Path) -> None:
-        self._path = str(place)
+    def __init__(self, path: str) -> None:
+        self._path, place = path, Path(path)
         try:
             images = _images_of(place)
         except OSError as e:
@@ -49,10 +49,6 @@ class FramesDecoder(Decoder):
         self._is_animation = not place.is_dir() and len(shown_at) > 1
         self._images = images * len(shown_at) if self._is_animation else images
         self._timestamps = shown_at
-
-    @classmethod
-    def open(cls, path: str | Path) -> FramesDecoder:
-        return cls(Path(path))
 
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
@@ -109,7 +105,7 @@ def _first_frame(opened: Image.Image) -> int:
 def _animation(image: Path) -> Float64[ndarray, "n"]:
     """Return when each frame of an animated PNG, WebP or AVIF is shown, in seconds; one time for a plain image.
 
-    A TIFF's pages are no animation. A frame that lasts 0 ms is shown for 1 / 30 s, for times have to rise.
+    The pages of a TIFF are not an animation. A frame that lasts 0 ms is shown for 1 / 30 s, for times have to rise.
     """
     if image.suffix.lower() not in ANIMATED:
         return np.zeros(1)

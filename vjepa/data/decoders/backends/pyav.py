@@ -154,7 +154,7 @@ class PyAVDecoder(Decoder):
 
 
 class _InOrder:
-    """Reads frames by number from the start of a file; goes on where the last request ended if it can."""
+    """Reads frames by number from the start of a file; continues after the last request if it can."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,16 +41,9 @@ class TorchCodecDecoder(Decoder):
             raise DecodeError(path, f"not a video that torchcodec can read ({_reason(e)})") from e
         check_count("torchcodec", path, found=len(self._reader), facts=facts)
 
-    @classmethod
-    def open(cls, path: str | Path) -> TorchCodecDecoder:
-        return cls(str(path))
-
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
         return self._timestamps
-
-    def close(self) -> None:
-        self._reader = None
 
     def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
         check_indices(self._path, indices, self.num_frames)
@@ -67,6 +59,9 @@ class TorchCodecDecoder(Decoder):
                 self._path, f"torchcodec returned frames {late:.3f} s from the requested ones; use 'pyav'"
             )
         return found.data
+
+    def close(self) -> None:
+        self._reader = None
 
 
 def _video_decoder() -> Any:
