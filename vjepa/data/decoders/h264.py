@@ -81,20 +81,6 @@ def decoding_may_begin(packet: bytes, codec: str, length_bytes: int) -> bool:
     return False
 
 
-def intra(packet: bytes, codec: str) -> bool:
-    """Return whether the picture of a packet of MPEG-1, 2 or 4 part 2 refers to no other; True for other codecs.
-
-    A MOV without a table of keyframes marks every packet as one.
-    """
-    if codec in ("mpeg1video", "mpeg2video"):
-        at = packet.find(b"\x00\x00\x01\x00")
-        return at < 0 or at + 5 >= len(packet) or packet[at + 5] >> 3 & 7 == 1
-    if codec == "mpeg4":
-        at = packet.find(b"\x00\x00\x01\xb6")
-        return at < 0 or at + 4 >= len(packet) or packet[at + 4] >> 6 == 0
-    return True
-
-
 def length_bytes(extradata: bytes, codec: str) -> int:
     """Return the size of the length before each unit of a packet; 0 if start codes separate the units."""
     at = {"h264": 4, "hevc": 21}[codec]

@@ -12,8 +12,8 @@ from jaxtyping import Float64, Int64
 from numpy import ndarray
 
 from vjepa.data.decoders.decoded import decoded_times, rising
-from vjepa.data.decoders.h264 import decoding_may_begin, intra, length_bytes
-from vjepa.data.decoders.hidden import is_shown
+from vjepa.data.decoders.h264 import decoding_may_begin, length_bytes
+from vjepa.data.decoders.picture_headers import VP8, VP9, is_intra, is_shown
 from vjepa.data.decoders.stream import INDEXED_FORMATS, OpenStream, bits_of, open_video_file
 from vjepa.errors import DecodeError
 
@@ -209,7 +209,7 @@ def _read_packets(path: str, video: OpenStream, *, is_truncated: bool) -> _Packe
 
 def _add(found: _Packets, packet: av.Packet, video: OpenStream) -> None:
     """Add the times of one packet with content."""
-    shown, decoded = packet.pts, packet.dts
+    shown, decoded, codec = packet.pts, packet.dts, video.stream.codec_context.name
     is_first = not (found.pts or found.num_outside or found.num_hidden)
     begins = packet.is_keyframe and _may_begin(packet, video, is_first=is_first)
     if is_first:
@@ -227,7 +227,7 @@ def _add(found: _Packets, packet: av.Packet, video: OpenStream) -> None:
         found.beginnings.append(shown)
     if packet.is_discard:  # outside the edit list of a MOV
         found.num_outside += 1
-    elif is_shown(packet, video.stream.codec_context.name):
+    elif codec not in (*VP8, *VP9) or is_shown(bytes(packet), codec):
         found.pts.append(shown)
     else:
         found.num_hidden += 1
@@ -242,7 +242,7 @@ def _may_begin(packet: av.Packet, video: OpenStream, *, is_first: bool) -> bool:
     """Return whether decoding from this keyframe gives the frames of decoding from the start."""
     context = video.stream.codec_context
     if context.name not in UNITS:
-        return intra(bytes(packet), context.name)
+        return is_intra(bytes(packet), context.name)
     # the encoder's version, which changes the decoding of 4:4:4, stands in the first packet
     if not is_first and (context.pix_fmt or "").endswith("444p") and context.name == "h264":
         return False
