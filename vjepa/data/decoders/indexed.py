@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vjepa.data.decoders.auto import fastest
 from vjepa.data.decoders.backends.frames import FramesDecoder, is_frames
 from vjepa.data.decoders.backends.pyav import PyAVDecoder
 from vjepa.data.decoders.base import Decoder, Opener, decoder_class
@@ -91,7 +92,8 @@ def backend(decoder: str, index: str | None) -> Opener:
         ValueError: If the decoder is not known, or does not read packet indices.
         UsageError: If the file is not a packet index.
     """
-    if index is None or (index == GROWING and decoder not in READERS):
+    chosen = fastest() if (decoder, index) == ("auto", GROWING) else decoder
+    if index is None or (index == GROWING and chosen not in READERS):
         return decoder_class(decoder)
     if decoder not in READERS:
         raise SettingError(

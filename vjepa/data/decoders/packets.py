@@ -25,7 +25,7 @@ UNTIMED_FORMATS = ("avi",)  # they count packets; the order of display is known 
 ORDERED_CODECS = ("mjpeg", "ffv1", "huffyuv", "rawvideo", "dvvideo", "png", "msmpeg4v2", "msmpeg4v3", "vp8")
 NO_TIMES = 0x80  # libavformat's flag AVFMT_NOTIMESTAMPS: a bare stream
 DROPPING_CODECS = ("hevc", "mpeg4")  # their decoders give no frame for one that refers to a missing one
-GAP_FRAMES = 1.9
+GAP_FRAMES = 1.9  # a step of this many times the usual one is a gap
 MISSING = "packets may be missing"
 # MPEG-4 part 2 (XviD, DivX) and related codecs do not define their inverse cosine transform to the bit
 INEXACT_CODECS = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
@@ -111,6 +111,7 @@ def index_packets(path: str, video: OpenStream, *, is_truncated: bool = False) -
         raise DecodeError(path, "0 frames: only a header, such as the init segment of a stream")
     if reason := why_decode(found, video):
         times = decoded_times(path, is_truncated=is_truncated)
+        # a gap alone proves nothing: if decoding gives the times of the packets, these are right
         if reason != MISSING or times != sorted(found.pts):
             index = _index_by_decoding(path, times, found, video, is_truncated=is_truncated)
             without = max(found.num_packets - found.num_outside - len(times), 0)
@@ -122,9 +123,9 @@ def index_packets(path: str, video: OpenStream, *, is_truncated: bool = False) -
         pts = _before_the_cut(pts, found.last_decoded)
         if not pts:
             raise DecodeError(path, "0 frames before its damage: nothing can be decoded")
-    in_order = np.array(pts, np.int64)
-    order = np.argsort(in_order, kind="stable")
-    shown_at = in_order[order]
+    decoded_order = np.array(pts, np.int64)
+    order = np.argsort(decoded_order, kind="stable")
+    shown_at = decoded_order[order]
     if not is_truncated:
         _check_complete(path, video, found)
     # the most delayed frame waits for all frames that are decoded before it and shown after it
@@ -280,8 +281,8 @@ def _frame_ticks(found: _Packets, video: OpenStream) -> int:
 def _before_the_cut(pts: list[int], last_decoded: int | None) -> list[int]:
     """Return the frames before the end of a truncated file, in decoding order.
 
-    No missing frame is shown before `last_decoded`, when the last packet is decoded. If the container does not tell
-    that time, this omits as many frames as H.264 may delay.
+    `last_decoded` is the decoding time of the last packet: every frame that is shown before it is in the file. If the
+    container does not tell that time, this omits as many frames as H.264 may delay.
     """
     stop = last_decoded if last_decoded is not None else sorted(pts)[-MAX_REORDER:][0] if pts else 0
     return [when for when in pts[:-1] if when < stop]

@@ -33,7 +33,7 @@ class PyAVDecoder(Decoder):
         self._index = index
         self._may_skip = self._header is not None and self._header.may_skip
         context = self._stream.codec_context
-        # else H.264 without this hint drops late frames at first; a broken file's packets may be in any order
+        # without this hint, the decoder drops late frames of H.264 at first; beyond the limit the file is broken
         if self._header is not None and context.reorder_depth < index.reorder <= MAX_REORDER:
             context.reorder_depth = index.reorder
         self._timestamps = seconds_of(index, video)
@@ -77,7 +77,7 @@ class PyAVDecoder(Decoder):
         reader.check_end(self.num_frames)
 
     def _after_seeks(self) -> list[int]:
-        """Return the first frames after some keyframes, where reading by index could go wrong."""
+        """Return the frames at some keyframes, the first ones after a seek."""
         keyframes = self._index.keyframes
         chosen = (
             keyframes[np.linspace(0, len(keyframes) - 1, NUM_CHECKED).astype(int)] if len(keyframes) else []

@@ -27,8 +27,7 @@ SAME_TIME_SECONDS = 1e-4  # a frame this far from its packet's time is another f
 class TorchCodecDecoder(Decoder):
     """A decoder with torchcodec; frames are numbered by the packets in the file, as for every backend.
 
-    It refuses files with more than 8 bits per channel, whose colours torchcodec interpolates differently, and MPEG-4
-    part 2.
+    It refuses files of which it would return other pixels (`facts_for`).
     """
 
     def __init__(self, path: str) -> None:
