@@ -18,6 +18,7 @@ from vjepa.data.loading.loader import Progress, ResumableLoader
 from vjepa.data.loading.mixture import MixtureClips, MixturePart, MixtureSchedule
 from vjepa.data.loading.order import ClipOrder, EvalBatches, SampleKey, row_weights
 from vjepa.data.loading.reading import Reading
+from vjepa.data.loading.workers import LOOK_SECONDS
 from vjepa.data.manifests.quarantine import Quarantine
 from vjepa.data.manifests.reader import read_manifest
 from vjepa.data.manifests.rows import Manifest, ManifestError
@@ -177,7 +178,8 @@ class VideoDataModule(L.LightningDataModule):
         clips, batches = zip(*(self._part(i) for i in range(len(self.parts))), strict=True)
 
         def make(keys: Iterable[list[SampleKey]]) -> DataLoader[Any]:
-            options = self._loading() | {"collate_fn": collate_group}
+            timeout = LOOK_SECONDS if self.num_workers else 0
+            options = self._loading() | {"collate_fn": collate_group, "timeout": timeout}
             return DataLoader(MixtureClips(clips), batch_sampler=keys, **options)
 
         self._train_loader = ResumableLoader(

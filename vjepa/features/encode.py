@@ -13,9 +13,11 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from vjepa.data.loading.dataset import Sample, collate
+from vjepa.data.loading.workers import LOOK_SECONDS, from_workers
+from vjepa.data.manifests.rows import Manifest
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.errors import FeaturesError
 from vjepa.models import VideoEncoder
@@ -39,6 +41,17 @@ class Clips(Protocol):
     def scale(self) -> PixelScale | None: ...
 
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class ManifestClips(Protocol):
+    """A data set whose clips are those of a manifest, once or several times in a row."""
+
+    manifest: Manifest
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
 
 
 C = TypeVar("C", bound=Clips)
@@ -67,19 +80,24 @@ class PlacedBatch:
 
 
 def placed_batches(
-    clips: Dataset[Sample], places: Sequence[int], *, batch_size: int, num_workers: int = 0
+    clips: ManifestClips, places: Sequence[int], *, batch_size: int, num_workers: int = 0
 ) -> Iterator[PlacedBatch]:
     """Yield batches of a data set's clips, in the order of `places`."""
-    loader = DataLoader(
-        clips,
-        sampler=places,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=_with_failures,
-        generator=torch.Generator(),  # else the loader draws from the random state of the process
-    )
+    rows = clips.manifest.rows
     done = 0
-    for batch, failures in loader:
+
+    def rest() -> DataLoader[Sample]:
+        return DataLoader(
+            clips,  # type: ignore[arg-type]  # a data set by its methods
+            sampler=places[done:],
+            batch_size=batch_size,
+            num_workers=num_workers,
+            collate_fn=_with_failures,
+            timeout=LOOK_SECONDS if num_workers else 0,
+            generator=torch.Generator(),  # else the loader draws from the random state of the process
+        )
+
+    for batch, failures in from_workers(rest, lambda: rows[places[done] % len(rows)].path):
         read = list(places[done : done + len(failures)])
         done += len(read)
         yield PlacedBatch(read, batch, {p: f for p, f in zip(read, failures, strict=True) if f is not None})

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vjepa.data import Manifest
+from vjepa.data.loading.workers import LOOK_SECONDS, from_workers
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.clips import WindowBlock, WindowClips
 from vjepa.features.encode import encode
@@ -35,11 +36,25 @@ class ClipSource:
 
     def blocks(self, todo: list[tuple[int, int]]) -> Iterator[WindowBlock]:
         """Yield blocks of the rows `todo`, each from the window given on, in order."""
-        clips = WindowClips(self.manifest, spec=self.spec, decoder=self.decoder, todo=todo)
-        # a generator: else the loader draws from the random state of the process
-        yield from DataLoader(
-            clips, batch_size=None, num_workers=self.num_workers, generator=torch.Generator()
-        )
+        left = list(todo)
+
+        def rest() -> DataLoader[WindowBlock]:
+            clips = WindowClips(self.manifest, spec=self.spec, decoder=self.decoder, todo=list(left))
+            return DataLoader(
+                clips,
+                batch_size=None,
+                num_workers=self.num_workers,
+                timeout=LOOK_SECONDS if self.num_workers else 0,
+                generator=torch.Generator(),  # else the loader draws from the random state of the process
+            )
+
+        for block in from_workers(rest, lambda: self.manifest.rows[left[0][0]].path):
+            while left[0][0] != block.row:
+                left.pop(0)
+            left[0] = (block.row, block.first + len(block))
+            if block.failure is not None and len(left) > 1:
+                left.pop(0)  # nothing more is read of it
+            yield block
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float16, Int
 from torch import Tensor, nn
 
 from vjepa import __version__, files
-from vjepa.data.loading.dataset import Sample
 from vjepa.data.manifests.rows import Manifest
 from vjepa.features.clip_spec import ClipSpec
-from vjepa.features.encode import Precision, autocast, clip_tokens, encode, placed_batches
+from vjepa.features.encode import ManifestClips, Precision, autocast, clip_tokens, encode, placed_batches
 from vjepa.features.errors import FeaturesError
 from vjepa.features.store import ALONE, Ranks, RecordStore, space
 from vjepa.models.files import digest
@@ -27,17 +26,6 @@ from vjepa.types import ClipFailure
 log = logging.getLogger(__name__)
 
 ABOUT = "about.json"
-
-
-@runtime_checkable
-class ManifestClips(Protocol):
-    """A data set whose clips are those of a manifest, once or several times in a row."""
-
-    manifest: Manifest
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +83,7 @@ def tokens_of(
     store = store or RecordStore(num_records=len(clips))
     places = store.missing(ranks.share(len(clips)))
     batches = placed_batches(
-        clips,  # type: ignore[arg-type]  # a data set by its methods
+        clips,
         places,
         batch_size=max(1, batch_size // spec.clips_per_video),
         num_workers=num_workers,
