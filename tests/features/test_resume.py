@@ -1,5 +1,6 @@
 """Kills, restarts, ranks and workers change no byte; other settings are not mixed in."""
 
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -11,8 +12,12 @@ import torch
 
 import vjepa.features
 from tests.features.given import extract
-from tests.videos import write_video
+from tests.videos import write_manifest, write_video
+from vjepa.data import read_manifest
 from vjepa.features import FeaturesError, store, units
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.features.extract import ClipSource
+from vjepa.features.windows import Windows
 
 KEPT = ("features.safetensors", "index.csv", "features.json")
 
@@ -222,3 +227,26 @@ def test_a_damaged_unit_is_not_done_for_another_rank(small, clips, tmp_path, mon
     assert not extract(out=tmp_path / "two", rank=1, world_size=2, **given).figures["is_complete"]
     assert extract(out=tmp_path / "two", rank=0, world_size=2, **given).figures["is_complete"]
     assert contents(tmp_path / "two") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("windows", [None, Windows(0.5)])
+def test_a_killed_worker_changes_no_window(tmp_path, windows):
+    manifest = read_manifest(write_manifest(tmp_path, 12, num_frames=16, height=16, width=16))
+    spec = ClipSpec(num_frames=2, size=(16, 16), windows=windows)
+    todo = [(row, 0) for row in range(12)]
+
+    def windows_of(source, kill):
+        found = {}
+        for number, block in enumerate(source.blocks(todo)):
+            for window, clip in enumerate(block.video, block.first):
+                assert (block.row, window) not in found
+                found[block.row, window] = clip
+            if number == 3 and kill:
+                multiprocessing.active_children()[0].kill()
+        return found
+
+    whole = windows_of(ClipSource(manifest, spec), kill=False)
+    found = windows_of(ClipSource(manifest, spec, num_workers=2), kill=True)
+    assert list(found) == list(whole)
+    assert all(torch.equal(found[place], whole[place]) for place in whole)
