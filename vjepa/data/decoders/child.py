@@ -23,6 +23,7 @@ from jaxtyping import Float64, UInt8
 from torch import Tensor
 
 from vjepa.data.decoders.base import Decoder, Opener
+from vjepa.data.decoders.contract import CheckedDecoder
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 REAP_SECONDS = 5.0  # a killed process ends in a millisecond, unless the kernel waits for a dead disk
@@ -169,7 +170,7 @@ class Child:
                 answer: Any
                 if what == "open":
                     opened += 1
-                    videos[opened] = backend.open(arguments[0])
+                    videos[opened] = CheckedDecoder(arguments[0], backend.open(arguments[0]))
                     answer = opened, videos[opened].timestamps
                 else:
                     answer = self.frames.put(videos[arguments[0]].frames_at(arguments[1]))

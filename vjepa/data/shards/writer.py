@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vjepa.data.decoders.base import decoder_class
+from vjepa.data.decoders.base import Opener
+from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
 from vjepa.data.decoders.opening import open_video
 from vjepa.data.loading.order import epoch_order
 from vjepa.data.manifests.identity import name_in, row_identities
@@ -109,11 +110,12 @@ def write_shard(plan: ShardPlan) -> Shard:
         return done
     rows: list[dict[str, Any]] = []
     omitted: list[dict[str, str]] = []
+    videos = opener(plan.decoder, DEFAULT_SECONDS)
     with _destination(plan) as raw:
         with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for place, file in enumerate(plan.files):
                 try:
-                    content = _readable(file.path, plan.decoder)
+                    content = _readable(file.path, videos)
                 except DecodeError as e:
                     omitted.append({"path": e.path, "reason": e.reason})
                     continue
@@ -162,10 +164,10 @@ def _destination(plan: ShardPlan) -> Iterator[Any]:
         yield raw
 
 
-def _readable(path: str, decoder: str) -> bytes:
+def _readable(path: str, videos: Opener) -> bytes:
     """Return the bytes of a video, after decoding its first frame as a check."""
     content = fetch_video(path)
-    with open_video(decoder_class(decoder), path, fetch=lambda _: content) as video:
+    with open_video(videos, path, fetch=lambda _: content) as video:
         video.frames_at([0])
     return content
 
