@@ -1,10 +1,13 @@
 """Kills, restarts, ranks and workers change no byte; other settings are not mixed in."""
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from pathlib import Path
 
 import av
 import pytest
@@ -250,3 +253,33 @@ def test_a_killed_worker_changes_no_window(tmp_path, windows):
     found = windows_of(ClipSource(manifest, spec, num_workers=2), kill=True)
     assert list(found) == list(whole)
     assert all(torch.equal(found[place], whole[place]) for place in whole)
+
+
+def replaced(manifest, *, keep_time):
+    """Give the first video of a manifest the content of another of the same size."""
+    first = Path(read_manifest(manifest).rows[0].path)
+    before = first.stat()
+    first.write_bytes(first.read_bytes()[:-1] + b"x")
+    moment = before.st_mtime_ns + (0 if keep_time else 5_000_000_000)
+    os.utime(first, ns=(moment, moment))
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_videos_that_were_replaced_are_not_called_done(small, tmp_path, monkeypatch, few_units, is_done):
+    manifest = write_manifest(tmp_path, 6, num_frames=8, height=16, width=16)
+    given = {"encoder": small, "data": str(manifest), "out": tmp_path / "out", "batch_size": 2}
+    with monkeypatch.context() as patch:
+        if not is_done:
+            stopped_after(patch, 1)
+        with nullcontext() if is_done else pytest.raises(KeyboardInterrupt):
+            extract(**given, thorough=True)
+    replaced(manifest, keep_time=True)
+    if is_done:
+        assert extract(**given).figures["num_made"] == 0
+    with pytest.raises(FeaturesError, match="another content of the videos.*Give another --out, or --overwrite"):
+        extract(**given, thorough=True)
+    replaced(manifest, keep_time=False)
+    with pytest.raises(FeaturesError, match="another content of the videos"):
+        extract(**given)
+    assert extract(**given, overwrite=True).figures["num_made"] == 6
+    assert extract(**given).figures["num_made"] == 0

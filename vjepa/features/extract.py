@@ -27,12 +27,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Where clips come from: the videos of a `manifest`, cut by `spec`, read in `num_workers` processes."""
+    """Where clips come from: the videos of a `manifest`, cut by `spec`, read in `num_workers` processes.
+
+    With `thorough`, their content belongs to the identity of what is made of them, beside sizes and times of change.
+    """
 
     manifest: Manifest
     spec: ClipSpec
     decoder: str = "auto"
     num_workers: int = 0
+    thorough: bool = False
 
     def blocks(self, todo: list[tuple[int, int]]) -> Iterator[WindowBlock]:
         """Yield blocks of the rows `todo`, each from the window given on, in order."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from jaxtyping import Float16, Int
 from torch import Tensor, nn
 
 from vjepa import __version__, files
+from vjepa.data.manifests.identity import state_of
 from vjepa.data.manifests.rows import Manifest
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.encode import ManifestClips, Precision, autocast, clip_tokens, encode, placed_batches
@@ -128,7 +128,7 @@ def cache_folder(
 
     Labels are not among it: the features serve any column. A local file counts with its size and time of change.
     """
-    rows = (json.dumps([row.path, row.start, row.end, *_state(row.path)]).encode() for row in manifest.rows)
+    rows = (json.dumps([row.path, row.start, row.end, *state_of(row.path)]).encode() for row in manifest.rows)
     about = {
         "encoder": digest(encoder),
         "config": getattr(encoder, "config", {}),
@@ -142,14 +142,6 @@ def cache_folder(
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(text, folder / ABOUT)
     return folder
-
-
-def _state(path: str) -> tuple[int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:  # a URL, or missing
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
 
 
 def listing(failures: Sequence[ClipFailure], most: int = 20) -> str:
