@@ -276,10 +276,31 @@ def test_videos_that_were_replaced_are_not_called_done(small, tmp_path, monkeypa
     replaced(manifest, keep_time=True)
     if is_done:
         assert extract(**given).figures["num_made"] == 0
-    with pytest.raises(FeaturesError, match="another content of the videos.*Give another --out, or --overwrite"):
+    with pytest.raises(
+        FeaturesError, match="another content of the videos.*Give another --out, or --overwrite"
+    ):
         extract(**given, thorough=True)
     replaced(manifest, keep_time=False)
     with pytest.raises(FeaturesError, match="another content of the videos"):
         extract(**given)
     assert extract(**given, overwrite=True).figures["num_made"] == 6
     assert extract(**given).figures["num_made"] == 0
+
+
+@pytest.mark.parametrize("windows", [{}, {"window": 2.0, "short": "repeat"}])
+def test_padded_clips_are_counted_also_after_a_restart(
+    small, tmp_path, monkeypatch, few_units, windows, caplog
+):
+    for name, num_frames in (("a", 2), ("b", 16), ("c", 3), ("d", 20)):
+        write_video(tmp_path / "v" / f"{name}.mp4", num_frames=num_frames, height=16, width=16, fps=8.0)
+    given = {
+        "encoder": small,
+        "data": str(tmp_path / "v"),
+        "out": tmp_path / "out",
+        "batch_size": 2,
+    } | windows
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(patch, 1)
+        extract(**given)
+    assert extract(**given).figures["num_padded"] == 2
+    assert "2 of 4 windows are longer than their video and repeat its last frame" in caplog.text

@@ -34,7 +34,9 @@ def test_old_folders_give_the_same_probabilities(kind):
     )
 
 
-@pytest.mark.parametrize(("key", "reason"), [("segments", "at most 65536 frames"), ("depth", "damaged probe")])
+@pytest.mark.parametrize(
+    ("key", "reason"), [("segments", "at most 65536 frames"), ("depth", "damaged probe")]
+)
 def test_a_number_that_would_never_end_is_refused(tmp_path, key, reason):
     shutil.copytree(BEFORE / "probe_attentive", tmp_path / "p")
     card = json.loads((tmp_path / "p" / "probe.json").read_text())

@@ -113,8 +113,8 @@ def _finished(out: str, plans: list[ShardPlan]) -> list[Shard] | None:
             if not changed:
                 return shards
             raise UsageError(
-                f"--out {out}: videos of {changed[0]} and {len(changed) - 1} other shards were replaced or changed since. "
-                "Give a new folder, or delete the shards."
+                f"--out {out}: videos of {len(changed)} shards, such as {changed[0]}, were replaced or changed "
+                "since. Give a new folder, or delete the shards."
             )
     begun = {plan.name for plan in plans if f"{plan.name}.json" in names and written_shard(plan) is not None}
     others = {file for file in names if file.endswith(".tar")} - begun

@@ -206,6 +206,7 @@ def _report(made: Extraction, seconds: float) -> Report:
         figures |= {
             "num_clips": about["shape"][0],
             "num_failures": len(about["failures"]),
+            "num_padded": about.get("num_padded", 0),
             "failures": [f"{failure['path']}: {failure['reason']}" for failure in about["failures"]],
             "shape": about["shape"],
         }

@@ -181,7 +181,9 @@ def _body(url: str, answer: HTTPResponse, most: int, *, is_part: bool) -> bytes:
     given = answer.headers.get("Content-Length", "")
     promised = int(given) if given.isdecimal() and not answer.chunked else None
     if not is_part and promised is not None and promised > most:
-        raise DecodeError(url, f"has {promised / 1e9:.1f} GB, {most / 1e9:g} are read. Copy it to this machine")
+        raise DecodeError(
+            url, f"has {promised / 1e9:.1f} GB, {most / 1e9:g} are read. Copy it to this machine"
+        )
     content, started = bytearray(), time.monotonic()
     while len(content) <= most and (promised is None or len(content) < promised):
         chunk = answer.read1(CHUNK_BYTES)
@@ -190,7 +192,8 @@ def _body(url: str, answer: HTTPResponse, most: int, *, is_part: bool) -> bytes:
         content += chunk
         if time.monotonic() - started > BODY_SECONDS + len(content) / BYTES_PER_SECOND:
             raise DecodeError(
-                url, f"only {len(content)} bytes came in {time.monotonic() - started:.0f} s: the server is too slow"
+                url,
+                f"only {len(content)} bytes came in {time.monotonic() - started:.0f} s: the server is too slow",
             )
     if not is_part and len(content) > most:
         raise DecodeError(url, f"has more than {most / 1e9:g} GB, or no end. Copy it to this machine")

@@ -61,8 +61,8 @@ class ClipSpec:
             raise FeaturesError(f"segments {self.segments}, views {self.views}: give at least 1 of each.")
         if self.segments * self.views * self.num_frames > MAX_FRAMES or max(self.size) > MAX_SIDE:
             raise FeaturesError(
-                f"{self.segments} segments and {self.views} views of {self.num_frames} frames of {self.size}: a clip has "
-                f"at most {MAX_FRAMES} frames of {MAX_SIDE} pixels. Lower them."
+                f"{self.segments} segments and {self.views} views of {self.num_frames} frames of {self.size}: a clip "
+                f"has at most {MAX_FRAMES} frames of {MAX_SIDE} pixels. Lower them."
             )
         if self.fps is not None and not math.isfinite(self.fps):
             raise FeaturesError(f"fps {self.fps}: give a number above 0, or omit it for every frame.")

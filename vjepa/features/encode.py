@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -59,11 +60,15 @@ C = TypeVar("C", bound=Clips)
 
 @dataclass(frozen=True)
 class PlacedBatch:
-    """Clips of a data set: `places` of all that were read, `clips` that could be, `failures` of the others by place."""
+    """Clips of a data set: `places` of all that were read, `clips` that could be, `failures` of the others by place.
+
+    `padded` are the places of clips that repeat the last frame of a video that is too short.
+    """
 
     places: list[int]
     clips: ClipBatch
     failures: dict[int, ClipFailure]
+    padded: list[int]
 
     @property
     def video(self) -> Tensor:
@@ -84,12 +89,12 @@ def placed_batches(
 ) -> Iterator[PlacedBatch]:
     """Yield batches of a data set's clips, in the order of `places`."""
     rows = clips.manifest.rows
-    done = 0
+    left = deque(places)
 
     def rest() -> DataLoader[Sample]:
         return DataLoader(
             clips,  # type: ignore[arg-type]  # a data set by its methods
-            sampler=places[done:],
+            sampler=list(left),
             batch_size=batch_size,
             num_workers=num_workers,
             collate_fn=_with_failures,
@@ -97,10 +102,14 @@ def placed_batches(
             generator=torch.Generator(),  # else the loader draws from the random state of the process
         )
 
-    for batch, failures in from_workers(rest, lambda: rows[places[done] % len(rows)].path):
-        read = list(places[done : done + len(failures)])
-        done += len(read)
-        yield PlacedBatch(read, batch, {p: f for p, f in zip(read, failures, strict=True) if f is not None})
+    for batch, failures, padded in from_workers(rest, lambda: rows[left[0] % len(rows)].path):
+        read = [left.popleft() for _ in failures]
+        yield PlacedBatch(
+            read,
+            batch,
+            failures={p: f for p, f in zip(read, failures, strict=True) if f is not None},
+            padded=[place for place, short in zip(read, padded, strict=True) if short],
+        )
 
 
 @contextmanager
@@ -213,5 +222,6 @@ def join_segments(
     return rearrange(tokens, "b s v n d -> b v (s n) d")
 
 
-def _with_failures(samples: Sequence[Sample]) -> tuple[ClipBatch, tuple[ClipFailure | None, ...]]:
-    return collate(samples), tuple(sample.failure for sample in samples)
+def _with_failures(samples: Sequence[Sample]) -> tuple[ClipBatch, list[ClipFailure | None], list[bool]]:
+    failures, padded = [sample.failure for sample in samples], [sample.is_padded for sample in samples]
+    return collate(samples), failures, padded

@@ -88,6 +88,7 @@ class UnitBuffer:
     windows: list[tuple[int, float, float]] = field(default_factory=list)
     failures: dict[int, ClipFailure] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
+    num_padded: int = 0
 
     def __post_init__(self) -> None:
         self.number, self.place = self.at.batch, self.at.place
@@ -104,9 +105,10 @@ class UnitBuffer:
                 "Run the command again: it continues where it stopped."
             )
         self.expected = (block.row, block.first + len(block.video))
-        for number, (clip, (start, end)) in enumerate(
-            zip(block.video, block.seconds.tolist(), strict=True), start=block.first
+        for number, (clip, (start, end), padded) in enumerate(
+            zip(block.video, block.seconds.tolist(), block.padded, strict=True), start=block.first
         ):
+            self.num_padded += padded
             self.pixels.append(clip)
             self.windows.append((block.row, start, end))
             if len(self.pixels) == self.batch_size:
@@ -122,10 +124,16 @@ class UnitBuffer:
         `following` is the manifest row and window after it.
         """
         video = torch.stack(self.pixels) if self.pixels else torch.empty(0, 3, 0, 0, 0, dtype=torch.uint8)
-        note = {"batch": self.number, "windows": self.windows, "following": following, "is_last": is_last}
+        note = {
+            "batch": self.number,
+            "windows": self.windows,
+            "following": following,
+            "is_last": is_last,
+            "num_padded": self.num_padded,
+        }
         made = WindowBatch(self.unit, self.place, video, self.scale, self.failures, note)
         self.number, self.place = self.number + 1, self.place + len(video)
-        self.pixels, self.windows, self.failures = [], [], {}
+        self.pixels, self.windows, self.failures, self.num_padded = [], [], {}, 0
         return made
 
 

@@ -34,12 +34,13 @@ class ClipTokens:
 
     `tokens` (clips, N, D) fp16: after the encoder's last norm they are small numbers, of which fp16 keeps 11
     bits (bf16: 8), as a large constant component asks for; `index` (clips,) rows of the manifest;
-    `failures`: the others.
+    `failures`: the others. `num_padded` clips repeat the last frame of a video that is too short.
     """
 
     tokens: Float16[Tensor, "clips n d"]
     index: Int[Tensor, "clips"]
     failures: tuple[ClipFailure, ...] = ()
+    num_padded: int = 0
 
     def __repr__(self) -> str:
         return f"ClipTokens(tokens={tuple(self.tokens.shape)}, failures={len(self.failures)})"
@@ -97,7 +98,7 @@ def tokens_of(
     of = f"the clips of {clips.manifest.source}"
     for batch, tokens in encode(encoder, batches, compute, dtype=torch.float16, of=of):
         good = [place for place in batch.places if place not in batch.failures]
-        store.add(good, tokens, failures=batch.failures)
+        store.add(good, tokens, failures=batch.failures, note={"padded": batch.padded})
     if store.folder is not None:
         store.wait()
     return _collected(store, clips)
@@ -118,7 +119,17 @@ def _collected(store: RecordStore, clips: ManifestClips) -> ClipTokens:
         tokens = space(shape, every.dtype, max_ram_gb=store.max_ram_gb, scratch=store.scratch)
         for to, origin in enumerate(good.tolist()):
             tokens[to] = every[origin]
-    return ClipTokens(tokens=tokens, index=good % len(clips.manifest), failures=listed)
+    padded = {place for entry in store.entries() for place in entry.note.get("padded", ())}
+    if padded:
+        log.warning(
+            "%d of %d clips of %s are longer than their video and repeat its last frame",
+            len(padded),
+            len(clips),
+            clips.manifest.source,
+        )
+    return ClipTokens(
+        tokens=tokens, index=good % len(clips.manifest), failures=listed, num_padded=len(padded)
+    )
 
 
 def cache_folder(

@@ -71,7 +71,9 @@ def loose(tmp_path, monkeypatch):
     return "loose_decoder.Loose"
 
 
-@pytest.mark.parametrize("seconds", [0.0, pytest.param(20.0, marks=pytest.mark.skipif(not limited.POSSIBLE, reason="Linux"))])
+@pytest.mark.parametrize(
+    "seconds", [0.0, pytest.param(20.0, marks=pytest.mark.skipif(not limited.POSSIBLE, reason="Linux"))]
+)
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_promise_is_named(loose, tmp_path, name, seconds):
     with pytest.raises(DecodeError, match=f"{name}.mp4: .*{BROKEN[name]}.*docs/howto/decoder.md"):

@@ -245,8 +245,8 @@ ENDLESS = """
 DROP TABLE vjepa_packets;
 CREATE VIEW vjepa_packets AS
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
-    SELECT CAST(i AS BLOB) AS path, 1 AS size, 1 AS mtime_ns, 0 AS earliest, 0 AS reorder, {cell} AS pts, x'' AS keyframes
-    FROM n;
+    SELECT CAST(i AS BLOB) AS path, 1 AS size, 1 AS mtime_ns, 0 AS earliest, 0 AS reorder,
+        {cell} AS pts, x'' AS keyframes FROM n;
 """
 
 

@@ -54,6 +54,8 @@ def test_a_lost_worker_is_replaced_and_nothing_is_read_twice(sent):
 
 def test_a_worker_that_is_lost_twice_is_an_error_that_names_the_file(monkeypatch):
     monkeypatch.setattr(workers, "LOOK_SECONDS", 0.3)
-    with pytest.raises(LostWorkerError, match=r"twice, the next file is 3\.mp4: .* lower --num_workers") as error:
+    with pytest.raises(
+        LostWorkerError, match=r"twice, the next file is 3\.mp4: .* lower --num_workers"
+    ) as error:
         list(read(Deadly(), count=6))
     assert "\n" not in str(error.value)

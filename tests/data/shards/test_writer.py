@@ -13,8 +13,8 @@ from tests.videos import write_broken, write_manifest, write_video, write_videos
 from vjepa.commands.app import main
 from vjepa.commands.data_shard import shard_command
 from vjepa.data import ManifestError, read_manifest
-from vjepa.data.manifests.identity import row_identities
 from vjepa.data.manifests import shard_sets
+from vjepa.data.manifests.identity import row_identities
 from vjepa.data.manifests.shard_sets import expand_braces, scan
 from vjepa.data.remote import fetch_video
 from vjepa.data.shards.writer import plan_shards, write_shard
@@ -350,42 +350,35 @@ def test_videos_that_were_replaced_are_not_called_done(tmp_path, is_done):
     assert shard_command(**given).figures["num_clips"] == shard_command(**given).figures["num_clips"] == 4
 
 
-def write_tar(path, *names, content=b"{}"):
-    with tarfile.open(path, "w") as tar:
-        for name in names:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
 def test_videos_whose_names_share_a_first_dot_stay_apart_with_their_labels(tmp_path, caplog):
     names = [f"clip.00{i}.{ending}" for i in range(3) for ending in ("mp4", "cls")]
-    tar = write_tar(tmp_path / "a.tar", *names, content=b"7")
+    tar = write_tar(tmp_path / "a.tar", dict.fromkeys(names, b"7"))
     shard = scan(str(tar))
     assert shard.columns["path"] == ["clip.000.mp4", "clip.001.mp4", "clip.002.mp4"]
     assert shard.columns["label"] == ["7"] * 3
     assert "clip.000.mp4 and clip.001.mp4 share a key" in caplog.text and "at the last dot" in caplog.text
-    images = scan(str(write_tar(tmp_path / "b.tar", "x.0.png", "x.1.png")))
+    images = scan(str(write_tar(tmp_path / "b.tar", {"x.0.png": b"", "x.1.png": b""})))
     assert images.columns["path"] == ["x.0.png", "x.1.png"]
     caplog.clear()
     usual = ("a.mp4", "a.meta.json", "a.json", "a.jpg", "b.seg.png", "b.jpg", "b.cls", "c.left.mp4", "c.json")
-    whole = scan(str(write_tar(tmp_path / "c.tar", *usual)))
+    whole = scan(str(write_tar(tmp_path / "c.tar", dict.fromkeys(usual, b"{}"))))
     assert whole.columns["path"] == ["a.mp4", "b.seg.png", "c.left.mp4"] and not caplog.text
 
 
 def test_a_label_file_of_several_videos_is_refused_with_advice_that_works(tmp_path):
-    tar = write_tar(tmp_path / "a.tar", "clip.0.mp4", "clip.1.mp4", "clip.json")
-    with pytest.raises(ManifestError, match=r"share the label file clip\.json.* per video, such as clip\.0\.json"):
+    tar = write_tar(tmp_path / "a.tar", dict.fromkeys(("clip.0.mp4", "clip.1.mp4", "clip.json"), b"{}"))
+    with pytest.raises(
+        ManifestError, match=r"share the label file clip\.json.* per video, such as clip\.0\.json"
+    ):
         read_manifest(tar)
     names = ("clip.0.mp4", "clip.0.json", "clip.1.mp4", "clip.1.json")
-    assert len(read_manifest(write_tar(tmp_path / "b.tar", *names))) == 2
+    assert len(read_manifest(write_tar(tmp_path / "b.tar", dict.fromkeys(names, b"{}")))) == 2
 
 
 def test_a_label_that_fills_the_memory_and_a_sparse_member_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(shard_sets, "MAX_LABEL_BYTES", 5)
     with pytest.raises(ManifestError, match="a.json has 8 bytes, a label has at most 5"):
-        scan(str(write_tar(tmp_path / "a.tar", "a.mp4", "a.json", content=b'"12345" ')))
+        scan(str(write_tar(tmp_path / "a.tar", {"a.mp4": b"", "a.json": b'"12345" '})))
     header = tarfile.TarInfo("b.json")
     header.type = tarfile.GNUTYPE_SPARSE
     block = bytearray(header.tobuf(tarfile.GNU_FORMAT))

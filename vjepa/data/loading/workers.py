@@ -53,7 +53,9 @@ def from_workers(make: Callable[[], DataLoader[Any]], next_file: Callable[[], st
         except LostWorkerError as error:
             if lost:
                 advice = "lower --num_workers or --batch_size; then give the same command again."
-                raise LostWorkerError(f"twice, the next file is {next_file()}: {error.__cause__}", advice) from error
+                raise LostWorkerError(
+                    f"twice, the next file is {next_file()}: {error.__cause__}", advice
+                ) from error
             lost = True
             log.warning("%s: a process that reads clips was lost; a new one continues", next_file())
             loader = _iterator(make())

@@ -244,7 +244,9 @@ def _read(tar: str, opened: tarfile.TarFile, member: tarfile.TarInfo) -> _File:
     if member.name.lower().endswith((".json", ".cls")):
         if member.size > MAX_LABEL_BYTES:
             raise ManifestError(
-                tar, 0, f"{member.name} has {member.size} bytes, a label has at most {MAX_LABEL_BYTES}. Omit it"
+                tar,
+                0,
+                f"{member.name} has {member.size} bytes, a label has at most {MAX_LABEL_BYTES}. Omit it",
             )
         extracted = opened.extractfile(member)
         assert extracted is not None  # a file has one
@@ -270,7 +272,7 @@ def _samples(tar: str, files: Sequence[_File]) -> dict[str, dict[str, Any]]:
             raise ManifestError(
                 tar,
                 0,
-                f"{' and '.join(shared)} share the label file {key.strip('/')}.{ending}, so their labels are not known. "
+                f"{' and '.join(shared)} share the label file {key.strip('/')}.{ending}, so their labels are unknown. "
                 f"Write one video per key, or a label file per video, such as {shared[0].rpartition('.')[0]}.{ending}",
             )
     return samples
@@ -286,8 +288,13 @@ def _by_key(
         folder, _, name = file.name.rpartition("/")
         key, ending = name.rpartition(".")[::2] if at_last_dot else name.partition(".")[::2]
         sample = samples.setdefault(f"{folder}/{key}", {})
-        suffix, before = PurePosixPath(name).suffix.lower(), PurePosixPath(sample.get("path", "")).suffix.lower()
-        if (suffix in VIDEO_SUFFIXES and before in VIDEO_SUFFIXES) or (suffix in IMAGE_SUFFIXES and before == suffix):
+        suffix, before = (
+            PurePosixPath(name).suffix.lower(),
+            PurePosixPath(sample.get("path", "")).suffix.lower(),
+        )
+        if (suffix in VIDEO_SUFFIXES and before in VIDEO_SUFFIXES) or (
+            suffix in IMAGE_SUFFIXES and before == suffix
+        ):
             shared = shared or (sample["path"], file.name)
         elif suffix in VIDEO_SUFFIXES or (suffix in IMAGE_SUFFIXES and not before):
             sample |= {"path": file.name, "offset": file.offset, "size": file.size}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -91,20 +92,20 @@ class Reading:
 
     def batches(self, clips: AnticipationClips, keys: list[list[SampleKey]]) -> Iterator[ClipBatch]:
         """Yield batches of the clips with these keys."""
-        done = 0
+        left = deque(keys)
 
         def rest() -> DataLoader[ClipBatch]:
             return DataLoader(
                 clips,  # type: ignore[arg-type]  # gives samples, which are collated into batches
-                batch_sampler=keys[done:],
+                batch_sampler=list(left),
                 num_workers=self.num_workers,
                 collate_fn=collate,
                 timeout=LOOK_SECONDS if self.num_workers else 0,
                 generator=torch.Generator(),  # else the loader draws from the random state of the process
             )
 
-        for batch in from_workers(rest, lambda: clips.split.videos[keys[done][0].index]):
-            done += 1
+        for batch in from_workers(rest, lambda: clips.split.videos[left[0][0].index]):
+            left.popleft()
             yield batch
 
     def chunks(self, keys: list[SampleKey]) -> list[list[SampleKey]]:
