@@ -43,8 +43,12 @@ def from_workers(make: Callable[[], DataLoader[Any]], next_file: Callable[[], st
     Raises:
         LostWorkerError: If a second worker is lost before the next batch.
     """
+    first = make()
+    if not first.num_workers:  # this process reads: its errors are not those of a worker
+        yield from first
+        return
     lost = False
-    loader = _iterator(make())
+    loader = _iterator(first)
     while True:
         try:
             batch = next_of(loader)
@@ -84,7 +88,7 @@ def next_of(loader: Iterator[Any]) -> Any:
 
 def _iterator(loader: DataLoader[Any]) -> Iterator[Any]:
     """Start a loader without torch's signal handler, which raises wherever the main thread happens to be."""
-    if loader.num_workers == 0 or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         return iter(loader)
     before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
     started = iter(loader)
