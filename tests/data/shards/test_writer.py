@@ -13,9 +13,10 @@ from tests.videos import write_broken, write_manifest, write_video, write_videos
 from vjepa.commands.app import main
 from vjepa.commands.data_shard import shard_command
 from vjepa.data import ManifestError, read_manifest
-from vjepa.data.manifests import shard_sets
+from vjepa.data.manifests import tar_samples
 from vjepa.data.manifests.identity import row_identities
-from vjepa.data.manifests.shard_sets import expand_braces, scan
+from vjepa.data.manifests.shard_sets import expand_braces
+from vjepa.data.manifests.tar_samples import scan
 from vjepa.data.remote import fetch_video
 from vjepa.data.shards.writer import plan_shards, write_shard
 from vjepa.errors import UsageError
@@ -376,7 +377,7 @@ def test_a_label_file_of_several_videos_is_refused_with_advice_that_works(tmp_pa
 
 
 def test_a_label_that_fills_the_memory_and_a_sparse_member_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(shard_sets, "MAX_LABEL_BYTES", 5)
+    monkeypatch.setattr(tar_samples, "MAX_LABEL_BYTES", 5)
     with pytest.raises(ManifestError, match="a.json has 8 bytes, a label has at most 5"):
         scan(str(write_tar(tmp_path / "a.tar", {"a.mp4": b"", "a.json": b'"12345" '})))
     header = tarfile.TarInfo("b.json")
