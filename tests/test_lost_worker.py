@@ -15,7 +15,7 @@ from tests.recipes import tiny_recipe
 from tests.videos import write_manifest
 from vjepa.commands.app import main
 from vjepa.data import VideoDataModule
-from vjepa.data.loading.loader import LostWorkerError
+from vjepa.data.loading.workers import LostWorkerError
 
 pytestmark = pytest.mark.slow
 

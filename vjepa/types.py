@@ -83,7 +83,8 @@ class ClipBatch:
     (B, T - 1, A) and "states" (B, T, S).
 
     `failures` lists the clips that could not be read. They are not in `video`: an evaluation batch may be smaller
-    than the batch size, and even empty; in training other clips take their place. `turn` identifies a training
+    than the batch size, and even empty; in training other clips take their place. `num_padded` counts the videos, as
+    read together, that are shorter than a clip. `turn` identifies a training
     batch: the epoch of its data set and its number in it; with several data sets, 0 and its number in the run.
     """
 
@@ -95,6 +96,7 @@ class ClipBatch:
     turn: tuple[int, int] | None = None
     scale: PixelScale | None = None
     extras: dict[str, Shaped[Tensor, "b ..."]] = field(default_factory=dict)
+    num_padded: int = 0
 
     def __len__(self) -> int:
         return self.video.shape[0]

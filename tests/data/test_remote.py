@@ -1,5 +1,9 @@
 import builtins
+import socket
 import tempfile
+import threading
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -101,6 +105,65 @@ def test_failures_name_the_url_and_the_cause(folder, monkeypatch):
         fetch("memory://nowhere/a.mp4")
     with pytest.raises(DecodeError, match="cannot be opened"):
         fetch(str(folder / "gone.tar"), 0, 10)
+
+
+@contextmanager
+def raw_server(answer):
+    """Serve every connection with the bytes that `answer` yields, until the client is gone."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                for part in answer():
+                    connection.sendall(part)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/a.mp4"
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join(timeout=5)
+
+
+def endless(pause):
+    yield b"HTTP/1.1 200 OK\r\n\r\n"
+    while True:
+        yield b"x" * (1 if pause else 65536)
+        time.sleep(pause)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda: [b"nonsense\r\n\r\n"], "in 3 tries: not an answer of HTTP .BadStatusLine"),
+        (lambda: [b"HTTP/1.1 200 OK\r\n" + b"a" * 70000 + b"\r\n"], "in 3 tries: not an answer of HTTP"),
+        (lambda: [], "in 3 tries: "),
+        (lambda: [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"], "the connection ended after 3 bytes"),
+        (lambda: [b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n"], r"has 0\.0 GB, 0\.001 are read"),
+        (lambda: endless(0.0), r"has more than 0\.001 GB, or no end"),
+        (lambda: endless(0.02), r"only \d+ bytes came in 0 s: the server is too slow"),
+    ],
+)
+def test_an_odd_server_costs_one_file(monkeypatch, answer, reason):
+    monkeypatch.setattr(remote, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(remote, "MAX_BYTES", 1_000_000)
+    with raw_server(answer) as url, pytest.raises(DecodeError, match=reason) as error:
+        fetch(url)
+    assert error.value.path == url
+
+
+def test_a_part_of_an_endless_file_is_not_read_to_the_end():
+    with (
+        raw_server(lambda: endless(0.0)) as url,
+        pytest.raises(DecodeError, match="does not answer ranged requests"),
+    ):
+        fetch(url, 10, 20)
 
 
 def test_tries_are_counted(folder):

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vjepa.data.sampling import ClipSampler, ShortVideoError, reference_indices, reference_step, time_indices
+from vjepa.data.sampling import (
+    ClipSampler,
+    ShortVideoError,
+    is_padded,
+    reference_indices,
+    reference_step,
+    time_indices,
+)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -136,3 +143,23 @@ def test_contradictory_options_are_refused():
         ClipSampler(num_frames=0)
     with pytest.raises(ValueError, match="Use 'random' or 'start'"):
         ClipSampler(rule="reference", position="centre")
+
+
+@pytest.mark.parametrize("fps", [4.0, 8.0, 12.0, 24.0, 29.97, 60.0])
+@pytest.mark.parametrize("rule", [{"fps": 8.0}, {"fps": 16.0}, {"fps": None}, {"fps": None, "frame_step": 3}])
+def test_only_clips_that_a_strict_sampler_refuses_are_padded(fps, rule):
+    for num_frames in range(2, 80, 3):
+        times = np.arange(num_frames) / fps
+        clip = ClipSampler(**rule).sample(times, np.random.default_rng(num_frames))
+        padded = is_padded(clip, (0, num_frames))
+        try:
+            ClipSampler(**rule, short="error").sample(times, np.random.default_rng(num_frames))
+        except ShortVideoError:
+            assert padded or rule != {"fps": None}, num_frames  # else less than a step is missing
+        else:
+            assert not padded, num_frames
+
+
+def test_an_image_is_not_a_short_video():
+    assert not is_padded(np.zeros(16, np.int64), (0, 1))
+    assert is_padded(np.array([6, 7, 7, 7]), (6, 8)) and not is_padded(np.array([0, 4]), (0, 9))

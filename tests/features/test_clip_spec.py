@@ -85,6 +85,22 @@ def test_what_contradicts_itself_is_refused():
         ClipSpec.from_json({"colour": 1})
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"segments": 10**9},
+        {"views": 10**9},
+        {"num_frames": 10**9},
+        {"size": [10**9, 16]},
+        {"window": 1e-9},
+        {"window": 2.0, "stride": 1e-9},
+    ],
+)
+def test_numbers_that_would_never_end_are_refused(wrong):
+    with pytest.raises(FeaturesError, match="at most|at least"):
+        ClipSpec.from_json(wrong)
+
+
 def test_an_encoder_gives_what_is_not_said():
     encoder = vjepa.VideoEncoder(
         img_size=(16, 24), patch_size=8, num_frames=4, embed_dim=24, depth=1, num_heads=2

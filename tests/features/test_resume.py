@@ -1,9 +1,13 @@
 """Kills, restarts, ranks and workers change no byte; other settings are not mixed in."""
 
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from pathlib import Path
 
 import av
 import pytest
@@ -11,8 +15,12 @@ import torch
 
 import vjepa.features
 from tests.features.given import extract
-from tests.videos import write_video
+from tests.videos import write_manifest, write_video
+from vjepa.data import read_manifest
 from vjepa.features import FeaturesError, store, units
+from vjepa.features.clip_spec import ClipSpec
+from vjepa.features.extract import ClipSource
+from vjepa.features.windows import Windows
 
 KEPT = ("features.safetensors", "index.csv", "features.json")
 
@@ -222,3 +230,77 @@ def test_a_damaged_unit_is_not_done_for_another_rank(small, clips, tmp_path, mon
     assert not extract(out=tmp_path / "two", rank=1, world_size=2, **given).figures["is_complete"]
     assert extract(out=tmp_path / "two", rank=0, world_size=2, **given).figures["is_complete"]
     assert contents(tmp_path / "two") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("windows", [None, Windows(0.5)])
+def test_a_killed_worker_changes_no_window(tmp_path, windows):
+    manifest = read_manifest(write_manifest(tmp_path, 12, num_frames=16, height=16, width=16))
+    spec = ClipSpec(num_frames=2, size=(16, 16), windows=windows)
+    todo = [(row, 0) for row in range(12)]
+
+    def windows_of(source, kill):
+        found = {}
+        for number, block in enumerate(source.blocks(todo)):
+            for window, clip in enumerate(block.video, block.first):
+                assert (block.row, window) not in found
+                found[block.row, window] = clip
+            if number == 3 and kill:
+                multiprocessing.active_children()[0].kill()
+        return found
+
+    whole = windows_of(ClipSource(manifest, spec), kill=False)
+    found = windows_of(ClipSource(manifest, spec, num_workers=2), kill=True)
+    assert list(found) == list(whole)
+    assert all(torch.equal(found[place], whole[place]) for place in whole)
+
+
+def replaced(manifest, *, keep_time):
+    """Give the first video of a manifest the content of another of the same size."""
+    first = Path(read_manifest(manifest).rows[0].path)
+    before = first.stat()
+    first.write_bytes(first.read_bytes()[:-1] + b"x")
+    moment = before.st_mtime_ns + (0 if keep_time else 5_000_000_000)
+    os.utime(first, ns=(moment, moment))
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_videos_that_were_replaced_are_not_called_done(small, tmp_path, monkeypatch, few_units, is_done):
+    manifest = write_manifest(tmp_path, 6, num_frames=8, height=16, width=16)
+    given = {"encoder": small, "data": str(manifest), "out": tmp_path / "out", "batch_size": 2}
+    with monkeypatch.context() as patch:
+        if not is_done:
+            stopped_after(patch, 1)
+        with nullcontext() if is_done else pytest.raises(KeyboardInterrupt):
+            extract(**given, thorough=True)
+    replaced(manifest, keep_time=True)
+    if is_done:
+        assert extract(**given).figures["num_made"] == 0
+    with pytest.raises(
+        FeaturesError, match="another content of the videos.*Give another --out, or --overwrite"
+    ):
+        extract(**given, thorough=True)
+    replaced(manifest, keep_time=False)
+    with pytest.raises(FeaturesError, match="another content of the videos"):
+        extract(**given)
+    assert extract(**given, overwrite=True).figures["num_made"] == 6
+    assert extract(**given).figures["num_made"] == 0
+
+
+@pytest.mark.parametrize("windows", [{}, {"window": 2.0, "short": "repeat"}])
+def test_padded_clips_are_counted_also_after_a_restart(
+    small, tmp_path, monkeypatch, few_units, windows, caplog
+):
+    for name, num_frames in (("a", 2), ("b", 16), ("c", 3), ("d", 20)):
+        write_video(tmp_path / "v" / f"{name}.mp4", num_frames=num_frames, height=16, width=16, fps=8.0)
+    given = {
+        "encoder": small,
+        "data": str(tmp_path / "v"),
+        "out": tmp_path / "out",
+        "batch_size": 2,
+    } | windows
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(patch, 1)
+        extract(**given)
+    assert extract(**given).figures["num_padded"] == 2
+    assert "2 of 4 windows are longer than their video and repeat its last frame" in caplog.text

@@ -190,7 +190,7 @@ def test_of_a_video_without_its_end_the_windows_before_the_damage_are_named(plac
 
 
 def test_windows_that_cannot_be(place):
-    with pytest.raises(FeaturesError, match="both are seconds above 0"):
+    with pytest.raises(FeaturesError, match="both are seconds, at least 0.001"):
         classify(probe=place / "hf", videos=[str(place / "0.mp4")], window=0.0)
     with pytest.raises(FeaturesError, match="Give its length with --window"):
         classify(probe=place / "hf", videos=[str(place / "0.mp4")], stride=1.0)

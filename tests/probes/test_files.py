@@ -1,6 +1,7 @@
 """The folder of a probe: old ones open and give the same scores, and a probe class of one's own travels."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.probes.test_commands import QUICK, tiny_encoder, write_split
 from tests.probes.verbs import classify, probe
 from vjepa.checkpoints import load_encoder, save_folder
 from vjepa.commands.app import main
+from vjepa.errors import VjepaError
 from vjepa.probes import ActionScores, ProbeError, open_classifier
 from vjepa.probes.files import open_probe
 
@@ -30,6 +32,17 @@ def test_old_folders_give_the_same_probabilities(kind):
     torch.testing.assert_close(
         classifier.probabilities(video)[0], torch.tensor(EXPECTED[kind]), atol=1e-6, rtol=0
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"), [("segments", "at most 65536 frames"), ("depth", "damaged probe")]
+)
+def test_a_number_that_would_never_end_is_refused(tmp_path, key, reason):
+    shutil.copytree(BEFORE / "probe_attentive", tmp_path / "p")
+    card = json.loads((tmp_path / "p" / "probe.json").read_text())
+    (tmp_path / "p" / "probe.json").write_text(json.dumps(card | {key: 10**9}))
+    with pytest.raises(VjepaError, match=reason):
+        open_probe(tmp_path / "p")
 
 
 @torch.no_grad()

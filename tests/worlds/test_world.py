@@ -1,9 +1,11 @@
 import csv
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from vjepa.commands.data_world import world_command
-from vjepa.worlds import WorldConfig, WorldError, generate
+from vjepa.worlds import WorldConfig, WorldError, generate, world
 from vjepa.worlds.physics import EVENTS
 from vjepa.worlds.shapes import SHAPES
 
@@ -117,6 +119,35 @@ def test_an_interrupted_world_is_taken_up_where_it_stopped(tiny, tmp_path):
     generate(TINY, tmp_path)
     assert fingerprint(tmp_path) == fingerprint(tiny)
     assert (tmp_path / "train" / "000002.mp4").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("num_workers", [None, 2])
+@pytest.mark.parametrize("gone", ["train.csv", "sheet.png", "world.json"])
+def test_a_world_whose_clips_are_all_drawn_is_completed(tiny, tmp_path, num_workers, gone):
+    generate(TINY, tmp_path)
+    interrupt(tmp_path)
+    (tmp_path / gone).unlink(missing_ok=True)
+    generate(replace(TINY, num_workers=num_workers), tmp_path)
+    assert (tmp_path / "world.json").is_file() and not (tmp_path / "world.begun.json").exists()
+    assert fingerprint(tmp_path) == fingerprint(tiny)
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_replaced_and_the_second_loss_is_named(tmp_path, monkeypatch):
+    kills = iter([True, False, True, True])
+    draw_all = world._draw_all
+
+    def kill(specs, config, folder):
+        if next(kills):
+            with ProcessPoolExecutor(1) as pool:
+                pool.submit(os._exit, 9).result()
+        draw_all(specs, config, folder)
+
+    monkeypatch.setattr(world, "_draw_all", kill)
+    generate(TINY, tmp_path / "once")
+    assert (tmp_path / "once" / "world.json").is_file()
+    with pytest.raises(WorldError, match="killed twice. Lower --num_workers"):
+        generate(TINY, tmp_path / "twice")
 
 
 def test_what_a_kill_leaves_half_written_is_in_nobodys_way(tiny, tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vjepa.commands.flags import Flat
 from vjepa.commands.report import Report
-from vjepa.data.audit.findings import UNUSABLE, AuditReport, ClipNeeds
+from vjepa.data.audit.findings import RECIPE, UNUSABLE, AuditReport, ClipNeeds
 from vjepa.data.audit.page import write_page
 from vjepa.data.audit.run import check
 from vjepa.data.jobs.engine import Engine, Running
@@ -123,6 +123,9 @@ def title_of(report: AuditReport) -> str:
         for kind, text in TITLES.items()
         if (count := sum(f.kind == kind for f in report.findings))
     ]
+    if report.num_padded:
+        share = f"{100 * report.num_padded / len(report.manifest):.0f} %"
+        rest.append(f"{share} of the rows shorter than a clip of {RECIPE}, which repeats their last frame")
     count = len(report.findings)
     shown = f" (the first {MAX_SHOWN} of {count} findings)" if count > MAX_SHOWN else ""
     return ", ".join([begun, *rest]) + shown

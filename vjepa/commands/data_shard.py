@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from vjepa.commands.report import Report
 from vjepa.data.decoders.base import decoder_class
 from vjepa.data.jobs.engine import Engine, run_jobs
+from vjepa.data.manifests.identity import is_same_content
 from vjepa.data.manifests.reader import read_manifest
 from vjepa.data.manifests.shard_index import SHARD_INDEX, Shard, read_shard_index
 from vjepa.data.remote import filesystem, is_url
@@ -37,6 +38,7 @@ def shard_command(
     num_processes: int = 0,
     engine: Engine = "local",
     seed: int = 0,
+    thorough: bool = False,
 ) -> Report:
     """Write the videos of a manifest as WebDataset tar shards, with unchanged bytes, in an order shuffled by a seed.
 
@@ -55,6 +57,7 @@ def shard_command(
             has cores.
         engine: "local", processes of this machine, or "ray", a cluster whose nodes all reach source and out.
         seed: Seed of the shuffle.
+        thorough: Recognise replaced videos by their content, which is read, beside size and time of change.
     """
     out = out.rstrip("/")
     _check_flags(source, out, name, max_bytes, clips_per_shard)
@@ -67,6 +70,7 @@ def shard_command(
         clips_per_shard=clips_per_shard,
         decoder=decoder,
         seed=seed,
+        thorough=thorough,
     )
     shards = _finished(out, plans) or _write(out, plans, engine=engine, num_processes=num_processes)
     return _report(out, shards)
@@ -99,14 +103,25 @@ def _finished(out: str, plans: list[ShardPlan]) -> list[Shard] | None:
     names = _files_in(out)
     if SHARD_INDEX in names:
         about, shards = read_shard_index(f"{out}/{SHARD_INDEX}")
+        states = about.get("content", [{}] * len(plans))  # older sets have none
         if about["plan"] == plan_hash(plans):
-            return shards
+            changed = [
+                plan.name
+                for plan, state in zip(plans, states, strict=True)
+                if not is_same_content(state, plan.content())
+            ]
+            if not changed:
+                return shards
+            raise UsageError(
+                f"--out {out}: videos of {len(changed)} shards, such as {changed[0]}, were replaced or changed "
+                "since. Give a new folder, or delete the shards."
+            )
     begun = {plan.name for plan in plans if f"{plan.name}.json" in names and written_shard(plan) is not None}
     others = {file for file in names if file.endswith(".tar")} - begun
     if SHARD_INDEX in names or others:
         raise UsageError(
-            f"--out {out} holds other shards ({', '.join(sorted(others)[:3]) or SHARD_INDEX}). Give a new folder, or "
-            "delete them."
+            f"--out {out} holds other shards ({', '.join(sorted(others)[:3]) or SHARD_INDEX}), or their videos changed "
+            "since. Give a new folder, or delete them."
         )
     return None
 
@@ -129,8 +144,7 @@ def _write(out: str, plans: list[ShardPlan], *, engine: Engine, num_processes: i
             "%s: %d clips, %d of %d shards", result.value.name, len(result.value), len(written), len(plans)
         )
     shards = [written[i] for i in range(len(plans))]
-    names = plans[0].label_names
-    write_shard_index(out, shards=shards, label_names=names, plan=plan_hash(plans))
+    write_shard_index(out, shards=shards, plans=plans)
     for plan in plans:
         _delete(record_of(plan))
     return shards

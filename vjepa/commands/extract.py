@@ -149,6 +149,7 @@ def extract(
     which: Literal["target", "context"] = "target",
     label: str = "label",
     overwrite: bool = False,
+    thorough: bool = False,
 ) -> Report:
     """Write frozen features of videos: of the clip in the middle of each, or of windows from start to end.
 
@@ -166,6 +167,7 @@ def extract(
         which: Which encoder of a run: its moving average (target), or the one that was trained (context).
         label: Column of the manifest that holds the label.
         overwrite: Delete features in out that were made otherwise.
+        thorough: Recognise replaced videos by their content, which is read, beside size and time of change.
     """
     began, ranks = time.monotonic(), work.ranks()
     check_format(features.format, features.dtype)
@@ -184,7 +186,7 @@ def extract(
     probe = str(features.probe.resolve()) if features.probe else None
     made = extract_to(
         out,
-        ClipSource(read_manifest(data, label_column=label), spec, work.decoder, work.num_workers),
+        ClipSource(read_manifest(data, label_column=label), spec, work.decoder, work.num_workers, thorough),
         maker,
         format=features.format,
         batch_size=work.batch_size,
@@ -204,6 +206,7 @@ def _report(made: Extraction, seconds: float) -> Report:
         figures |= {
             "num_clips": about["shape"][0],
             "num_failures": len(about["failures"]),
+            "num_padded": about.get("num_padded", 0),
             "failures": [f"{failure['path']}: {failure['reason']}" for failure in about["failures"]],
             "shape": about["shape"],
         }

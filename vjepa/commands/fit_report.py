@@ -74,10 +74,14 @@ def report_run(
         "clips_per_step": module.clips_per_step,
         "peak_lr": module.peak_lr(),
         "failed_clips": len(data.ledger.reasons),
+        "padded_share": round(data.ledger.padded_share, 4),
         "log_dir": str(_folder(trainer)),
     }
     rows.append({"what": "clips per step", "trained": f"{module.clips_per_step:g}"})
     rows.append({"what": "peak learning rate", "trained": f"{module.peak_lr():.4g}"})
+    if data.ledger.padded_share:
+        share = f"{100 * data.ledger.padded_share:.1f} %"
+        rows.append({"what": "clips padded with a short video's last frame", "trained": share})
     if settings is not None and data.val_manifest is not None:
         random_init = random_init_like(encoder, seed=module.seed)
         trained, untrained = (_features(network, data, trainer) for network in (encoder, random_init))

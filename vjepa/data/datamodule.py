@@ -18,6 +18,8 @@ from vjepa.data.loading.loader import Progress, ResumableLoader
 from vjepa.data.loading.mixture import MixtureClips, MixturePart, MixtureSchedule
 from vjepa.data.loading.order import ClipOrder, EvalBatches, SampleKey, row_weights
 from vjepa.data.loading.reading import Reading
+from vjepa.data.loading.workers import LOOK_SECONDS
+from vjepa.data.manifests.overlap import warn_of_overlap
 from vjepa.data.manifests.quarantine import Quarantine
 from vjepa.data.manifests.reader import read_manifest
 from vjepa.data.manifests.rows import Manifest, ManifestError
@@ -126,6 +128,8 @@ class VideoDataModule(L.LightningDataModule):
             self.val_manifest = self._usable(
                 read_manifest(self.sources["val"], root=self.root, label_names=names)
             )
+            if self.train_manifest is not None:
+                warn_of_overlap((self.train_manifest, *self._other_manifests), self.val_manifest)
         if self.quarantine is not None:
             self.quarantine.warn_of_unknown()
         if self.val_manifest is None and stage == "fit" and self.trainer is not None:
@@ -177,7 +181,8 @@ class VideoDataModule(L.LightningDataModule):
         clips, batches = zip(*(self._part(i) for i in range(len(self.parts))), strict=True)
 
         def make(keys: Iterable[list[SampleKey]]) -> DataLoader[Any]:
-            options = self._loading() | {"collate_fn": collate_group}
+            timeout = LOOK_SECONDS if self.num_workers else 0
+            options = self._loading() | {"collate_fn": collate_group, "timeout": timeout}
             return DataLoader(MixtureClips(clips), batch_sampler=keys, **options)
 
         self._train_loader = ResumableLoader(
@@ -203,7 +208,7 @@ class VideoDataModule(L.LightningDataModule):
     def on_before_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
         """Count unreadable clips of validation; called by Lightning for each batch, in the main process."""
         if batch.turn is None:
-            self.ledger.observe(len(batch), batch.failures)
+            self.ledger.observe(len(batch), batch.failures, num_padded=batch.num_padded)
         return batch
 
     def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:

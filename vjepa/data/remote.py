@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from http.client import IncompleteRead
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError, URLError
@@ -22,7 +22,11 @@ log = logging.getLogger(__name__)
 
 TRIES = 3
 WAIT_SECONDS = 0.2  # before the second try; doubled before each further one
-TIMEOUT_SECONDS = 60.0  # of one request
+TIMEOUT_SECONDS = 60.0  # to wait for the next bytes of an answer
+# a body has this time, and more while it arrives at a usable rate
+BODY_SECONDS, BYTES_PER_SECOND = 60.0, 20_000
+MAX_BYTES = 4_000_000_000  # of one file, which is kept in memory
+CHUNK_BYTES = 1 << 20
 # at least two letters: one letter is a drive of Windows. `simplecache::s3://...` is a chain of fsspec
 URL = re.compile(r"[A-Za-z][\w+.-]+(::[A-Za-z][\w+.-]*)*://.+", re.DOTALL)
 MEMBER = re.compile(r"(?P<shard>.+?\.tar)#(?P<offset>\d+):(?P<size>\d+):(?P<name>.+)", re.DOTALL)
@@ -152,9 +156,10 @@ def _get_http(url: str, start: int | None, end: int | None) -> bytes:
     headers = {}
     if not (start is None and end is None):
         headers["Range"] = f"bytes={start or 0}-{'' if end is None else end - 1}"
+    most = MAX_BYTES if end is None else end - (start or 0)
     try:
         with urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as answer:
-            return answer.read()
+            return _body(url, answer, most, is_part=end is not None)
     except HTTPError as e:
         kind = {404: FileNotFoundError, 410: FileNotFoundError, 401: PermissionError, 403: PermissionError}
         raise kind.get(e.code, OSError)(f"{e.code} {e.reason}") from e
@@ -162,6 +167,39 @@ def _get_http(url: str, start: int | None, end: int | None) -> bytes:
         raise OSError(f"the connection ended after {len(e.partial)} bytes") from e
     except URLError as e:
         raise e.reason if isinstance(e.reason, OSError) else OSError(str(e.reason)) from e
+    except HTTPException as e:
+        raise OSError(f"not an answer of HTTP ({type(e).__name__})") from e
+
+
+def _body(url: str, answer: HTTPResponse, most: int, *, is_part: bool) -> bytes:
+    """Return the body of an answer, or the begin of one that is larger than the requested part.
+
+    Raises:
+        DecodeError: If the body is larger than a file may be, or arrives too slowly.
+        OSError: If the connection ends before it.
+    """
+    given = answer.headers.get("Content-Length", "")
+    promised = int(given) if given.isdecimal() and not answer.chunked else None
+    if not is_part and promised is not None and promised > most:
+        raise DecodeError(
+            url, f"has {promised / 1e9:.1f} GB, {most / 1e9:g} are read. Copy it to this machine"
+        )
+    content, started = bytearray(), time.monotonic()
+    while len(content) <= most and (promised is None or len(content) < promised):
+        chunk = answer.read1(CHUNK_BYTES)
+        if not chunk:
+            break
+        content += chunk
+        if time.monotonic() - started > BODY_SECONDS + len(content) / BYTES_PER_SECOND:
+            raise DecodeError(
+                url,
+                f"only {len(content)} bytes came in {time.monotonic() - started:.0f} s: the server is too slow",
+            )
+    if not is_part and len(content) > most:
+        raise DecodeError(url, f"has more than {most / 1e9:g} GB, or no end. Copy it to this machine")
+    if promised is not None and len(content) < min(promised, most):
+        raise OSError(f"the connection ended after {len(content)} bytes")
+    return bytes(content)
 
 
 def _network_errors() -> tuple[type[Exception], ...]:

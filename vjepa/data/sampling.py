@@ -131,6 +131,19 @@ def usable_part(timestamps: Float64[ndarray, "n"], start: float | None, end: flo
     return first, stop
 
 
+def is_padded(indices: Int64[ndarray, "t"], part: tuple[int, int]) -> bool:
+    """Return whether a clip repeats the last frame of `part`, see `usable_part`, because that is shorter than the clip.
+
+    A part of one frame is an image, not a short video.
+
+    >>> is_padded(np.array([0, 2, 4, 5, 5]), (0, 6)), is_padded(np.array([0, 0, 1, 1]), (0, 2))
+    (True, False)
+    """
+    first, stop = part
+    shown, counts = np.unique(indices, return_counts=True)
+    return stop - first > 1 and int(shown[-1]) == stop - 1 and bool(counts[-1] > counts[:-1].max(initial=1))
+
+
 class ClipSampler:
     """A rule that chooses the frames of a clip.
 

@@ -21,6 +21,7 @@ from vjepa.models import VideoEncoder
 from vjepa.models.config import height_and_width
 from vjepa.types import Clip, PixelScale
 
+MAX_FRAMES, MAX_SIDE = 65_536, 16_384  # of all clips of a video, and of a side in pixels
 FLAT = ("num_frames", "fps", "frame_step", "segments", "views", "short_side")  # the same in a file
 
 
@@ -58,6 +59,11 @@ class ClipSpec:
     def __post_init__(self) -> None:
         if min(self.segments, self.views) < 1:
             raise FeaturesError(f"segments {self.segments}, views {self.views}: give at least 1 of each.")
+        if self.segments * self.views * self.num_frames > MAX_FRAMES or max(self.size) > MAX_SIDE:
+            raise FeaturesError(
+                f"{self.segments} segments and {self.views} views of {self.num_frames} frames of {self.size}: a clip "
+                f"has at most {MAX_FRAMES} frames of {MAX_SIDE} pixels. Lower them."
+            )
         if self.fps is not None and not math.isfinite(self.fps):
             raise FeaturesError(f"fps {self.fps}: give a number above 0, or omit it for every frame.")
         if self.layers is not None and len(set(self.layers)) < max(1, len(self.layers)):

@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from vjepa.data import DecodeError, Decoder, EvalTransform, Manifest, ManifestRow, ShortVideoError, open_video
 from vjepa.data.decoders.base import Opener
 from vjepa.data.decoders.readable_prefix import OpenVideo, ReadablePrefix
+from vjepa.data.sampling import is_padded, usable_part
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.windows import blocks
 from vjepa.types import ClipFailure, PixelScale
@@ -27,7 +28,8 @@ class WindowBlock:
     """Neighbouring windows of manifest row `row` in bytes, from window number `first` on.
 
     `seconds` (W, 2) says when the first and the last frame of each window is shown. With a `failure`, the windows
-    after these, or the whole video, cannot be read.
+    after these, or the whole video, cannot be read. `padded` says which windows repeat the last frame of a video that
+    is too short.
     """
 
     row: int
@@ -36,6 +38,7 @@ class WindowBlock:
     seconds: Float64[Tensor, "w 2"]
     scale: PixelScale
     failure: ClipFailure | None = None
+    padded: tuple[bool, ...] = ()
 
     def __len__(self) -> int:
         return len(self.video)
@@ -139,7 +142,11 @@ class WindowClips(IterableDataset[WindowBlock]):
         if not clips:
             return self._nothing(index, block.start, failure)
         seconds = torch.from_numpy(np.stack([shown[read[:, 0]], shown[read[:, -1]]], axis=1))
-        return WindowBlock(index, block.start, torch.stack(clips), seconds, self.spec.pixel_scale, failure)
+        part = usable_part(shown, row.start, row.end)
+        padded = tuple(is_padded(window, part) for window in read)
+        return WindowBlock(
+            index, block.start, torch.stack(clips), seconds, self.spec.pixel_scale, failure, padded
+        )
 
     def _decode(self, video: Decoder, frames: Int64[ndarray, "w t"]) -> list[UInt8[Tensor, "3 t h w2"]]:
         """Decode windows together: a frame they share is decoded and resized once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from vjepa.data.loading.dataset import Sample, collate
+from vjepa.data.loading.workers import LOOK_SECONDS, from_workers
+from vjepa.data.manifests.rows import Manifest
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.errors import FeaturesError
 from vjepa.models import VideoEncoder
@@ -41,16 +44,31 @@ class Clips(Protocol):
     def __len__(self) -> int: ...
 
 
+@runtime_checkable
+class ManifestClips(Protocol):
+    """A data set whose clips are those of a manifest, once or several times in a row."""
+
+    manifest: Manifest
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
 C = TypeVar("C", bound=Clips)
 
 
 @dataclass(frozen=True)
 class PlacedBatch:
-    """Clips of a data set: `places` of all that were read, `clips` that could be, `failures` of the others by place."""
+    """Clips of a data set: `places` of all that were read, `clips` that could be, `failures` of the others by place.
+
+    `padded` are the places of clips that repeat the last frame of a video that is too short.
+    """
 
     places: list[int]
     clips: ClipBatch
     failures: dict[int, ClipFailure]
+    padded: list[int]
 
     @property
     def video(self) -> Tensor:
@@ -67,22 +85,31 @@ class PlacedBatch:
 
 
 def placed_batches(
-    clips: Dataset[Sample], places: Sequence[int], *, batch_size: int, num_workers: int = 0
+    clips: ManifestClips, places: Sequence[int], *, batch_size: int, num_workers: int = 0
 ) -> Iterator[PlacedBatch]:
     """Yield batches of a data set's clips, in the order of `places`."""
-    loader = DataLoader(
-        clips,
-        sampler=places,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=_with_failures,
-        generator=torch.Generator(),  # else the loader draws from the random state of the process
-    )
-    done = 0
-    for batch, failures in loader:
-        read = list(places[done : done + len(failures)])
-        done += len(read)
-        yield PlacedBatch(read, batch, {p: f for p, f in zip(read, failures, strict=True) if f is not None})
+    rows = clips.manifest.rows
+    left = deque(places)
+
+    def rest() -> DataLoader[Sample]:
+        return DataLoader(
+            clips,  # type: ignore[arg-type]  # a data set by its methods
+            sampler=list(left),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            collate_fn=_with_failures,
+            timeout=LOOK_SECONDS if num_workers else 0,
+            generator=torch.Generator(),  # else the loader draws from the random state of the process
+        )
+
+    for batch, failures, padded in from_workers(rest, lambda: rows[left[0] % len(rows)].path):
+        read = [left.popleft() for _ in failures]
+        yield PlacedBatch(
+            read,
+            batch,
+            failures={p: f for p, f in zip(read, failures, strict=True) if f is not None},
+            padded=[place for place, short in zip(read, padded, strict=True) if short],
+        )
 
 
 @contextmanager
@@ -195,5 +222,6 @@ def join_segments(
     return rearrange(tokens, "b s v n d -> b v (s n) d")
 
 
-def _with_failures(samples: Sequence[Sample]) -> tuple[ClipBatch, tuple[ClipFailure | None, ...]]:
-    return collate(samples), tuple(sample.failure for sample in samples)
+def _with_failures(samples: Sequence[Sample]) -> tuple[ClipBatch, list[ClipFailure | None], list[bool]]:
+    failures, padded = [sample.failure for sample in samples], [sample.is_padded for sample in samples]
+    return collate(samples), failures, padded

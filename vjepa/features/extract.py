@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vjepa.data import Manifest
+from vjepa.data.loading.workers import LOOK_SECONDS, from_workers
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.clips import WindowBlock, WindowClips
 from vjepa.features.encode import encode
@@ -26,20 +27,38 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Where clips come from: the videos of a `manifest`, cut by `spec`, read in `num_workers` processes."""
+    """Where clips come from: the videos of a `manifest`, cut by `spec`, read in `num_workers` processes.
+
+    With `thorough`, their content belongs to the identity of what is made of them, beside sizes and times of change.
+    """
 
     manifest: Manifest
     spec: ClipSpec
     decoder: str = "auto"
     num_workers: int = 0
+    thorough: bool = False
 
     def blocks(self, todo: list[tuple[int, int]]) -> Iterator[WindowBlock]:
         """Yield blocks of the rows `todo`, each from the window given on, in order."""
-        clips = WindowClips(self.manifest, spec=self.spec, decoder=self.decoder, todo=todo)
-        # a generator: else the loader draws from the random state of the process
-        yield from DataLoader(
-            clips, batch_size=None, num_workers=self.num_workers, generator=torch.Generator()
-        )
+        left = list(todo)
+
+        def rest() -> DataLoader[WindowBlock]:
+            clips = WindowClips(self.manifest, spec=self.spec, decoder=self.decoder, todo=list(left))
+            return DataLoader(
+                clips,
+                batch_size=None,
+                num_workers=self.num_workers,
+                timeout=LOOK_SECONDS if self.num_workers else 0,
+                generator=torch.Generator(),  # else the loader draws from the random state of the process
+            )
+
+        for block in from_workers(rest, lambda: self.manifest.rows[left[0][0]].path):
+            while left[0][0] != block.row:
+                left.pop(0)
+            left[0] = (block.row, block.first + len(block))
+            if block.failure is not None and len(left) > 1:
+                left.pop(0)  # nothing more is read of it
+            yield block
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,7 @@ class UnitBuffer:
     windows: list[tuple[int, float, float]] = field(default_factory=list)
     failures: dict[int, ClipFailure] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
+    num_padded: int = 0
 
     def __post_init__(self) -> None:
         self.number, self.place = self.at.batch, self.at.place
@@ -85,9 +105,10 @@ class UnitBuffer:
                 "Run the command again: it continues where it stopped."
             )
         self.expected = (block.row, block.first + len(block.video))
-        for number, (clip, (start, end)) in enumerate(
-            zip(block.video, block.seconds.tolist(), strict=True), start=block.first
+        for number, (clip, (start, end), padded) in enumerate(
+            zip(block.video, block.seconds.tolist(), block.padded, strict=True), start=block.first
         ):
+            self.num_padded += padded
             self.pixels.append(clip)
             self.windows.append((block.row, start, end))
             if len(self.pixels) == self.batch_size:
@@ -103,10 +124,16 @@ class UnitBuffer:
         `following` is the manifest row and window after it.
         """
         video = torch.stack(self.pixels) if self.pixels else torch.empty(0, 3, 0, 0, 0, dtype=torch.uint8)
-        note = {"batch": self.number, "windows": self.windows, "following": following, "is_last": is_last}
+        note = {
+            "batch": self.number,
+            "windows": self.windows,
+            "following": following,
+            "is_last": is_last,
+            "num_padded": self.num_padded,
+        }
         made = WindowBatch(self.unit, self.place, video, self.scale, self.failures, note)
         self.number, self.place = self.number + 1, self.place + len(video)
-        self.pixels, self.windows, self.failures = [], [], {}
+        self.pixels, self.windows, self.failures, self.num_padded = [], [], {}, 0
         return made
 
 

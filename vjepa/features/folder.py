@@ -14,6 +14,7 @@ from typing import Any
 
 from vjepa import files
 from vjepa.data import Manifest
+from vjepa.data.manifests.identity import content_state, is_same_content
 from vjepa.features.clip_spec import ClipSpec, spec_of_features
 from vjepa.features.errors import FeaturesError
 from vjepa.features.extract import ClipSource, extract_features
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 PARTS, PLAN, LOCK = "parts", "plan.json", ".lock"
 FORMAT = 2  # 1 kept the layers beside the preprocessing
-MADE = ("shape", "label_names", "failures")  # results, not requests
+MADE = ("shape", "label_names", "failures", "num_padded")  # results, not requests
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,11 @@ def _prepare(out: Path, about: dict[str, Any], *, overwrite: bool) -> dict[str, 
     there = _content(out / ABOUT) or _content(out / PARTS / PLAN)
     if there is not None:
         before = asked_for(there)
-        if differing := sorted(key for key in about if before.get(key) != about[key]):
+        now = about | {"data": _rows_alone(about["data"])}
+        differing = sorted(key for key in now if before.get(key) != now[key])
+        if not is_same_content(there["data"].get("content", {}), about["data"]["content"]):
+            differing.append("content of the videos, which were replaced or changed since,")
+        if differing:
             if not overwrite:
                 raise FeaturesError(
                     f"{out} holds features made with another {' and '.join(differing)}. Give another --out, or "
@@ -147,6 +152,7 @@ def describe(source: ClipSource, maker: FeatureMaker) -> dict[str, Any]:
             "source": source.manifest.source,
             "num_rows": len(source.manifest),
             "digest": _digest(source.manifest),
+            "content": content_state((row.path for row in source.manifest.rows), thorough=source.thorough),
         },
         "preprocessing": source.spec.to_json(),
         "pool": maker.pool,
@@ -169,7 +175,16 @@ def describe_encoder(encoder: VideoEncoder, path: str, which: str) -> dict[str, 
 def asked_for(about: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a `features.json` that was asked for, in today's words also of an older file."""
     asked = {key: value for key, value in about.items() if key not in (*MADE, "layers")}
-    return asked | {"format_version": FORMAT, "preprocessing": spec_of_features(about).to_json()}
+    return asked | {
+        "format_version": FORMAT,
+        "preprocessing": spec_of_features(about).to_json(),
+        "data": _rows_alone(about["data"]),
+    }
+
+
+def _rows_alone(data: dict[str, Any]) -> dict[str, Any]:
+    """Return what a `features.json` says of the rows, without the content of their videos."""
+    return {key: value for key, value in data.items() if key != "content"}
 
 
 def _digest(manifest: Manifest) -> str:

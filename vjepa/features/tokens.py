@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float16, Int
 from torch import Tensor, nn
 
 from vjepa import __version__, files
-from vjepa.data.loading.dataset import Sample
+from vjepa.data.manifests.identity import state_of
 from vjepa.data.manifests.rows import Manifest
 from vjepa.features.clip_spec import ClipSpec
-from vjepa.features.encode import Precision, autocast, clip_tokens, encode, placed_batches
+from vjepa.features.encode import ManifestClips, Precision, autocast, clip_tokens, encode, placed_batches
 from vjepa.features.errors import FeaturesError
 from vjepa.features.store import ALONE, Ranks, RecordStore, space
 from vjepa.models.files import digest
@@ -29,29 +28,19 @@ log = logging.getLogger(__name__)
 ABOUT = "about.json"
 
 
-@runtime_checkable
-class ManifestClips(Protocol):
-    """A data set whose clips are those of a manifest, once or several times in a row."""
-
-    manifest: Manifest
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
-
-
 @dataclass(frozen=True)
 class ClipTokens:
     """Tokens of the clips that could be read.
 
     `tokens` (clips, N, D) fp16: after the encoder's last norm they are small numbers, of which fp16 keeps 11
     bits (bf16: 8), as a large constant component asks for; `index` (clips,) rows of the manifest;
-    `failures`: the others.
+    `failures`: the others. `num_padded` clips repeat the last frame of a video that is too short.
     """
 
     tokens: Float16[Tensor, "clips n d"]
     index: Int[Tensor, "clips"]
     failures: tuple[ClipFailure, ...] = ()
+    num_padded: int = 0
 
     def __repr__(self) -> str:
         return f"ClipTokens(tokens={tuple(self.tokens.shape)}, failures={len(self.failures)})"
@@ -95,7 +84,7 @@ def tokens_of(
     store = store or RecordStore(num_records=len(clips))
     places = store.missing(ranks.share(len(clips)))
     batches = placed_batches(
-        clips,  # type: ignore[arg-type]  # a data set by its methods
+        clips,
         places,
         batch_size=max(1, batch_size // spec.clips_per_video),
         num_workers=num_workers,
@@ -109,7 +98,7 @@ def tokens_of(
     of = f"the clips of {clips.manifest.source}"
     for batch, tokens in encode(encoder, batches, compute, dtype=torch.float16, of=of):
         good = [place for place in batch.places if place not in batch.failures]
-        store.add(good, tokens, failures=batch.failures)
+        store.add(good, tokens, failures=batch.failures, note={"padded": batch.padded})
     if store.folder is not None:
         store.wait()
     return _collected(store, clips)
@@ -130,7 +119,17 @@ def _collected(store: RecordStore, clips: ManifestClips) -> ClipTokens:
         tokens = space(shape, every.dtype, max_ram_gb=store.max_ram_gb, scratch=store.scratch)
         for to, origin in enumerate(good.tolist()):
             tokens[to] = every[origin]
-    return ClipTokens(tokens=tokens, index=good % len(clips.manifest), failures=listed)
+    padded = {place for entry in store.entries() for place in entry.note.get("padded", ())}
+    if padded:
+        log.warning(
+            "%d of %d clips of %s are longer than their video and repeat its last frame",
+            len(padded),
+            len(clips),
+            clips.manifest.source,
+        )
+    return ClipTokens(
+        tokens=tokens, index=good % len(clips.manifest), failures=listed, num_padded=len(padded)
+    )
 
 
 def cache_folder(
@@ -140,7 +139,7 @@ def cache_folder(
 
     Labels are not among it: the features serve any column. A local file counts with its size and time of change.
     """
-    rows = (json.dumps([row.path, row.start, row.end, *_state(row.path)]).encode() for row in manifest.rows)
+    rows = (json.dumps([row.path, row.start, row.end, *state_of(row.path)]).encode() for row in manifest.rows)
     about = {
         "encoder": digest(encoder),
         "config": getattr(encoder, "config", {}),
@@ -154,14 +153,6 @@ def cache_folder(
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(text, folder / ABOUT)
     return folder
-
-
-def _state(path: str) -> tuple[int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:  # a URL, or missing
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
 
 
 def listing(failures: Sequence[ClipFailure], most: int = 20) -> str:

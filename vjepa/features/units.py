@@ -42,7 +42,7 @@ class Units:
 
     An entry of a store is a batch. Its failures are those of manifest rows; its note has the number of the `batch`,
     row and seconds of the first and last frame of each of its `windows`, row and window of what is `following`, and
-    whether it `is_last`.
+    whether it `is_last`. The note also counts the windows that are padded, `num_padded`.
     """
 
     def __init__(self, folder: Path, *, num_rows: int, rows: int) -> None:

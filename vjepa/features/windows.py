@@ -20,6 +20,7 @@ Short = Literal["repeat", "refuse"]
 
 # limits of one request to a decoder: they bound memory, and the time below a decoder's limit of a minute
 MAX_WINDOWS, MAX_FRAMES, MAX_SPAN = 8, 128, 1024
+MIN_SECONDS = 1e-3  # of a window and a stride: less than a frame, and an hour has countable windows
 GAP_FRAMES = 250  # usual distance of keyframes: beyond it seeking is cheaper than decoding what lies between
 
 
@@ -38,8 +39,10 @@ class Windows:
     short: Short = "refuse"
 
     def __post_init__(self) -> None:
-        if not (0 < self.seconds < math.inf and 0 < self.step < math.inf):
-            raise FeaturesError(f"window {self.seconds:g}, stride {self.step:g}: both are seconds above 0.")
+        if not (MIN_SECONDS <= self.seconds < math.inf and MIN_SECONDS <= self.step < math.inf):
+            raise FeaturesError(
+                f"window {self.seconds:g}, stride {self.step:g}: both are seconds, at least {MIN_SECONDS:g}."
+            )
 
     @property
     def step(self) -> float:

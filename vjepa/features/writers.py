@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from vjepa.features.tokens import listing
 from vjepa.features.units import Units
 from vjepa.files import write_text
 
+log = logging.getLogger(__name__)
+
 Format = Literal["safetensors", "npy", "parquet"]
 LISTED = 5  # failures named in an error; the rest is counted
 PART_BYTES = 64e6  # of features that are written at once
@@ -41,6 +44,7 @@ class Whole:
         entries = [entry for unit in range(units.num_units) for entry in units.batches(unit)]
         self.windows: list[tuple[int, float, float]] = [w for e in entries for w in e.note["windows"]]
         self.failures = [failure for entry in entries for failure in entry.failures.values()]
+        self.num_padded: int = sum(entry.note.get("num_padded", 0) for entry in entries)
         made = next((entry for entry in entries if entry.shape is not None), Entry([]))
         self.shape = () if made.shape is None else (len(self.windows), *made.shape)
         self.dtype: torch.dtype = getattr(torch, made.dtype)
@@ -81,7 +85,14 @@ def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) ->
         "shape": list(whole.shape),
         "label_names": list(manifest.label_names),
         "failures": [asdict(failure) for failure in whole.failures],
+        "num_padded": whole.num_padded,
     }
+    if whole.num_padded:
+        log.warning(
+            "%d of %d windows are longer than their video and repeat its last frame",
+            whole.num_padded,
+            len(whole.windows),
+        )
     write_text(json.dumps(content, indent=1), made[ABOUT])
     for name, file in made.items():  # `features.json` last: with it the folder is complete
         os.replace(file, out / name)

@@ -143,6 +143,8 @@ def open_probe(folder: Path, *, probe_class: str | None = None) -> tuple[AnyProb
             content = _updated(content)
         card = ProbeCard.from_json(content)
         tensors = load_file(folder / WEIGHTS)
+        if (depth := content["probe"].get("depth", 1)) > len(tensors):
+            raise ValueError(f"depth {depth} with {len(tensors)} tensors")
         with torch.device("meta"):
             probe = build_probe(**content["probe"], trusted=probe_class)
     except FileNotFoundError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 
-from vjepa.data.loading.loader import LostWorkerError
+from vjepa.data.loading.workers import LostWorkerError
 from vjepa.training.callbacks import save_in_run
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -111,14 +112,13 @@ def generate(config: WorldConfig, folder: Path) -> Path:
     specs = {split: list(scene_specs(config, split)) for split in SPLITS}
     for split in SPLITS:
         (folder / split).mkdir(parents=True, exist_ok=True)
-    missing = [s for split in SPLITS for s in specs[split] if not (folder / s.path).is_file()]
-    _draw_all(missing, config, folder)
+    drawn = _draw_missing([spec for split in SPLITS for spec in specs[split]], config, folder)
     for split in SPLITS:
         _write_manifest(specs[split], folder / f"{split}.csv")
     _write_sheet(specs, config, folder / SHEET)
     write_text(json.dumps(config.settings, indent=2), folder / DONE)
     (folder / STARTED).unlink(missing_ok=True)
-    log.info("drew %d clips in %.0f s", len(missing), time.monotonic() - started)
+    log.info("drew %d clips in %.0f s", drawn, time.monotonic() - started)
     return folder
 
 
@@ -163,13 +163,34 @@ def _draw_all(specs: list[SceneSpec], config: WorldConfig, folder: Path) -> None
     workers = config.num_workers or os.cpu_count() or 1
     chunks = [specs[i : i + CHUNK] for i in range(0, len(specs), CHUNK)]
     work = partial(_draw_chunk, config=config, folder=folder)
-    if workers == 1 or len(chunks) == 1:
+    if workers == 1 or len(chunks) <= 1:  # none, if all was drawn before or by another process
         _follow(map(work, chunks), len(specs))
         return
     # spawn, not fork: the caller may have threads
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
         _follow(pool.map(work, chunks), len(specs))
+
+
+def _draw_missing(specs: list[SceneSpec], config: WorldConfig, folder: Path) -> int:
+    """Draw the clips that are not in the folder, and return how many; repeat it once if a process is killed.
+
+    Raises:
+        WorldError: If a process is killed again.
+    """
+    lost: BrokenProcessPool | None = None
+    for _ in range(2):
+        missing = [spec for spec in specs if not (folder / spec.path).is_file()]
+        try:
+            _draw_all(missing, config, folder)
+            return len(missing)
+        except BrokenProcessPool as error:
+            lost = error
+            log.warning("a process that draws was killed; new ones continue")
+    raise WorldError(
+        f"{folder}: processes that draw were killed twice. Lower --num_workers if the machine ran out of memory, and "
+        "give the same command again: it continues here."
+    ) from lost
 
 
 def _draw_chunk(specs: list[SceneSpec], *, config: WorldConfig, folder: Path) -> int:

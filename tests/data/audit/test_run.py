@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import pytest
+import yaml
 
 from tests.videos import write_broken, write_manifest, write_video
 from vjepa.commands.data_check import check_command
@@ -46,3 +49,21 @@ def test_rows_without_a_frame_and_repeated_rows_are_named_by_line(tmp_path):
     repeated = [found.reason for found in report.repeated]
     assert repeated == ["line 4 repeats line 2 with another label", "line 5 repeats line 2"]
     assert len(check_command(source=str(tmp_path / "m.csv"), num_processes=0).rows) == 3
+
+
+def test_the_share_of_clips_that_a_shipped_recipe_pads(tmp_path):
+    for name, num_frames in (("short", 8), ("long", 16), ("image", 1)):
+        write_video(tmp_path / f"{name}.mp4", num_frames=num_frames, height=16, width=16, fps=8.0)
+    report = check_command(source=str(tmp_path), num_processes=0)
+    assert report.figures["padded"] == {
+        "recipe": "configs/folder.yaml",
+        "num_frames": 16,
+        "fps": 8.0,
+        "num_clips": 1,
+        "share": 1 / 3,
+    }
+    assert "33 % of the rows shorter than a clip of configs/folder.yaml" in report.title
+    sampler = yaml.safe_load((Path(__file__).parents[3] / "configs" / "folder.yaml").read_text())["data"][
+        "sampler"
+    ]
+    assert sampler == {"num_frames": 16, "fps": 8.0}

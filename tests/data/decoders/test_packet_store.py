@@ -2,6 +2,9 @@ import os
 import pickle
 import shutil
 import sqlite3
+import time
+import zlib
+from contextlib import closing
 
 import av
 import numpy as np
@@ -11,6 +14,7 @@ import torch
 from tests.videos import moving_frames, write_manifest, write_video
 from vjepa.commands.data_index import index_command
 from vjepa.data import ClipSampler, Reading, VideoDataModule, decoder_class
+from vjepa.data.decoders import packet_store
 from vjepa.data.decoders.indexed import backend, cached_index
 from vjepa.data.decoders.limited import opener
 from vjepa.data.decoders.packet_store import PacketStore, index_file
@@ -261,3 +265,32 @@ def test_a_cache_that_cannot_be_used_changes_nothing(files, tmp_path, monkeypatc
     with backend("auto", "auto").open(files / "a.mp4") as video:
         assert video.num_frames == 24
     assert cached_index().read_text() == "no index"
+
+
+ENDLESS = """
+DROP TABLE vjepa_packets;
+CREATE VIEW vjepa_packets AS
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+    SELECT CAST(i AS BLOB) AS path, 1 AS size, 1 AS mtime_ns, 0 AS earliest, 0 AS reorder,
+        {cell} AS pts, x'' AS keyframes FROM n;
+"""
+
+
+@pytest.mark.parametrize("cell", ["x''", "zeroblob(900000000)"])
+def test_an_index_that_never_ends_is_refused(tmp_path, cell):
+    PacketStore.create(tmp_path / "i")
+    with closing(sqlite3.connect(tmp_path / "i")) as connection:
+        connection.executescript(ENDLESS.format(cell=cell))
+    began = time.monotonic()
+    with pytest.raises(UsageError, match="not a packet index .*Delete it and write it again"):
+        PacketStore(tmp_path / "i").find(tmp_path / "a.mp4")
+    assert time.monotonic() - began < 5
+
+
+def test_a_cell_that_fills_the_memory_is_refused(files, tmp_path, monkeypatch):
+    index(files, tmp_path / "i")
+    with closing(sqlite3.connect(tmp_path / "i")) as connection, connection:
+        connection.execute("UPDATE vjepa_packets SET pts = ?", (zlib.compress(bytes(100_000_000), 9),))
+    monkeypatch.setattr(packet_store, "MAX_TIMES_BYTES", 8000)
+    with pytest.raises(UsageError, match="damaged .*more than 1000 frames.*write it again"):
+        PacketStore(tmp_path / "i").find(files / "a.mp4")

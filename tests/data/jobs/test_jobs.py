@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.jobs.work import double, lose_the_ray_worker_once, misbehave, read, slowly
+from tests.data.jobs.work import double, end_once, lose_the_ray_worker_once, misbehave, read, slowly
+from vjepa.data.jobs import local
 from vjepa.data.jobs.engine import JobResult, run_jobs
 from vjepa.errors import UsageError
 
@@ -18,6 +19,7 @@ import signal
 import sys
 from pathlib import Path
 from tests.data.jobs.work import slowly
+from vjepa.data.jobs import local
 from vjepa.data.jobs.engine import run_jobs
 
 if __name__ == "__main__":
@@ -63,6 +65,14 @@ def test_what_hangs_or_crashes_is_ended_and_the_rest_goes_on():
         "ValueError: no such thing",
         hung,
     ]
+
+
+@pytest.mark.slow
+def test_an_item_whose_process_was_killed_or_stopped_is_repeated_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "LOOK_SECONDS", 0.2)
+    items = [f"{tmp_path}|SIGKILL", f"{tmp_path}|SIGSTOP"]
+    results = by_index(run_jobs(end_once, items, num_processes=1))
+    assert results == [JobResult(0, "SIGKILL"), JobResult(1, "SIGSTOP")]
 
 
 @pytest.mark.slow

@@ -48,3 +48,13 @@ def lose_the_ray_worker_once(item: str) -> str:
 
 def read(path: str) -> str:
     return Path(path).read_text()
+
+
+def end_once(item: str) -> str:
+    """Kill or stop the process the first time, as another program would; answer the second time."""
+    folder, _, sent = item.partition("|")
+    mark = Path(folder) / sent
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.Signals[sent])
+    return sent

@@ -1,3 +1,5 @@
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -119,6 +121,14 @@ def test_memory_of_the_reader_is_bounded(places, shards):
         read(read_manifest(shards).rows[i].path)
         assert sum(map(len, read._kept.values())) <= ROOM
     assert len(read._kept) > 2
+
+
+def test_a_reader_is_shared_by_threads_and_pickled(places, shards):
+    read = pickle.loads(pickle.dumps(BlockReader(places, buffer_bytes=ROOM)))
+    paths = [row.path for row in read_manifest(shards).rows]
+    with ThreadPoolExecutor(8) as pool:
+        for path, content in zip(paths * 20, pool.map(read, paths * 20), strict=True):
+            assert content == fetch_video(path)
 
 
 def datamodule(train, **options):

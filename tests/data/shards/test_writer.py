@@ -1,6 +1,7 @@
 import gc
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -12,8 +13,10 @@ from tests.videos import write_broken, write_manifest, write_video, write_videos
 from vjepa.commands.app import main
 from vjepa.commands.data_shard import shard_command
 from vjepa.data import ManifestError, read_manifest
+from vjepa.data.manifests import tar_samples
 from vjepa.data.manifests.identity import row_identities
-from vjepa.data.manifests.shard_sets import expand_braces, scan
+from vjepa.data.manifests.shard_sets import expand_braces
+from vjepa.data.manifests.tar_samples import scan
 from vjepa.data.remote import fetch_video
 from vjepa.data.shards.writer import plan_shards, write_shard
 from vjepa.errors import UsageError
@@ -321,3 +324,67 @@ def test_shards_do_not_go_where_the_videos_are(tmp_path):
     for out in (tmp_path / "clips", tmp_path / "clips" / "shards"):
         with pytest.raises(Exception, match="would be mistaken for shards. Give a folder elsewhere"):
             shard_command(source=str(tmp_path / "clips"), out=str(out))
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_videos_that_were_replaced_are_not_called_done(tmp_path, is_done):
+    manifest = write_manifest(tmp_path, 4, num_frames=4, height=16, width=16)
+    given = {"source": str(manifest), "out": str(tmp_path / "out"), "clips_per_shard": 2}
+    if is_done:
+        shard_command(**given, thorough=True)
+    else:
+        options = {"max_bytes": 500_000_000, "clips_per_shard": 2, "decoder": "auto", "seed": 0}
+        for plan in plan_shards(
+            read_manifest(manifest), out=given["out"], name="clips", thorough=True, **options
+        ):
+            write_shard(plan)
+    video = next((tmp_path / "train").glob("*.mp4"))
+    before = video.stat()
+    video.write_bytes(video.read_bytes()[:-1] + b"x")
+    os.utime(video, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    with pytest.raises(UsageError, match="changed since. Give a new folder, or delete"):
+        shard_command(**given, thorough=True)
+    os.utime(video, ns=(before.st_mtime_ns + 1, before.st_mtime_ns + 1))
+    with pytest.raises(UsageError, match="changed since. Give a new folder, or delete"):
+        shard_command(**given)
+    shutil.rmtree(given["out"])
+    assert shard_command(**given).figures["num_clips"] == shard_command(**given).figures["num_clips"] == 4
+
+
+def test_videos_whose_names_share_a_first_dot_stay_apart_with_their_labels(tmp_path, caplog):
+    names = [f"clip.00{i}.{ending}" for i in range(3) for ending in ("mp4", "cls")]
+    tar = write_tar(tmp_path / "a.tar", dict.fromkeys(names, b"7"))
+    shard = scan(str(tar))
+    assert shard.columns["path"] == ["clip.000.mp4", "clip.001.mp4", "clip.002.mp4"]
+    assert shard.columns["label"] == ["7"] * 3
+    assert "clip.000.mp4 and clip.001.mp4 share a key" in caplog.text and "at the last dot" in caplog.text
+    images = scan(str(write_tar(tmp_path / "b.tar", {"x.0.png": b"", "x.1.png": b""})))
+    assert images.columns["path"] == ["x.0.png", "x.1.png"]
+    caplog.clear()
+    usual = ("a.mp4", "a.meta.json", "a.json", "a.jpg", "b.seg.png", "b.jpg", "b.cls", "c.left.mp4", "c.json")
+    whole = scan(str(write_tar(tmp_path / "c.tar", dict.fromkeys(usual, b"{}"))))
+    assert whole.columns["path"] == ["a.mp4", "b.seg.png", "c.left.mp4"] and not caplog.text
+
+
+def test_a_label_file_of_several_videos_is_refused_with_advice_that_works(tmp_path):
+    tar = write_tar(tmp_path / "a.tar", dict.fromkeys(("clip.0.mp4", "clip.1.mp4", "clip.json"), b"{}"))
+    with pytest.raises(
+        ManifestError, match=r"share the label file clip\.json.* per video, such as clip\.0\.json"
+    ):
+        read_manifest(tar)
+    names = ("clip.0.mp4", "clip.0.json", "clip.1.mp4", "clip.1.json")
+    assert len(read_manifest(write_tar(tmp_path / "b.tar", dict.fromkeys(names, b"{}")))) == 2
+
+
+def test_a_label_that_fills_the_memory_and_a_sparse_member_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tar_samples, "MAX_LABEL_BYTES", 5)
+    with pytest.raises(ManifestError, match="a.json has 8 bytes, a label has at most 5"):
+        scan(str(write_tar(tmp_path / "a.tar", {"a.mp4": b"", "a.json": b'"12345" '})))
+    header = tarfile.TarInfo("b.json")
+    header.type = tarfile.GNUTYPE_SPARSE
+    block = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    block[483:495] = b"00234553000\0"  # the size of what is not stored
+    block[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(block))[0]
+    (tmp_path / "b.tar").write_bytes(bytes(block) + bytes(1024))
+    with pytest.raises(ManifestError, match="b.json is sparse. Write the tar without --sparse"):
+        scan(str(tmp_path / "b.tar"))

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from PIL import Image
 
 from vjepa.data.decoders.base import Decoder, decoder_class
 from vjepa.data.decoders.opening import open_video
-from vjepa.data.remote import member_of
+from vjepa.data.manifests.identity import state_of
 from vjepa.data.sampling import ROUNDING_SECONDS
 from vjepa.errors import DecodeError
 
@@ -39,13 +38,7 @@ class FileJob:
 
     def key(self) -> str:
         """Return a name of the file in its present state, which changes with the file."""
-        member = member_of(self.path)
-        try:
-            found = os.stat(self.path if member is None else member.shard)
-            state = [found.st_size, found.st_mtime_ns]
-        except OSError:
-            state = []  # a URL
-        return json.dumps([self.path, *state, self.decoder, self.parts, self.thorough])
+        return json.dumps([self.path, *state_of(self.path), self.decoder, self.parts, self.thorough])
 
 
 @dataclass(frozen=True)

@@ -86,13 +86,20 @@ class ClipNeeds:
         return ""
 
 
+RECIPE, RECIPE_NEEDS = "configs/folder.yaml", ClipNeeds(num_frames=16, fps=8.0)
+
+
 @dataclass(frozen=True)
 class AuditReport:
-    """The content of a manifest's files, by path, and their faults."""
+    """The content of a manifest's files, by path, and their faults.
+
+    `num_padded` rows are too short for a clip of RECIPE, which repeats their last frame.
+    """
 
     manifest: Manifest
     files: Mapping[str, FileRecord]
     findings: tuple[Finding, ...] = field(default=())
+    num_padded: int = 0
 
     def of_kind(self, *kinds: Kind) -> tuple[ClipFailure, ...]:
         """Return the findings of these kinds, with path and reason."""
@@ -165,6 +172,13 @@ class AuditReport:
             "num_short": kinds["short"],
             "num_repeated": kinds["repeated"],
             "num_unusual": kinds["unusual"],
+            "padded": {
+                "recipe": RECIPE,
+                "num_frames": RECIPE_NEEDS.num_frames,
+                "fps": RECIPE_NEEDS.fps,
+                "num_clips": self.num_padded,
+                "share": self.num_padded / max(len(self.manifest), 1),
+            },
             "num_variable_fps": kinds["variable"],
             "num_odd_fps": kinds["odd_fps"],
             "num_duplicates": kinds["duplicate"],

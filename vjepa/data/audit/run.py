@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vjepa.data.audit.examine import FileJob, FileRecord, Interval, PartRecord, examine
 from vjepa.data.audit.findings import (
+    RECIPE_NEEDS,
     AuditReport,
     ClipNeeds,
     Finding,
@@ -56,13 +57,16 @@ def check(
     jobs = file_jobs([*manifest.rows, *(other.rows if other else ())], decoder, thorough=thorough)
     files, ended = _examined(jobs, running, progress)
     own = {row.path: files[row.path] for row in manifest.rows}
+    parts = _by_row(manifest, jobs, files)
     found: list[Finding] = [
         *of_files(own, ended, needs),
-        *of_rows(manifest, _by_row(manifest, jobs, files), needs),
+        *of_rows(manifest, parts, needs),
         *duplicates(own),
         *leaks(_by_split(manifest, other), files),
     ]
-    return AuditReport(manifest, own, tuple(found))
+    moving = (parts[row] for row in manifest.rows if row in parts and parts[row].num_frames > 1)
+    num_padded = sum(bool(RECIPE_NEEDS.lacking(part)) for part in moving)
+    return AuditReport(manifest, own, tuple(found), num_padded)
 
 
 def _examined(

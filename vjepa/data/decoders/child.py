@@ -7,6 +7,7 @@ import mmap
 import os
 import pickle
 import signal
+import threading
 import time
 import traceback
 import warnings
@@ -18,13 +19,17 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 from torch import Tensor
 
 from vjepa.data.decoders.base import Decoder, Opener
+from vjepa.data.decoders.contract import CheckedDecoder
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 REAP_SECONDS = 5.0  # a killed process ends in a millisecond, unless the kernel waits for a dead disk
+
+# a child that another thread forks at the same time would keep a copy of this one's end of the pipe
+_FORKING = threading.Lock()
 
 Layout = tuple[tuple[int, ...], bool]
 
@@ -59,40 +64,95 @@ class SharedFrames:
         return np.frombuffer(self._memory, np.uint8, count=size).reshape(shape)
 
 
+class LostChildError(Exception):
+    """The end of a child before it answered, whatever the cause; the message says how it ended."""
+
+
 class Child:
     """A forked process that decodes with `backend`.
 
-    It ends with the thread that started it, whatever the cause, and ignores Ctrl-C.
+    It ends with the thread that started it, whatever the cause, and ignores Ctrl-C. Several threads may use it: their
+    requests wait for each other.
     """
 
     def __init__(self, backend: Opener) -> None:
         self.frames = SharedFrames()
-        self.num_open = 0
+        self.num_open = 0  # videos
+        self.num_opens = 0  # so far
+        self._lock = threading.RLock()
         self._parent = os.getpid()
-        self.pipe, theirs = Pipe()
-        with warnings.catch_warnings():
-            # Python 3.12 warns of threads: their locks stay locked in the child, which uses none of them
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.pid = os.fork()
-        if self.pid == 0:
-            _run(theirs, self, backend)
-        theirs.close()
+        with _FORKING:
+            self.pipe, theirs = Pipe()
+            with warnings.catch_warnings():
+                # Python 3.12 warns of threads: their locks stay locked in the child, which uses none of them
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self.pid = os.fork()
+            if self.pid == 0:
+                _run(theirs, self, backend)
+            theirs.close()
         self._end = weakref.finalize(self, _end, self.pid, self._parent)
 
     @property
-    def is_gone(self) -> bool:
-        """Whether it has ended; valid while no request is open, when only the end of the pipe can be read."""
-        return self.pipe.poll(0)
+    def is_ended(self) -> bool:
+        """Whether it was ended here, or belongs to a process that this one was forked from."""
+        return self.pipe.closed or self._parent != os.getpid()
 
     @property
-    def is_mine(self) -> bool:
-        """Whether this process started it; a process that is forked later must not use it."""
-        return self._parent == os.getpid()
+    def is_gone(self) -> bool:
+        """Whether it has ended by itself; valid while no request is open, when only the pipe's end can be read."""
+        with self._lock:
+            return self.pipe.closed or self.pipe.poll(0)
+
+    def open_video(self, path: str, seconds: float) -> tuple[int, Float64[np.ndarray, "n"]]:
+        """Open a video; return its number and timestamps. For errors, see `_ask`."""
+        with self._lock:
+            number, timestamps = self._ask(seconds, "open", path)
+            self.num_open += 1
+        return number, timestamps
+
+    def frames_of(self, number: int, indices: list[int], seconds: float) -> UInt8[Tensor, "t c h w"]:
+        """Return a copy of frames of an open video. For errors, see `_ask`."""
+        with self._lock:  # the answer to the next request replaces the frames
+            return self.frames.take(*self._ask(seconds, "frames", number, indices))
+
+    def close_video(self, number: int) -> None:
+        """Close a video; do nothing if the child has ended."""
+        with self._lock:
+            if self.is_ended:
+                return
+            self.num_open -= 1
+            try:
+                self.pipe.send(("close", number))
+            except ConnectionError:
+                self.kill()
 
     def kill(self) -> str:
         """End it now, and return how it ended."""
         self.pipe.close()
         return self._end() or "it was ended before"
+
+    def _ask(self, seconds: float, *request: Any) -> Any:
+        """Return the answer to a request, see `serve`.
+
+        Raises the error that the backend raised, or `LostChildError` if no answer comes within `seconds`.
+        """
+        if self.is_ended:
+            raise LostChildError("its process was ended")
+        try:
+            self.pipe.send(request)
+            answered = self.pipe.poll(seconds)
+            answer = self.pipe.recv() if answered else None
+        except (EOFError, ConnectionError) as e:
+            raise LostChildError(f"the decoder crashed ({self.kill()})") from e
+        except BaseException:  # Ctrl-C: a late answer would be mistaken for the answer to the next request
+            self.kill()
+            raise
+        if not answered:
+            self.kill()
+            raise LostChildError(f"no frame after {seconds:g} s: decoding hung and was ended")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def serve(self, pipe: Connection, backend: Opener) -> None:
         """Answer requests until the parent closes the pipe; runs in the child."""
@@ -110,7 +170,7 @@ class Child:
                 answer: Any
                 if what == "open":
                     opened += 1
-                    videos[opened] = backend.open(arguments[0])
+                    videos[opened] = CheckedDecoder(arguments[0], backend.open(arguments[0]))
                     answer = opened, videos[opened].timestamps
                 else:
                     answer = self.frames.put(videos[arguments[0]].frames_at(arguments[1]))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
 from vjepa.data.decoders.base import Decoder, Opener
-from vjepa.data.decoders.child import Child
+from vjepa.data.decoders.child import Child, LostChildError
 from vjepa.data.decoders.indexed import backend
 from vjepa.errors import DecodeError, SettingError
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 # the child is forked, as DataLoader's workers are; other systems cannot safely fork a process with threads
 POSSIBLE = sys.platform == "linux"
@@ -22,9 +29,10 @@ MAX_OPENS = 2000  # then a new child replaces it, so that leaks of a decoding li
 
 
 class LimitedProcess:
-    """A child process that decodes for this one; it starts at the first request, and again after it was killed.
+    """Child processes that decode for this one, one per thread that opens videos.
 
-    Only one thread at a time may use it. The child ends with the thread that started it.
+    A child starts at the first request of its thread, and again after it was killed. It ends with the thread that
+    started it.
 
     Args:
         decoder: The backend that it uses, as for `decoder_class`.
@@ -41,76 +49,62 @@ class LimitedProcess:
         self.decoder = decoder
         self.seconds = seconds
         self._backend = backend(decoder, index)  # an unknown name is refused here, not in the child
-        self._child: Child | None = None
-        self._num_opens = 0
+        self._own = _OfThisThread()
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, while there is a child."""
-        return self._child.pid if self._child is not None and self._child.is_mine else None
+        """The process id of this thread's child, while there is one."""
+        child = self._own.child
+        return child.pid if child is not None and not child.is_ended else None
 
     def open(self, path: str | Path) -> LimitedDecoder:
         """Open `path` in the child; raise `DecodeError` as the backend does, or if it takes too long."""
         return LimitedDecoder(str(path), self)
 
     def close(self) -> None:
-        """End the child."""
-        if self._child is not None and self._child.is_mine:
-            self._child.kill()
-        self._child = None
+        """End the child of this thread."""
+        if self._own.child is not None and not self._own.child.is_ended:
+            self._own.child.kill()
+        self._own.child = None
 
     def child(self) -> Child:
-        """Return the running child, or a new one if there is none or it has opened many files."""
-        if self._child is not None and not self._child.is_mine:
-            self._child = None  # this process was forked since; the child belongs to its parent
-        enough = self._num_opens >= MAX_OPENS
-        if self._child is not None and (self._child.is_gone or (enough and self._child.num_open == 0)):
-            self.close()
-        if self._child is None:
-            self._child, self._num_opens = Child(self._backend), 0
-        self._num_opens += 1
-        return self._child
-
-    def ask(self, path: str, child: Child, *request: Any) -> Any:
-        """Return the answer to `request`, see `Child.serve`, of the child that opened `path`.
-
-        Raises the error that the backend raised, or `DecodeError` if no answer comes.
-        """
-        if child is not self._child or not child.is_mine:
-            raise DecodeError(
-                path, "its process was ended, as another video did not decode in time. Open it again"
-            )
-        try:
-            child.pipe.send(request)
-            answered = child.pipe.poll(self.seconds)
-            answer = child.pipe.recv() if answered else None
-        except (EOFError, ConnectionError) as e:
-            ended = child.kill()
-            self._child = None
-            raise DecodeError(path, f"the decoder crashed ({ended})") from e
-        except BaseException:  # Ctrl-C: a late answer would be mistaken for the answer to the next request
-            self.close()
-            raise
-        if not answered:
-            self.close()
-            raise DecodeError(path, f"no frame after {self.seconds:g} s: decoding hung and was ended")
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        """Return this thread's running child, or a new one if there is none or it has opened many files."""
+        child = self._own.child
+        if child is not None and child.is_ended:
+            child = None
+        if child is not None and (child.is_gone or (child.num_opens >= MAX_OPENS and child.num_open == 0)):
+            child.kill()
+            child = None
+        if child is None:
+            child = Child(self._backend)
+        child.num_opens += 1
+        self._own.child = child
+        return child
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_child": None, "_num_opens": 0}  # another process starts its own child
+        return {name: value for name, value in self.__dict__.items() if name != "_own"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._own = _OfThisThread()  # another process starts its own children
+
+
+class _OfThisThread(threading.local):
+    """The child that the current thread started."""
+
+    child: Child | None = None
 
 
 class LimitedDecoder(Decoder):
-    """A video that is open in a `LimitedProcess`."""
+    """A video that is open in the child of the thread that opened it; any thread may read it.
+
+    If the child is killed, is stopped or hangs, the video is opened again in a new one, once per request.
+    """
 
     def __init__(self, path: str, process: LimitedProcess) -> None:
         self._path = path
         self._process = process
-        self._child = process.child()
-        self._number, self._timestamps = process.ask(path, self._child, "open", path)
-        self._child.num_open += 1
+        self._child, self._number, self._timestamps = self._twice(self._opened)
 
     @classmethod
     def open(cls, path: str | Path) -> LimitedDecoder:
@@ -122,14 +116,35 @@ class LimitedDecoder(Decoder):
         return self._timestamps
 
     def frames_at(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
-        layout = self._process.ask(self._path, self._child, "frames", self._number, list(indices))
-        return self._child.frames.take(*layout)
+        return self._twice(lambda: self._frames(list(indices)))
 
     def close(self) -> None:
-        if self._number >= 0 and self._child.pid == self._process.pid:
-            self._child.num_open -= 1
-            self._child.pipe.send(("close", self._number))
+        if self._number >= 0:
+            self._child.close_video(self._number)
         self._number = -1
+
+    def _opened(self) -> tuple[Child, int, Float64[ndarray, "n"]]:
+        child = self._process.child()
+        return child, *child.open_video(self._path, self._process.seconds)
+
+    def _frames(self, indices: list[int]) -> UInt8[Tensor, "t c h w"]:
+        if self._child.is_ended:
+            self._child, self._number, _ = self._opened()
+        return self._child.frames_of(self._number, indices, self._process.seconds)
+
+    def _twice(self, work: Callable[[], Answer]) -> Answer:
+        """Return the result of `work`; if the child is lost, repeat it once in a new child.
+
+        Raises the error that the backend raised, or `DecodeError` if the second child is lost, too.
+        """
+        try:
+            return work()
+        except LostChildError as first:
+            log.info("%s: %s; one more try in a new process", self._path, first)
+        try:
+            return work()
+        except LostChildError as second:
+            raise DecodeError(self._path, str(second)) from second
 
 
 def opener(decoder: str, timeout_seconds: float, *, index: str | None = None) -> Opener:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vjepa.data.decoders.base import Decoder, Opener
+from vjepa.data.decoders.contract import CheckedDecoder
 from vjepa.data.remote import Fetch, fetch_video, is_url, member_of, suffix_of
 from vjepa.errors import DecodeError
 
@@ -26,13 +27,13 @@ def open_video(decoder: Opener, path: str | Path, *, fetch: Fetch = fetch_video)
     """
     if not is_url(path) and member_of(path) is None:
         with decoder.open(path) as video:
-            yield video
+            yield CheckedDecoder(path, video)
         return
     path = str(path)
     with _temporary_file(fetch(path), suffix_of(path)) as file:
         try:
             with decoder.open(file) as video:
-                yield video
+                yield CheckedDecoder(path, video)
         except DecodeError as e:
             raise DecodeError(path, e.reason) from e
 

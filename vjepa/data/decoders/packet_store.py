@@ -20,6 +20,8 @@ from vjepa.errors import DecodeError, UsageError
 
 VERSION = 2  # 1 counted packets that give no frame, and knew no files that are read from their start
 LOCK_SECONDS = 30.0  # longest wait for another process that writes
+# limits of what a foreign file can make SQLite and zlib do
+MAX_QUERY_STEPS, MAX_CELL_BYTES, MAX_TIMES_BYTES = 100_000, 64_000_000, 8 * 2**24
 SCHEMA = f"""
 CREATE TABLE vjepa_packets (
     path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, earliest INTEGER NOT NULL,
@@ -139,10 +141,12 @@ class PacketStore:
             if self._connection is None:
                 address = f"{self.path.as_uri()}?mode=ro"
                 self._connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+                self._connection.set_progress_handler(lambda: 1, MAX_QUERY_STEPS)
+                self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL_BYTES)
                 ((version,),) = self._connection.execute("PRAGMA user_version").fetchall()
                 if version != VERSION:
                     raise sqlite3.DatabaseError(f"version {version}, this vjepa reads {VERSION}")
-            return self._connection.execute(query, arguments).fetchall()
+            return self._connection.execute(query, arguments).fetchmany(1)
         except sqlite3.Error as e:
             raise UsageError(
                 f"{self.path}: not a packet index ({e}). Delete it and write it again with `vjepa data index`."
@@ -153,8 +157,12 @@ class PacketStore:
 
     def _unpacked(self, packed: bytes) -> Int64[ndarray, "n"]:
         try:
-            return np.cumsum(np.frombuffer(zlib.decompress(packed), "<i8"), dtype=np.int64)
-        except (zlib.error, ValueError) as e:
+            unpacker = zlib.decompressobj()
+            times = unpacker.decompress(packed, MAX_TIMES_BYTES)
+            if not unpacker.eof:
+                raise ValueError(f"truncated, or more than {MAX_TIMES_BYTES // 8} frames")
+            return np.cumsum(np.frombuffer(times, "<i8"), dtype=np.int64)
+        except (zlib.error, ValueError, TypeError) as e:
             raise UsageError(
                 f"{self.path}: damaged ({e}). Delete it and write it again with `vjepa data index`."
             ) from e

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -20,6 +21,8 @@ from vjepa.errors import UsageError
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+
+LOOK_SECONDS = 5.0  # between two looks at whether a worker is stopped
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def local_results(
 ) -> Iterator[JobResult[Value]]:
     """Yield the results of a function that pickles by name, for items with their index, in order of completion.
 
-    `num_processes` 0 works in this process. The process of an item that takes longer than `timeout_seconds` is killed.
+    `num_processes` 0 works in this process. The process of an item that takes longer than `timeout_seconds`, or that
+    another program has stopped, is killed. An item whose process ended is repeated once, in another process.
 
     Raises:
         UsageError: If a child ends before its first item.
@@ -60,7 +64,8 @@ def local_results(
     if not num_processes:
         yield from (attempt(work, index, item) for index, item in items)
         return
-    waiting = deque(items)
+    waiting, by_index = deque(items), dict(items)
+    repeated: set[int] = set()
     workers: list[_Worker] = []
     try:
         while waiting or any(worker.index is not None for worker in workers):
@@ -76,19 +81,32 @@ def local_results(
                 if worker.pipe in spoken:
                     result = worker.answer()
                 elif now >= worker.deadline:
-                    result = worker.overdue(timeout_seconds)
+                    result = worker.overdue(f"no result after {timeout_seconds:g} s: it hung and was ended")
+                elif worker.is_stopped:
+                    result = worker.overdue("its process was stopped from outside")
                 if worker.is_gone:
                     workers.remove(worker)  # another replaces it, if there is work for it
-                if result is not None:
+                if result is not None and result.ended and result.index not in repeated:
+                    repeated.add(result.index)
+                    waiting.appendleft((result.index, by_index[result.index]))
+                elif result is not None:
                     yield result
     finally:
         for worker in workers:
             worker.kill()
 
 
-def _seconds_left(workers: list[_Worker]) -> float | None:
+def is_stopped(pid: int) -> bool:
+    """Return whether a signal has stopped a process, which then does nothing until it continues; False off Linux."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _seconds_left(workers: list[_Worker]) -> float:
     first = min(worker.deadline for worker in workers)
-    return None if first == float("inf") else max(first - time.monotonic(), 0.0)
+    return min(max(first - time.monotonic(), 0.0), LOOK_SECONDS)
 
 
 class _Worker:
@@ -109,6 +127,10 @@ class _Worker:
     def is_idle(self) -> bool:
         return self._is_ready and self.index is None and not self.is_gone
 
+    @property
+    def is_stopped(self) -> bool:
+        return self.index is not None and self._process.pid is not None and is_stopped(self._process.pid)
+
     def give(self, index: int, item: Any, timeout_seconds: float | None) -> None:
         """Send it an item; the time limit counts from here, not from the start of the process."""
         self.index = index
@@ -128,13 +150,11 @@ class _Worker:
         self.index, self.deadline = None, float("inf")
         return result
 
-    def overdue(self, timeout_seconds: float | None) -> JobResult[Any]:
-        """Kill it, and return the result of an item that took too long."""
+    def overdue(self, reason: str) -> JobResult[Any]:
+        """Kill it, and return the result of its item."""
         assert self.index is not None
         self.kill()
-        return JobResult(
-            self.index, None, f"no result after {timeout_seconds:g} s: it hung and was ended", True
-        )
+        return JobResult(self.index, None, reason, True)
 
     def kill(self) -> None:
         """End the process, if it has not ended."""

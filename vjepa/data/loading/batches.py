@@ -122,7 +122,7 @@ class EpochReader:
             for slot, failure in zip(bad, group.batch.failures, strict=True):
                 failed.setdefault(request.keys[slot].index, failure)
             self.failures += group.batch.failures
-            ledger.observe(len(group.slots), group.batch.failures)
+            ledger.observe(len(group.slots), group.batch.failures, num_padded=group.batch.num_padded)
             clips = (
                 group.batch if len(kept) == len(group.slots) else _rows(group.batch, kept, self.clips_per_row)
             )
@@ -150,7 +150,7 @@ class EpochReader:
             self.done = piece.places[-1] + 1
         batch = taken[0] if len(taken) == 1 else _concatenated(taken)
         turn = (self.share.epoch, self.given)
-        batch = replace(batch, failures=tuple(self.failures), part=self.share.part, turn=turn)
+        batch = replace(batch, failures=tuple(self.failures), part=self.share.part, turn=turn, num_padded=0)
         self.failures.clear()
         self.given += 1
         return batch

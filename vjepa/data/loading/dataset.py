@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from vjepa.data.loading.reading import ReadExtras
 from vjepa.data.manifests.identity import row_identities
 from vjepa.data.manifests.rows import Manifest, ManifestRow
 from vjepa.data.remote import Fetch, fetch_video
-from vjepa.data.sampling import FrameSampler, ShortVideoError
+from vjepa.data.sampling import FrameSampler, ShortVideoError, is_padded, usable_part
 from vjepa.data.transforms.video import ClipTransform, PixelTransform
 from vjepa.errors import DecodeError, SettingError
 from vjepa.types import ClipBatch, ClipFailure, PixelScale
@@ -31,7 +32,8 @@ class Sample:
     """The clips of one row: `video` (3, T, H, W) and `more` like it, or the `failure` instead of them.
 
     Pixels are float and normalised, or uint8 with the `scale` that normalises them. `extras` is empty, or holds one
-    mapping of further named tensors per clip.
+    mapping of further named tensors per clip. `is_padded`: the clip repeats the last frame of a
+    video that is too short.
     """
 
     index: int
@@ -41,6 +43,15 @@ class Sample:
     more: tuple[Tensor, ...] = ()
     scale: PixelScale | None = None
     extras: tuple[dict[str, Tensor], ...] = ()
+    is_padded: bool = False
+
+
+class _Chosen(NamedTuple):
+    """The frame numbers of all clips, one clip after the other, the times of each clip's frames, and see `Sample`."""
+
+    indices: list[int]
+    times: Float64[ndarray, "clips t"]
+    is_padded: bool
 
 
 @dataclass(kw_only=True, eq=False)
@@ -96,37 +107,46 @@ class VideoClips(Dataset[Sample]):
         generators = [np.random.default_rng(seeds)]
         generators += [np.random.default_rng([*seeds, key.draw, i]) for i in range(1, self.clips_per_video)]
         try:
-            frames, times = self._frames(row, generators)
-            extras = () if self.extras is None else tuple(self.extras(row, each) for each in times)
+            frames, chosen = self._frames(row, generators)
+            extras = () if self.extras is None else tuple(self.extras(row, each) for each in chosen.times)
         except (DecodeError, ShortVideoError) as e:
             reason = e.reason if isinstance(e, DecodeError) else str(e)
             return Sample(index=index, label=row.label, failure=ClipFailure(path=row.path, reason=reason))
         transform = self._pixels.pixels if self._pixels else self.transform
         first, *more = [transform(part, g) for part, g in zip(frames, generators, strict=True)]
         scale = self._pixels.pixel_scale if self._pixels else None
-        return Sample(index=index, label=row.label, video=first, more=tuple(more), scale=scale, extras=extras)
+        return Sample(
+            index=index,
+            label=row.label,
+            video=first,
+            more=tuple(more),
+            scale=scale,
+            extras=extras,
+            is_padded=chosen.is_padded,
+        )
 
     def _frames(
         self, row: ManifestRow, generators: Sequence[np.random.Generator]
-    ) -> tuple[tuple[UInt8[Tensor, "t 3 h w"], ...], Float64[ndarray, "clips t"]]:
-        """Return the frames of each clip, decoded in one pass, and their times in seconds."""
+    ) -> tuple[tuple[UInt8[Tensor, "t 3 h w"], ...], _Chosen]:
+        """Return the frames of each clip, decoded in one pass, and how they were chosen."""
         if self.cache is not None and (kept := self.cache.find(row.path)) is not None:
-            chosen, times = self._choose(row, kept[0].numpy(), generators)
-            return kept[1][chosen].chunk(len(generators)), times
+            chosen = self._choose(row, kept[0].numpy(), generators)
+            return kept[1][chosen.indices].chunk(len(generators)), chosen
         with open_video(self._opener, row.path, fetch=self.fetch) as video:
-            chosen, times = self._choose(row, video.timestamps, generators)
+            chosen = self._choose(row, video.timestamps, generators)
             if self.cache is not None and self.cache.keep(row.path, video):
                 kept = self.cache.find(row.path)
                 assert kept is not None
-                return kept[1][chosen].chunk(len(generators)), times
-            return video.frames_at(chosen).chunk(len(generators)), times
+                return kept[1][chosen.indices].chunk(len(generators)), chosen
+            return video.frames_at(chosen.indices).chunk(len(generators)), chosen
 
     def _choose(
         self, row: ManifestRow, timestamps: Float64[ndarray, "n"], generators: Sequence[np.random.Generator]
-    ) -> tuple[list[int], Float64[ndarray, "clips t"]]:
-        """Return the frame numbers of all clips, one clip after the other, and the times of each clip's frames."""
+    ) -> _Chosen:
         clips = np.stack([self.sampler.sample(timestamps, g, row.start, row.end) for g in generators])
-        return clips.flatten().tolist(), timestamps[clips]
+        part = usable_part(timestamps, row.start, row.end)
+        padded = any(is_padded(clip, part) for clip in clips)
+        return _Chosen(clips.flatten().tolist(), timestamps[clips], padded)
 
 
 def collate(samples: Sequence[Sample]) -> ClipBatch:
@@ -143,6 +163,7 @@ def collate(samples: Sequence[Sample]) -> ClipBatch:
         failures=tuple(s.failure for s in samples if s.failure is not None),
         scale=good[0].scale if good else None,
         extras={name: _stacked(name, extras) for name in names},
+        num_padded=sum(s.is_padded for s in good),
     )
 
 

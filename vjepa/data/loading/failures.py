@@ -23,16 +23,25 @@ class TooManyUnreadableClipsError(VjepaError, RuntimeError):
 
 
 class FailureLedger:
-    """The unreadable files of a run, each with its reason; with more than `max_failures`, the run stops."""
+    """The unreadable files of a run, each with its reason; with more than `max_failures`, the run stops.
+
+    It also counts the clips whose video is too short: they repeat its last frame.
+    """
 
     def __init__(self, *, max_failures: int) -> None:
         self.max_failures = max_failures
         self.reasons: dict[str, str] = {}
         self._tried = 0
         self._readable = 0
+        self._padded = 0
 
-    def observe(self, num_clips: int, failures: Iterable[ClipFailure]) -> None:
-        """Count the `num_clips` readable and the unreadable clips of a batch.
+    @property
+    def padded_share(self) -> float:
+        """The share of clips that repeat the last frame of a video too short for them, of all that were read."""
+        return self._padded / max(self._readable, 1)
+
+    def observe(self, num_clips: int, failures: Iterable[ClipFailure], *, num_padded: int = 0) -> None:
+        """Count the `num_clips` readable clips of a batch, the `num_padded` among them, and the unreadable ones.
 
         Raises:
             TooManyUnreadableClipsError: If there are more than allowed, or none of the first clips can be read.
@@ -40,6 +49,12 @@ class FailureLedger:
         failures = list(failures)
         self._tried += num_clips + len(failures)
         self._readable += num_clips
+        if num_padded and not self._padded:
+            log.warning(
+                "some videos are shorter than a clip, which repeats their last frame; the report has their share. "
+                "Lower num_frames or raise fps of --data.sampler, or set its short to error"
+            )
+        self._padded += num_padded
         for failure in failures:
             if failure.path not in self.reasons:
                 self.reasons[failure.path] = failure.reason
@@ -66,6 +81,8 @@ class FailureLedger:
         """Add the files that the other ranks could not read; all ranks must call this together."""
         for reasons in gathered(self.reasons):
             self.reasons = self.reasons | {p: r for p, r in reasons.items() if p not in self.reasons}
+        counts = gathered((self._readable, self._padded))
+        self._readable, self._padded = (sum(each) for each in zip(*counts, strict=True))
 
     def summary(self) -> str:
         """Return how many files could not be read, and which."""

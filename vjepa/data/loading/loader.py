@@ -14,21 +14,12 @@ from vjepa.data.loading.batches import Group, PartBatches, Place
 from vjepa.data.loading.mixture import MixtureSchedule
 from vjepa.data.loading.order import SampleKey
 from vjepa.data.loading.ranks import gathered
-from vjepa.errors import SettingError, VjepaError
+from vjepa.data.loading.workers import next_of
+from vjepa.errors import SettingError
 from vjepa.files import digest
 from vjepa.types import ClipBatch, ClipFailure
 
 log = logging.getLogger(__name__)
-
-
-class LostWorkerError(VjepaError, RuntimeError):
-    """The end of a process that reads clips; `message` is that of torch's error."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(
-            f"a process that reads clips ended or was killed ({message.splitlines()[0].rstrip('. ')}). If the machine "
-            "ran out of memory, lower --data.num_workers or --data.batch_size; continue with --ckpt_path last."
-        )
 
 
 class Progress(NamedTuple):
@@ -176,12 +167,7 @@ class ResumableLoader:
             self._groups = iter(self.make(self._requests()))
         part = self.parts[self.schedule.part(self._number)]
         while (batch := part.take()) is None:
-            try:
-                group = next(self._groups)  # requests more, so that something is in flight
-            except (RuntimeError, ConnectionError, EOFError) as error:
-                if _is_of_a_lost_worker(error):
-                    raise LostWorkerError(str(error) or type(error).__name__) from error
-                raise
+            group = next_of(self._groups)  # requests more, so that something is in flight
             self._in_flight.popleft().receive(group)
         if len(self.parts) > 1:
             batch = replace(batch, turn=(0, self._number))
@@ -208,13 +194,6 @@ class ResumableLoader:
         """Return a digest of the rows and the seed of each data set's order."""
         orders = [part.order for part in self.parts]
         return [digest(order.identities.tobytes(), str(order.seed).encode(), size=8) for order in orders]
-
-
-def _is_of_a_lost_worker(error: Exception) -> bool:
-    """Return whether a worker is gone: torch says so, or the pipe that its batch came through broke first."""
-    if isinstance(error, RuntimeError):
-        return str(error).startswith("DataLoader worker")
-    return "in DataLoader worker process" not in str(error)  # an error that a living worker reported
 
 
 def _restore(part: PartBatches, places: list[list[int]], failed: list[list[Any]]) -> None:

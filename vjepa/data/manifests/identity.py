@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 
 import numpy as np
@@ -11,7 +14,8 @@ from jaxtyping import Bool, UInt64
 from numpy import ndarray
 
 from vjepa.data.manifests.rows import Manifest, Rows, Texts
-from vjepa.data.remote import is_url, member_of
+from vjepa.data.remote import fetch, fetch_video, is_url, member_of
+from vjepa.files import digest
 
 
 def row_identities(manifest: Manifest) -> UInt64[ndarray, "n"]:
@@ -75,6 +79,54 @@ def _one_of(characters: bytes) -> Bool[ndarray, "256"]:
     found = np.zeros(256, bool)
     found[list(characters)] = True
     return found
+
+
+def state_of(path: str) -> tuple[int, int]:
+    """Return the size and the time of change, in nanoseconds, of a row's video; (0, 0) of a URL or a missing file.
+
+    Of a folder of frames it is the sum of the sizes and the time of the last change; of a member of a shard, those of
+    the shard.
+    """
+    member = member_of(path)
+    try:
+        found = [os.stat(path if member is None else member.shard)]
+        if stat.S_ISDIR(found[0].st_mode):
+            with os.scandir(path) as entries:
+                found += [entry.stat() for entry in entries]
+    except OSError:
+        return 0, 0
+    return sum(file.st_size for file in found), max(file.st_mtime_ns for file in found)
+
+
+def content_state(paths: Iterable[str], *, thorough: bool) -> dict[str, str]:
+    """Return digests by which replaced videos are recognised, see `is_same_content`.
+
+    "files" is of their sizes and times of change; with `thorough`, "content" is of all their bytes, which are read.
+
+    Raises:
+        DecodeError: If a file cannot be read.
+    """
+    unique = list(dict.fromkeys(paths))
+    state = {"files": digest(*(repr(state_of(path)).encode() for path in unique))}
+    if thorough:
+        state["content"] = digest(*(digest(*_contents(path)).encode() for path in unique))
+    return state
+
+
+def is_same_content(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Return whether two values of `content_state` are of the same videos, by the surest digest that both have.
+
+    What was made before version 0.2 has none, and counts as the same.
+    """
+    known = [name for name in ("content", "files") if name in before and name in now]
+    return not known or before[known[0]] == now[known[0]]
+
+
+def _contents(path: str) -> Iterator[bytes]:
+    if member_of(path) is None and os.path.isdir(path):
+        yield from (fetch(os.path.join(path, name)) for name in sorted(os.listdir(path)))
+    else:
+        yield fetch_video(path)
 
 
 def mixed(x: UInt64[ndarray, "n"]) -> UInt64[ndarray, "n"]:

@@ -6,24 +6,20 @@ import itertools
 import json
 import logging
 import re
-import tarfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vjepa.data.manifests.formats import PARQUET_SUFFIXES, Table
 from vjepa.data.manifests.rows import ManifestError
 from vjepa.data.manifests.shard_index import (
-    CLIP_COLUMNS,
     DEFAULTS,
     SHARD_INDEX,
     Shard,
-    columns_of,
     missing_shards,
     read_shard_index,
 )
+from vjepa.data.manifests.tar_samples import scan
 from vjepa.data.remote import Member, filesystem, is_url
 from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vjepa.errors import DecodeError
@@ -31,6 +27,7 @@ from vjepa.files import digest, write_text
 
 log = logging.getLogger(__name__)
 
+SCAN = 2  # version of `scan`, part of the name of its cached results
 COMPRESSED = re.compile(r".+\.(tgz|tar\.(gz|bz2|xz|zst))")
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 # a URL with one of these endings is one file; any other may be a folder of shards
@@ -179,7 +176,7 @@ def scanned(tar: str) -> Shard:
         ManifestError: If the file is not a tar or holds no video.
     """
     try:
-        name = digest(f"{tar}\n{_state(tar)}".encode())
+        name = digest(f"{SCAN}\n{tar}\n{_state(tar)}".encode())
     except OSError as e:
         raise ManifestError(tar, 0, "no such shard. Correct the name, or copy it here") from e
     cached = Path.home() / ".cache" / "vjepa" / "shards" / f"{name}.json"
@@ -200,55 +197,3 @@ def _state(tar: str) -> str:
     fs, inside = filesystem(tar)
     info = fs.info(inside)
     return repr([info.get(name) for name in ("size", "ETag", "etag", "mtime", "LastModified", "created")])
-
-
-def scan(tar: str) -> Shard:
-    """Read the headers of a tar, and its labels: `.cls`, or "label" in `.json`."""
-    samples: dict[str, dict[str, Any]] = {}
-    try:
-        with _opened(tar) as file, tarfile.open(fileobj=file, mode="r:") as opened:
-            for member in opened:
-                if member.isfile():
-                    folder, _, name = member.name.rpartition("/")
-                    key, _, ending = name.partition(".")  # WebDataset splits at the first dot
-                    _note(samples.setdefault(f"{folder}/{key}", {}), ending.lower(), opened, member)
-            num_bytes = opened.offset
-    except (tarfile.TarError, EOFError, ValueError) as e:
-        raise ManifestError(tar, 0, f"not a tar, or truncated ({e}). Copy it again") from e
-    rows = [row for sample in samples.values() for row in _rows(sample)]
-    if not rows:
-        reason = f"no video in {len(samples)} samples ({' '.join(sorted(VIDEO_SUFFIXES))}). Give other shards"
-        raise ManifestError(tar, 0, reason)
-    return Shard(PurePosixPath(tar).name, num_bytes, columns_of(rows))
-
-
-def _opened(tar: str) -> AbstractContextManager[Any]:
-    if not is_url(tar):
-        return open(tar, "rb")
-    fs, inside = filesystem(tar)
-    return fs.open(inside, "rb", block_size=1 << 20)  # the size of a read: videos are skipped, not read
-
-
-def _note(sample: dict[str, Any], ending: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-    suffix = f".{ending.rpartition('.')[2]}"
-    if suffix in VIDEO_SUFFIXES or (suffix in IMAGE_SUFFIXES and "offset" not in sample):
-        sample |= {"path": member.name, "offset": member.offset_data, "size": member.size}
-    elif ending in ("json", "cls"):
-        content = tar.extractfile(member)
-        assert content is not None  # a file has one
-        sample[ending] = content.read()
-
-
-def _rows(sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one sample: one, or as many as `vjepa data shard` wrote into its `.json`."""
-    if "offset" not in sample:
-        return
-    about = json.loads(sample.get("json", b"{}"))
-    about = about if isinstance(about, dict) else {}
-    place = {"path": sample["path"], "offset": sample["offset"], "size": sample["size"]}
-    if isinstance(about.get("path"), str):
-        place["path"] = about["path"]
-    for fields in (about, *about.get("more", ())):
-        label = fields.get("label_name", fields.get("label", sample.get("cls", b"").decode().strip()))
-        row = {name: fields.get(name, getattr(DEFAULTS, name)) for name in CLIP_COLUMNS[1:]}
-        yield place | row | {"label": str(label) if isinstance(label, (str, int)) else ""}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -117,7 +119,8 @@ class ShardOrder:
 class BlockReader:
     """A reader of members of shards that fetches blocks of consecutive members and keeps the last ones in memory.
 
-    The blocks take `buffer_bytes`; each takes a sixteenth of it, or one member if that is larger.
+    The blocks take `buffer_bytes`; each takes a sixteenth of it, or one member if that is larger. Threads that share
+    one reader wait for each other.
     """
 
     def __init__(self, places: ShardPlaces, *, buffer_bytes: int) -> None:
@@ -127,6 +130,7 @@ class BlockReader:
             for number, name in enumerate(places.names)
         }
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __call__(self, path: str) -> bytes:
         """Return all bytes of one member; raise `DecodeError` if its block cannot be fetched."""
@@ -134,7 +138,8 @@ class BlockReader:
         assert member is not None  # `ShardPlaces` has checked it
         starts, ends = self._bounds[member.shard]
         block = bisect.bisect_right(starts, member.offset) - 1
-        content = self._block(member.shard, starts[block], ends[block])
+        with self._lock:
+            content = self._block(member.shard, starts[block], ends[block])
         begin = member.offset - starts[block]
         return content[begin : begin + member.size]
 
@@ -147,6 +152,12 @@ class BlockReader:
             self._kept[key] = fetch(shard, start, end)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_lock": threading.Lock()}  # another process has its own
 
 
 def _blocks(places: ShardPlaces, shard: int, block_bytes: int) -> tuple[list[int], list[int]]:

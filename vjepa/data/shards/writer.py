@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vjepa.data.decoders.base import decoder_class
+from vjepa.data.decoders.base import Opener
+from vjepa.data.decoders.limited import DEFAULT_SECONDS, opener
 from vjepa.data.decoders.opening import open_video
 from vjepa.data.loading.order import epoch_order
-from vjepa.data.manifests.identity import name_in, row_identities
+from vjepa.data.manifests.identity import content_state, is_same_content, name_in, row_identities
 from vjepa.data.manifests.rows import Manifest, ManifestRow
 from vjepa.data.manifests.shard_index import (
     CLIP_COLUMNS,
@@ -57,6 +58,11 @@ class ShardPlan:
     files: tuple[ShardFile, ...]
     label_names: tuple[str, ...]
     decoder: str
+    thorough: bool = False
+
+    def content(self) -> dict[str, str]:
+        """Return by what replaced videos are recognised."""
+        return content_state((file.path for file in self.files), thorough=self.thorough)
 
 
 def plan_shards(
@@ -68,11 +74,12 @@ def plan_shards(
     clips_per_shard: int | None,
     decoder: str,
     seed: int,
+    thorough: bool = False,
 ) -> list[ShardPlan]:
     """Shuffle a manifest's files and distribute them over shards `name-000000.tar` and so on, in a folder or URL `out`.
 
     A shard with more than one file has at most `max_bytes` and `clips_per_shard`. `decoder` checks that each file can
-    be read.
+    be read. With `thorough`, replaced files are recognised by their content, beside size and time of change.
     """
     files: dict[str, list[int]] = {}
     for i, row in enumerate(manifest.rows):
@@ -94,7 +101,7 @@ def plan_shards(
         num_bytes, num_clips = num_bytes + size, num_clips + len(rows)
     numbers = itertools.accumulate(map(len, groups), initial=0)
     return [
-        ShardPlan(f"{name}-{i:06d}.tar", out, number, tuple(group), manifest.label_names, decoder)
+        ShardPlan(f"{name}-{i:06d}.tar", out, number, tuple(group), manifest.label_names, decoder, thorough)
         for i, (number, group) in enumerate(zip(numbers, groups, strict=False))
     ]
 
@@ -107,13 +114,15 @@ def write_shard(plan: ShardPlan) -> Shard:
     """
     if (done := written_shard(plan)) is not None:
         return done
+    state = plan.content()
     rows: list[dict[str, Any]] = []
     omitted: list[dict[str, str]] = []
+    videos = opener(plan.decoder, DEFAULT_SECONDS)
     with _destination(plan) as raw:
         with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for place, file in enumerate(plan.files):
                 try:
-                    content = _readable(file.path, plan.decoder)
+                    content = _readable(file.path, videos)
                 except DecodeError as e:
                     omitted.append({"path": e.path, "reason": e.reason})
                     continue
@@ -126,7 +135,7 @@ def write_shard(plan: ShardPlan) -> Shard:
                 rows += [place_of | {c: getattr(row, c) for c in CLIP_COLUMNS} for row in file.rows]
         shard = Shard(plan.name, raw.tell(), columns_of(rows), omitted)
         # the record first: a shard is complete if its record and a tar of the recorded size exist
-        put(record_of(plan), io.BytesIO(json.dumps([plan_hash([plan]), asdict(shard)]).encode()))
+        put(record_of(plan), io.BytesIO(json.dumps([plan_hash([plan]), asdict(shard), state]).encode()))
     return shard
 
 
@@ -136,13 +145,14 @@ def record_of(plan: ShardPlan) -> str:
 
 
 def written_shard(plan: ShardPlan) -> Shard | None:
-    """Return the shard that this plan made, or `None` if it is not written yet."""
+    """Return the shard that this plan made of the same videos, or `None` if it is not written yet."""
     try:
-        made_by, shard = json.loads(fetch(record_of(plan)))
+        made_by, shard, *states = json.loads(fetch(record_of(plan)))
     except DecodeError:
         return None
-    complete = size_of(f"{plan.out}/{plan.name}") == shard["num_bytes"]
-    return Shard.from_json(shard) if complete and made_by == plan_hash([plan]) else None
+    complete = size_of(f"{plan.out}/{plan.name}") == shard["num_bytes"] and made_by == plan_hash([plan])
+    same = all(is_same_content(state, plan.content()) for state in states)  # older records have none
+    return Shard.from_json(shard) if complete and same else None
 
 
 @contextmanager
@@ -162,10 +172,10 @@ def _destination(plan: ShardPlan) -> Iterator[Any]:
         yield raw
 
 
-def _readable(path: str, decoder: str) -> bytes:
+def _readable(path: str, videos: Opener) -> bytes:
     """Return the bytes of a video, after decoding its first frame as a check."""
     content = fetch_video(path)
-    with open_video(decoder_class(decoder), path, fetch=lambda _: content) as video:
+    with open_video(videos, path, fetch=lambda _: content) as video:
         video.frames_at([0])
     return content
 
@@ -212,12 +222,13 @@ def plan_hash(plans: Sequence[ShardPlan]) -> str:
     return digest(*texts)
 
 
-def write_shard_index(out: str, *, shards: Sequence[Shard], label_names: Sequence[str], plan: str) -> None:
+def write_shard_index(out: str, *, shards: Sequence[Shard], plans: Sequence[ShardPlan]) -> None:
     """Write `shards.json`: the set's shards and their clips, as columns."""
     content = {
         "format": SHARD_FORMAT,
-        "plan": plan,
-        "label_names": list(label_names),
+        "plan": plan_hash(plans),
+        "content": [plan.content() for plan in plans],
+        "label_names": list(plans[0].label_names),
         "num_clips": sum(map(len, shards)),
         "shards": [asdict(shard) for shard in shards],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from vjepa.data.loading.dataset import collate
 from vjepa.data.loading.order import SampleKey
+from vjepa.data.loading.workers import LOOK_SECONDS, from_workers
 from vjepa.features.encode import Precision, autocast
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.optim import Cosine
@@ -88,15 +90,23 @@ class Reading:
     batch_size: int
     num_workers: int
 
-    def loader(self, clips: AnticipationClips, keys: list[list[SampleKey]]) -> DataLoader[ClipBatch]:
-        """Return batches of the clips with these keys."""
-        return DataLoader(
-            clips,  # type: ignore[arg-type]  # gives samples, which are collated into batches
-            batch_sampler=keys,
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            generator=torch.Generator(),  # else the loader draws from the random state of the process
-        )
+    def batches(self, clips: AnticipationClips, keys: list[list[SampleKey]]) -> Iterator[ClipBatch]:
+        """Yield batches of the clips with these keys."""
+        left = deque(keys)
+
+        def rest() -> DataLoader[ClipBatch]:
+            return DataLoader(
+                clips,  # type: ignore[arg-type]  # gives samples, which are collated into batches
+                batch_sampler=list(left),
+                num_workers=self.num_workers,
+                collate_fn=collate,
+                timeout=LOOK_SECONDS if self.num_workers else 0,
+                generator=torch.Generator(),  # else the loader draws from the random state of the process
+            )
+
+        for batch in from_workers(rest, lambda: clips.split.videos[left[0][0].index]):
+            left.popleft()
+            yield batch
 
     def chunks(self, keys: list[SampleKey]) -> list[list[SampleKey]]:
         """Split keys into batches."""
@@ -125,7 +135,7 @@ def fit_anticipation(
     optimizer, cosine = torch.optim.AdamW(groups), Cosine(start=1.0, end=0.0)
     labels, failures = ids.labels(train.split.actions), set[ClipFailure]()
     steps = [reading.chunks(keys) for keys in _steps(len(train), settings, seed)]
-    batches = iter(reading.loader(train, [keys for step in steps for keys in step]))
+    batches = reading.batches(train, [keys for step in steps for keys in step])
     noticed = time.monotonic()
     for number, step in enumerate(steps):
         for group, point in zip(optimizer.param_groups, points, strict=True):
@@ -177,7 +187,7 @@ def measure_anticipation(
     """
     failures, index = set[ClipFailure](), []
     scored: list[list[ActionScores]] = [[] for _ in heads]
-    for batch in reading.loader(val, reading.chunks([SampleKey(0, i) for i in range(len(val))])):
+    for batch in reading.batches(val, reading.chunks([SampleKey(0, i) for i in range(len(val))])):
         failures.update(batch.failures)
         if not len(batch):
             continue
