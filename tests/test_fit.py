@@ -85,6 +85,9 @@ def test_validate_measures_a_checkpoint(clips, tmp_path, capsys):
     assert "val/loss:" in first and "val/target_rank:" in first
     assert main(arguments) == 0
     assert capsys.readouterr().out == first  # the same masks, the same clips
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["latest", "version_0"]
+    assert (tmp_path / "runs" / "latest").resolve() == log_dir(tmp_path / "runs")
+    vjepa.load_encoder(tmp_path / "runs" / "latest" / "export")
 
 
 @pytest.mark.parametrize(

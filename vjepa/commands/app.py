@@ -20,6 +20,7 @@ from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.commands.report import as_report, write_result
 from vjepa.commands.verbs import VERBS
 from vjepa.errors import StoppedBySignal, UsageError, VjepaError, did_you_mean
+from vjepa.files import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -231,11 +232,18 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
         arguments = grouped(function, flags)
     given = flags.get("out")
     out = None if given is None or "://" in str(given) else Path(given)  # the verb itself writes to a URL
-    if out is not None:
+    if out is None:
+        report = as_report(function(**arguments))
+    else:
         check_writable(out)
-    report = as_report(function(**arguments))
-    if out is not None:
-        path = write_result(out, figures=report.figures, settings=settings, seed=flags.get("seed"))
-        log.info("results in %s", path)
+        several = int(flags.get("world_size") or os.environ.get("WORLD_SIZE") or 1) > 1
+        with held(out, shared=several) as free:
+            if not free:
+                raise UsageError(
+                    f"--out {out}: another process writes to it. Wait until it ends, or give another folder."
+                )
+            report = as_report(function(**arguments))
+            path = write_result(out, figures=report.figures, settings=settings, seed=flags.get("seed"))
+            log.info("results in %s", path)
     show(report)
     return report.exit_code

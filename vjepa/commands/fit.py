@@ -15,7 +15,6 @@ from lightning import Trainer
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from vjepa.checkpoints.opening import check_whole, open_safely
@@ -24,6 +23,7 @@ from vjepa.commands.fit_report import ReportSettings, report_run
 from vjepa.commands.parsing import explained
 from vjepa.commands.recipes import dropped_settings
 from vjepa.commands.report import Report, write_result
+from vjepa.commands.run_folder import link_latest, loggers_of
 from vjepa.data import VideoDataModule
 from vjepa.errors import UsageError
 from vjepa.training import (
@@ -39,6 +39,7 @@ from vjepa.training import (
     StopOnSignal,
     gathered_network,
     keeps_files,
+    run_folder,
 )
 from vjepa.training.precision import precision_name
 
@@ -153,8 +154,9 @@ class FitCLI(LightningCLI):
         )
         root = run_root(self.config[self.config.subcommand])
         if settings.logger in (None, True):
-            csv = CSVLogger(root, name="")
-            kwargs["logger"] = [csv, TensorBoardLogger(root, name="", version=csv.version)]
+            kwargs["logger"] = False  # `before_fit` makes the folder of the run, and validate needs none
+        if self.config.subcommand == "validate":
+            self.save_config_callback = None
         kwargs["default_root_dir"] = root
         if settings.strategy == "fsdp2":  # one file per checkpoint, as with every other strategy
             kwargs["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
@@ -173,6 +175,9 @@ class FitCLI(LightningCLI):
         self._check_monitors()
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
+        settings = self.config[self.config.subcommand]
+        if settings.trainer.logger in (None, True) and not cast("Any", self.trainer).fast_dev_run:
+            self.trainer.loggers = loggers_of(run_root(settings))
         self.started = time.monotonic()
 
     def after_fit(self) -> None:
@@ -185,6 +190,10 @@ class FitCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         settings = self.config_init[self.config.subcommand]
+        run = run_folder(self.trainer)
+        assert run is not None  # it keeps files
+        if settings.trainer.logger in (None, True):
+            run = link_latest(run)
         self.outcome = report_run(self.trainer, self.model, encoder, self.datamodule, settings.report)
         write_result(
             Path(self.outcome.figures["log_dir"]),
