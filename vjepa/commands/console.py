@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vjepa.commands.report import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk, an exceeded quota
 LONGEST = 200  # characters; longer figures are not shown
@@ -102,6 +105,34 @@ def _scalars(report: Report) -> dict[str, Any]:
 
 def _text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def log_terminal() -> Console | None:
+    """Return the terminal that log lines go to, which lines of progress must share; None if they go elsewhere."""
+    from rich.logging import RichHandler
+
+    handlers = logging.getLogger().handlers
+    return next((each.console for each in handlers if isinstance(each, RichHandler)), None)
+
+
+class StatusLine:
+    """A line at the bottom of a terminal that stays below the log lines, cut to the terminal's width."""
+
+    def __init__(self, terminal: Console) -> None:
+        from rich.live import Live
+
+        # standard output is not redirected: it may be a file
+        self._live = Live(console=terminal, transient=True, redirect_stdout=False)
+
+    def __call__(self, text: str) -> None:
+        """Show `text` in place of the line before, or remove the line if it is empty."""
+        from rich.text import Text
+
+        if not text:
+            self._live.stop()
+            return
+        self._live.start()  # does nothing if it has started
+        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
 
 
 def log_to_stderr() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from vjepa.commands.console import log_terminal
 from vjepa.commands.report import Report
 from vjepa.data.audit.findings import UNUSABLE, AuditReport, ClipNeeds
 from vjepa.data.audit.page import write_page
@@ -154,7 +155,7 @@ def show_bar(steps: Iterator[None], total: int) -> Iterable[None]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), "files", TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=log_terminal() or Console(stderr=True), transient=True) as bar:
         yield from bar.track(steps, total=total)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -13,12 +12,13 @@ from typing import Any, cast
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.plugins.io import CheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from vjepa.checkpoints.opening import check_whole, open_safely
 from vjepa.checkpoints.strict import CheckpointError, key_diff
+from vjepa.commands.console import StatusLine, log_terminal
 from vjepa.commands.fit_report import ReportSettings, report_run
 from vjepa.commands.parsing import explained
 from vjepa.commands.recipes import dropped_settings
@@ -138,12 +138,13 @@ class FitCLI(LightningCLI):
             checkpoint_at(Path(settings.ckpt_path))  # LightningCLI would read it with a traceback
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer with two loggers, atomic checkpoints, and a bar or lines of progress."""
+        """Build the trainer with two loggers, atomic checkpoints, and lines of progress."""
         settings = self._get(self.config_init, "trainer")
         precision_name(settings.precision)
-        on_terminal = sys.stderr.isatty()
-        kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings, on_terminal)]
-        kwargs["enable_progress_bar"] = on_terminal and settings.enable_progress_bar is not False
+        kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings)]
+        kwargs["enable_progress_bar"] = (
+            False  # `ProgressLines` shows more, and shares the terminal with the log
+        )
         plugins = settings.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         atomic = [] if any(isinstance(plugin, CheckpointIO) for plugin in plugins) else [AtomicCheckpointIO()]
@@ -259,9 +260,13 @@ class FitCLI(LightningCLI):
                 f"ModelCheckpoint: monitor {min(missing)} is not a figure of this run. {there} in trainer.callbacks."
             )
 
-    def _callbacks(self, settings: Namespace, on_terminal: bool) -> list[Any]:
+    def _callbacks(self, settings: Namespace) -> list[Any]:
         given = [type(callback) for callback in settings.callbacks or []]
-        own: list[Any] = [ExportEncoder(), RichProgressBar() if on_terminal else ProgressLines()]
+        terminal = None if settings.enable_progress_bar is False else log_terminal()
+        own: list[Any] = [ExportEncoder()]
+        # the same line, where there is no terminal less often and each below the last
+        on_terminal = terminal and ProgressLines(show=StatusLine(terminal), every_seconds=0.25)
+        own.append(on_terminal or ProgressLines())
         own += [make() for make in (HealthVerdict, NonFiniteGuard) if make not in given]
         own.append(MonitoredFigures())
         chosen = [each for each in settings.callbacks or [] if isinstance(each, ModelCheckpoint)]
