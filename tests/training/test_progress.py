@@ -36,7 +36,7 @@ def test_the_line_of_a_long_run_fits_in_80_columns():
 @pytest.mark.filterwarnings(*RUN_WARNINGS)
 def test_a_run_shows_steps_rate_time_loss_and_verdict(tmp_path):
     lines: list[str] = []
-    callbacks = [ProgressLines(every_seconds=0, show=lines.append), HealthVerdict()]
+    callbacks = [ProgressLines(every_seconds=0.0, show=lines.append), HealthVerdict()]
     quiet_trainer(tmp_path, callbacks=callbacks).fit(tiny_module(), clip_loader(8, 2))
     assert lines[0].startswith("step 1 of 4  loss ")
     assert (

@@ -18,7 +18,7 @@ from vjepa import __version__
 from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
 from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.commands.report import as_report, write_result
-from vjepa.commands.verbs import VERBS
+from vjepa.commands.verbs import OTHER_WORDS, VERBS
 from vjepa.errors import StoppedBySignal, UsageError, VjepaError, did_you_mean
 from vjepa.files import held
 
@@ -116,8 +116,9 @@ def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
     got = " ".join(argv[:2]) if started and len(argv) > 1 and not argv[1].startswith("-") else argv[0]
     if got in {name.split()[0] for name in started}:
         raise UsageError(f"'{got}' needs a second word: {', '.join(started)}. See `vjepa --help`.")
+    near = did_you_mean(got, [*VERBS, *OTHER_WORDS])
     raise UsageError(
-        f"unknown verb '{got}': the nearest real one is '{did_you_mean(got, VERBS)}'. See `vjepa --help`."
+        f"unknown verb '{got}': the nearest real one is '{OTHER_WORDS.get(near or '', near)}'. See `vjepa --help`."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,13 @@ def show(report: Report) -> None:
     """Show a report: a table on a terminal, `key: value` lines elsewhere, nothing if it is empty."""
     if sys.stdout.isatty():
         _show_tables(report)
-        return
+    else:
+        _show_lines(report)
+    for line in report.closing:
+        say(line)
+
+
+def _show_lines(report: Report) -> None:
     if report.title:
         say(report.title)
     for line in _aligned(report.rows):
@@ -89,7 +96,7 @@ def _aligned(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _scalars(report: Report) -> dict[str, Any]:
-    """Return the figures that are short enough to show; long ones stand in `result.json` only."""
+    """Return the figures that were measured and are short enough to show; all stand in `result.json`."""
     words = {
         key: ", ".join(value)
         if isinstance(value, list) and value and all(isinstance(x, str) for x in value)
@@ -99,7 +106,7 @@ def _scalars(report: Report) -> dict[str, Any]:
     return {
         key: value
         for key, value in words.items()
-        if not isinstance(value, dict | list | tuple) and len(str(value)) <= LONGEST
+        if value is not None and not isinstance(value, dict | list | tuple) and len(str(value)) <= LONGEST
     }
 
 
@@ -136,12 +143,23 @@ class StatusLine:
 
 
 def log_to_stderr() -> None:
-    """Send log lines to standard error: those of the package from INFO on, of others from WARNING on."""
+    """Send log lines to standard error: those of the package from INFO on, of others from WARNING on.
+
+    Of several ranks, the first shows its lines; the others show warnings alone, with their number.
+    """
+    rank = rank_of_process()
     handler: logging.Handler = logging.StreamHandler()
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.logging import RichHandler
 
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    logging.getLogger("vjepa").setLevel(logging.INFO)
+    form = f"rank {rank}: %(message)s" if rank else "%(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form, handlers=[handler])
+    logging.getLogger("vjepa").setLevel(logging.WARNING if rank else logging.INFO)
+
+
+def rank_of_process() -> int:
+    """Return the rank that torchrun, Lightning or SLURM gave to this process, else 0."""
+    given = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return next((int(rank) for rank in given if rank), 0)

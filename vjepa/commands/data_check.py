@@ -94,15 +94,16 @@ def check_command(
         write_quarantine(out / "quarantine.csv", report)
         write_findings(out / "report.json", report)
         write_page(out / "report.html", report, decoder=decoder, running=running)
-    return _report(report)
+    return _report(report, out)
 
 
-def _report(report: AuditReport) -> Report:
+def _report(report: AuditReport, out: Path | None) -> Report:
+    written = "" if out is None else f"page: {out / 'report.html'}\nquarantine: {out / 'quarantine.csv'}\n"
     rows = [
         {"what": found.kind, "path": printable(found.path), "reason": printable(found.reason)}
         for found in report.findings[:MAX_SHOWN]
     ]
-    return Report(title=title_of(report), rows=rows, figures=report.figures())
+    return Report(title=written + title_of(report), rows=rows, figures=report.figures())
 
 
 def printable(text: str) -> str:

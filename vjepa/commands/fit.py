@@ -195,7 +195,9 @@ class FitCLI(LightningCLI):
         assert run is not None  # it keeps files
         if settings.trainer.logger in (None, True):
             run = link_latest(run)
-        self.outcome = report_run(self.trainer, self.model, encoder, self.datamodule, settings.report)
+        self.outcome = report_run(
+            self.trainer, self.model, encoder, self.datamodule, settings.report, run=run
+        )
         write_result(
             Path(self.outcome.figures["log_dir"]),
             figures=self.outcome.figures | {"fit_seconds": seconds},
@@ -210,7 +212,9 @@ class FitCLI(LightningCLI):
         self.datamodule.setup("validate")
 
     def after_validate(self) -> None:
-        """Report the measured figures."""
+        """Report the measured figures, from the first rank."""
+        if not self.trainer.is_global_zero:
+            return
         figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         self.outcome = Report(title="validation", figures=figures)
 

@@ -115,3 +115,16 @@ VERBS = {
         positional="src dst",
     ),
 }
+
+# what the verbs are called elsewhere: a wrong verb that is near one of these words means ours
+OTHER_WORDS = {
+    "train": "fit",
+    "pretrain": "fit",
+    "evaluate": "validate",
+    "predict": "classify",
+    "infer": "classify",
+    "embed": "extract",
+    "features": "extract",
+    "find": "search",
+    "export": "convert",
+}
