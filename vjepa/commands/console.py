@@ -129,7 +129,7 @@ class StatusLine:
         from rich.live import Live
 
         # standard output is not redirected: it may be a file
-        self._live = Live(console=terminal, transient=True, redirect_stdout=False)
+        self._live = Live(console=terminal, transient=True, auto_refresh=False, redirect_stdout=False)
 
     def __call__(self, text: str) -> None:
         """Show `text` in place of the line before, or remove the line if it is empty."""
@@ -139,7 +139,7 @@ class StatusLine:
             self._live.stop()
             return
         self._live.start()  # does nothing if it has started
-        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
 def log_to_stderr() -> None:

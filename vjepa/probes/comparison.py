@@ -19,17 +19,17 @@ def accuracy_in_words(result: ProbeResult) -> str:
 def compared_in_words(trained: ProbeResult, random_init: ProbeResult) -> str:
     """Return whether the trained encoder is better than random init, by how much, and of how many clips.
 
-    The margin is that of 95 % for two accuracies on `num_val` clips each; a gain within it is none.
+    The margin is that of 95 % for two accuracies on `num_val` clips each; a gain within it counts as no gain.
     """
     pair, num_clips = (trained, random_init), trained.num_val
     gain = trained.top1 - random_init.top1
     margin = NORMAL_95 * math.sqrt(sum(r.top1 * (1 - r.top1) for r in pair) / num_clips)
     if abs(gain) > margin:
         verb = "beats" if gain > 0 else "is worse than"
-        told = f"{verb} random init by {100 * abs(gain):.0f} points"
+        outcome = f"{verb} random init by {100 * abs(gain):.0f} points"
     elif margin > COARSE:
-        told = f"cannot be told from random init: too few clips to tell less than {100 * margin:.0f} points"
+        outcome = f"is not distinguishable from random init: too few clips to tell less than {100 * margin:.0f} points"
     else:
-        told = "is not better than random init"
+        outcome = "is not better than random init"
     numbers = " against ".join(accuracy_in_words(each) for each in pair)
-    return f"{told}: {numbers}, chance {100 * trained.chance:.1f} %, {num_clips} clips"
+    return f"{outcome}: {numbers}, chance {100 * trained.chance:.1f} %, {num_clips} clips"
