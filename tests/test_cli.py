@@ -112,6 +112,7 @@ def test_every_flag_of_a_verb_has_help(name):
     ("argv", "line"),
     [
         (["cuont", "a"], "unknown verb 'cuont': the nearest real one is 'count'"),
+        (["trian"], "unknown verb 'trian': the nearest real one is 'fit'"),
         (["data"], "'data' needs a second word: data check, data index, data shard"),
         (["data", "chek", "x"], "unknown verb 'data chek': the nearest real one is 'data check'"),
         (

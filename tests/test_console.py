@@ -1,4 +1,6 @@
 import io
+import os
+import subprocess
 import sys
 
 import pytest
@@ -52,3 +54,29 @@ def test_an_empty_report_shows_nothing(capsys):
 )
 def test_one_line(error, line):
     assert one_line(error) == line
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "an info\na warning\n"),
+        ({"RANK": "0"}, "an info\na warning\n"),
+        ({"RANK": "1"}, "rank 1: a warning\n"),
+        ({"SLURM_PROCID": "3"}, "rank 3: a warning\n"),
+        ({"LOCAL_RANK": "2"}, "rank 2: a warning\n"),
+    ],
+)
+def test_one_rank_shows_its_lines_and_the_others_warn_with_their_number(given, told):
+    code = (
+        "import logging; from vjepa.commands.console import log_to_stderr; log_to_stderr()\n"
+        "log = logging.getLogger('vjepa.x'); log.info('an info'); log.warning('a warning')"
+    )
+    others = {name: value for name, value in os.environ.items() if "RANK" not in name and "SLURM" not in name}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=others | given, capture_output=True, text=True, check=True)
+    assert done.stderr == told
+
+
+def test_the_closing_lines_come_last_and_what_was_not_measured_is_not_shown(capsys):
+    show(Report(title="run", figures={"top1": 0.5, "top5": None}, closing=("done", "next: vjepa extract")))
+    assert capsys.readouterr().out.splitlines() == ["run", "top1: 0.5", "done", "next: vjepa extract"]

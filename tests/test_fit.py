@@ -61,7 +61,13 @@ def test_a_fit_leaves_all_that_is_promised(clips, tmp_path, capsys):
     assert list(run.glob("events.out.tfevents.*"))
     every = [row for row in csv.DictReader(logged.splitlines()) if row["train/loss"]]
     assert len(every) > 1 and all(row["train/target_rank"] and row["train/lr"] for row in every)
-    assert "loss_over_mean" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "loss_over_mean" in shown
+    latest = tmp_path / "runs" / "latest"
+    assert shown.splitlines()[-2:] == [
+        f"everything is in {latest}: the encoder in {latest / 'export'}",
+        f"next: vjepa extract --encoder {latest}/export --data {clips} --out {tmp_path}/runs/features",
+    ]
 
 
 def test_the_saved_config_runs_again_from_another_folder(clips, tmp_path, monkeypatch):
@@ -85,6 +91,9 @@ def test_validate_measures_a_checkpoint(clips, tmp_path, capsys):
     assert "val/loss:" in first and "val/target_rank:" in first
     assert main(arguments) == 0
     assert capsys.readouterr().out == first  # the same masks, the same clips
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["latest", "version_0"]
+    assert (tmp_path / "runs" / "latest").resolve() == log_dir(tmp_path / "runs")
+    vjepa.load_encoder(tmp_path / "runs" / "latest" / "export")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,15 +38,43 @@ def write_bytes(content: bytes, path: Path) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give the path of a temporary file beside `path`, which replaces `path` if the block raises nothing."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.touch(exist_ok=False)  # unlike a file of `tempfile`, it has the permissions that umask leaves
     try:
         yield temporary
-        temporary.chmod(0o666 & ~umask())  # mkstemp makes a private file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(folder: Path, *, shared: bool = False) -> Iterator[bool]:
+    """Lock a folder for this process while the block runs; give whether that was possible.
+
+    The folder is made if it does not exist, and removed if the block left it empty. Processes that all ask for a
+    `shared` lock have it together. A killed process holds nothing. Windows has no such lock.
+    """
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if sys.platform == "win32":
+            yield True
+            return
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        try:
+            yield free
+        finally:
+            os.close(handle)
+    finally:
+        if new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def digest(*parts: bytes, size: int = 16) -> str:
@@ -54,10 +83,3 @@ def digest(*parts: bytes, size: int = 16) -> str:
     for part in parts:
         state.update(part)
     return state.hexdigest()
-
-
-def umask() -> int:
-    """Return the permission bits that new files of this process lack."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -20,6 +20,10 @@ def test_names_are_told_from_paths(tmp_path, monkeypatch):
         assert not is_hub_name(path), path
     with pytest.raises(FileNotFoundError):
         vjepa.load_encoder("runs/missing")
+    (tmp_path / "runs" / "export").mkdir()
+    assert not is_hub_name("rusn/export")
+    with pytest.raises(FileNotFoundError, match=r"Did you mean runs/export\?"):
+        vjepa.load_encoder("rusn/export")
 
 
 def test_off_line_the_error_says_what_to_fetch(monkeypatch, tmp_path):

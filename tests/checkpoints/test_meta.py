@@ -163,7 +163,9 @@ def test_a_file_that_is_one_network(tmp_path, network, load):
 
 def test_heads_that_cannot_be_told_are_asked_for(tmp_path):
     file = training_file(tmp_path / "train.pt") and tmp_path / "train.pt"
-    with pytest.raises(CheckpointError, match=f"heads of the encoder, of width {WIDTH}.*Give num_heads="):
+    with pytest.raises(
+        CheckpointError, match=f"heads of the encoder, of width {WIDTH}.*Give num_heads=.* .--num_heads of"
+    ):
         vjepa.load_encoder(file)
 
 

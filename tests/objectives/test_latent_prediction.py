@@ -5,14 +5,18 @@ import torch
 
 from tests.masks.given import Given
 from tests.reference import encoder_arguments, load_strictly, reference_case
+from vjepa.errors import SettingError
 from vjepa.layers import cross_masks, gather_tokens
-from vjepa.masks import Causal, TubeBlocks
+from vjepa.masks import Causal, MaskStrategy, TubeBlocks
+from vjepa.masks.rank_rows import RankRows
 from vjepa.models import Predictor, VideoEncoder
-from vjepa.objectives import LatentPrediction
-from vjepa.optim import Cosine, Linear, WarmupCosine, decay_groups, ema_update
+from vjepa.objectives import DensePrediction, LatentPrediction
+from vjepa.optim import Constant, Cosine, Linear, WarmupCosine, decay_groups, ema_update
 from vjepa.types import ClipBatch, MaskPair, TokenGrid
 
 V1, V2 = reference_case("vjepa1_train_steps"), reference_case("vjepa2_train_steps")
+
+NO_IDS = torch.empty(1, 0, dtype=torch.int64)
 
 
 def batch_of(video: torch.Tensor) -> ClipBatch:
@@ -282,3 +286,23 @@ def test_a_length_without_a_mask_token_is_refused_and_the_advice_holds():
         tiny(frame_counts=(4, 16))(clips(), torch.Generator())
     tiny(frame_counts=(4, 16, 8))(clips(), torch.Generator())
     tiny()(clips(), torch.Generator())
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("empty", ["context", "target"])
+@pytest.mark.parametrize("kind", [LatentPrediction, DensePrediction])
+def test_masks_without_context_or_target_are_refused_by_name(kind, empty, ranks):
+    ids = {"context": torch.arange(4)[None], "target": torch.arange(4, 8)[None]} | {empty: NO_IDS}
+    mask: MaskStrategy = Given(MaskPair(**ids))
+    levels, sizes = ((0,), 1) if kind is DensePrediction else ((), 0), {"depth": 1, "num_heads": 2}
+    objective = kind(
+        encoder=VideoEncoder(
+            img_size=16, patch_size=8, num_frames=4, embed_dim=24, levels=levels[0], **sizes
+        ),
+        predictor=lambda width: Predictor(width, embed_dim=24, num_levels=levels[1], **sizes),
+        masks=[mask if ranks == 1 else RankRows(strategy=mask, rank=0, world_size=ranks)],
+        **({"context_weight": Constant(at=0.5)} if kind is DensePrediction else {}),
+    )
+    told = f"the mask strategy Given leaves no {empty} on a grid .t, h, w. of .2, 2, 2.. Change its settings"
+    with pytest.raises(SettingError, match=told):
+        objective(batch_of(torch.randn(2, 3, 4, 16, 16)), torch.Generator())

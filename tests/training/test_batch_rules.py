@@ -5,9 +5,20 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
-from tests.training.runs import RUN_WARNINGS, RandomClips, clip_loader, joined, quiet_trainer, tiny_module
-from vjepa.data import VideoDataModule
+from tests.training.runs import (
+    RUN_WARNINGS,
+    RandomClips,
+    Recorder,
+    clip_loader,
+    joined,
+    quiet_trainer,
+    tiny_module,
+)
+from tests.videos import write_videos
+from vjepa.data import ClipSampler, TrainTransform, VideoDataModule
 from vjepa.data.loading.mixture import MixturePart
+from vjepa.errors import SettingError
+from vjepa.masks import RandomTubes
 from vjepa.optim import Constant, HalfLife, LrRule, WarmupStableDecay
 
 pytestmark = pytest.mark.filterwarnings(*RUN_WARNINGS)
@@ -80,6 +91,61 @@ def test_a_loader_must_tell_its_batch_where_a_rule_asks(tmp_path):
     quiet_trainer(tmp_path).fit(tiny_module(momentum=HalfLife(samples=80.0)), clip_loader(2, 1))
 
 
-def test_the_batch_of_a_mixture_is_the_mean_of_its_parts():
-    parts = [MixturePart(source="a.csv", weight=3.0), MixturePart(source="b.csv", batch_size=64)]
-    assert VideoDataModule(parts=parts, batch_size=4).mean_batch == 19.0
+def test_the_batch_of_a_mixture_is_the_mean_of_its_parts(twelve):
+    parts = [MixturePart(source=str(twelve), weight=3.0), MixturePart(source=str(twelve), batch_size=64)]
+    data = VideoDataModule(parts=parts, batch_size=4)
+    data.setup("fit")
+    assert data.mean_batch == 6.0  # of 4 and, as there are no 64 clips, 12
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("twelve")
+    return write_videos(folder, 12, num_frames=4, height=16, width=32)[0].parent
+
+
+def fit_of_twelve(folder, clips, *, batch: int, **limits):
+    """A run on 12 clips, and the number of batches at each of its steps."""
+    recorder, rule = Recorder(), LrRule(reference_batch=1, scaling="linear")
+    masks = [RandomTubes(ratio=0.5)]
+    module = tiny_module(masks, lr=Constant(at=1e-5), lr_rule=rule, momentum=HalfLife(samples=80.0))
+    data = VideoDataModule(
+        train=str(clips),
+        sampler=ClipSampler(num_frames=4, fps=None),
+        transform=TrainTransform(size=16),
+        batch_size=batch,
+    )
+    trainer = quiet_trainer(folder, callbacks=[recorder], **{"max_epochs": -1, **limits})
+    trainer.fit(module, datamodule=data)
+    return module, recorder.steps
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "limits"), [(4, {"max_steps": 3}), (8, {"max_epochs": 2}), (3, {"max_epochs": 2})]
+)
+def test_a_step_has_all_its_batches_across_the_ends_of_epochs(tmp_path, twelve, accumulate, limits):
+    module, steps = fit_of_twelve(tmp_path, twelve, batch=5, accumulate_grad_batches=accumulate, **limits)
+    assert (
+        steps == [(i + 1) // accumulate for i in range(len(steps))] and steps[-1] == module.total_steps >= 2
+    )
+    assert module.clips_per_step == 5 * accumulate
+
+
+def test_a_batch_larger_than_the_data_set_counts_the_clips_that_there_are(tmp_path, twelve):
+    module, _ = fit_of_twelve(tmp_path, twelve, batch=100, max_steps=1)
+    assert module.clips_per_step == 12 and module.peak_lr() == pytest.approx(12e-5)
+
+
+@pytest.mark.parametrize("limits", [{"accumulate_grad_batches": 4, "limit_train_batches": 6}])
+def test_an_epoch_cut_within_a_step_is_refused_with_the_largest_that_fits(tmp_path, twelve, limits):
+    with pytest.raises(SettingError, match="Lower --trainer.accumulate_grad_batches to 3"):
+        fit_of_twelve(tmp_path, twelve, batch=1, max_steps=2, **limits)
+    _, steps = fit_of_twelve(
+        tmp_path, twelve, batch=1, max_steps=2, **(limits | {"accumulate_grad_batches": 3})
+    )
+    assert steps == [0, 0, 1, 1, 1, 2]
+
+
+def test_a_plain_loader_whose_epoch_ends_within_a_step_is_refused(tmp_path):
+    with pytest.raises(SettingError, match="an epoch of 4 batches ends within a step of 8"):
+        trained(tmp_path, batch=4, accumulate=8)

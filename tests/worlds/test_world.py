@@ -258,3 +258,9 @@ def test_the_verb_takes_up_a_world_interrupted_after_its_manifests(tmp_path):
     interrupt(tmp_path)
     world_command(out=tmp_path, **settings)
     assert (tmp_path / "world.json").is_file()
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_advice(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorldError, match="cannot be written .* Give another folder: --data.world.root"):
+        replace(TINY, root=str(tmp_path / "file")).build()

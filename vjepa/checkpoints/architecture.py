@@ -187,7 +187,7 @@ def _levels(tensors: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> dict
     if len(levels) != count:
         raise CheckpointError(
             f"{count} norms in norms_block, and depth {depth} is not published, so their blocks are unknown. "
-            f"Give levels=..., {count} ascending blocks that end with {depth - 1}."
+            f"Give levels=... (--levels of vjepa convert), {count} ascending blocks that end with {depth - 1}."
         )
     return {"levels": levels}
 
@@ -233,7 +233,7 @@ def _positions(
         if not predictor and grid is not None and (grid.h, grid.w) in UNUSED_PLANES:
             raise AmbiguousPositionsError(
                 "pos_embed is added to the tokens in V-JEPA 1, and unused in V-JEPA 2's files; the file holds no "
-                "predictor that would decide. Give position='sincos' or position='rope'."
+                "predictor that would decide. Give position='sincos' or position='rope' (--position of vjepa convert)."
             )
     return recognise(table, VIDEO_LAYOUTS if video else IMAGE_LAYOUTS, given)
 

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 from vjepa.checkpoints.strict import CheckpointError
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+SIMILAR = 0.7  # of two names of folders: "rusn" and "runs" have 0.75
 FILE_SUFFIXES = (".ckpt", ".pt", ".pth", ".tar", ".safetensors")
 FILES = ["config.json", "*.safetensors", "model.safetensors.index.json", "vjepa.json"]
 
 
 def is_hub_name(name: str) -> bool:
-    """Return whether `name` has the form `owner/model` and there is no local folder `owner`.
+    """Return whether `name` has the form `owner/model`, and no local folder is called `owner` or almost so.
 
     >>> is_hub_name("facebook/vjepa2-vitl-fpc64-256"), is_hub_name("runs/last.ckpt")
     (True, False)
     """
     named = re.fullmatch(NAME, name) is not None and not name.endswith(FILE_SUFFIXES)
-    return named and not Path(name).parent.exists()
+    return named and not Path(name).parent.exists() and nearest_folder(name) is None
+
+
+def nearest_folder(name: str) -> Path | None:
+    """Return the local folder that the first part of a path that does not exist most likely meant, if there is one."""
+    first, *rest = Path(name).parts
+    folders = [each.name for each in Path.cwd().iterdir() if each.is_dir()]
+    near = get_close_matches(first, folders, n=1, cutoff=SIMILAR)
+    return Path(near[0], *rest) if near else None
 
 
 def download(name: str) -> Path:

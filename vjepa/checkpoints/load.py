@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor, nn
 
 from vjepa.checkpoints.architecture import lost_blocks
-from vjepa.checkpoints.hub import download, is_hub_name
+from vjepa.checkpoints.hub import download, is_hub_name, nearest_folder
 from vjepa.checkpoints.huggingface import HuggingFaceFolder, is_huggingface
 from vjepa.checkpoints.meta import MetaFile, is_meta
 from vjepa.checkpoints.native import NativeFolder, RunFile, native_config
@@ -90,8 +90,10 @@ def _opened(path: str | Path, index: int | None) -> Source:
     place = Path(path)
     if not place.exists() or not str(path):
         if not is_hub_name(str(path)):
+            near = nearest_folder(str(path)) if str(path) and not place.is_absolute() else None
+            meant = f" Did you mean {near}?" if near is not None and near.exists() else ""
             raise FileNotFoundError(
-                f"{path}: no such checkpoint. Give a folder written by vjepa fit, a .ckpt file, a Meta file or "
+                f"{path}: no such checkpoint.{meant} Give a folder written by vjepa fit, a .ckpt file, a Meta file or "
                 "a transformers folder."
             )
         place = download(str(path))
@@ -151,9 +153,11 @@ def load_network(
     with read_from(source.path):
         arguments = source.arguments(name, overrides)
         if "num_heads" not in arguments and "class_path" not in arguments:
+            flag = "num_heads" if kind_of(name) == "encoder" else f"{kind_of(name)}_num_heads"
             raise CheckpointError(
                 f"{source.path}: weights do not determine the heads of the {kind_of(name)}, of width "
-                f"{arguments['embed_dim']}, which is not a published size. Give num_heads=..."
+                f"{arguments['embed_dim']}, which is not a published size. Give num_heads=... (--{flag} of "
+                "vjepa convert)."
             )
         if isinstance(source, MetaFile) and kind_of(name) == "encoder" and "depth" not in overrides:
             if remark := lost_blocks(arguments):

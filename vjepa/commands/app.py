@@ -18,8 +18,9 @@ from vjepa import __version__
 from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
 from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.commands.report import as_report, write_result
-from vjepa.commands.verbs import VERBS
+from vjepa.commands.verbs import OTHER_WORDS, VERBS
 from vjepa.errors import StoppedBySignal, UsageError, VjepaError, did_you_mean
+from vjepa.files import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -115,8 +116,9 @@ def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
     got = " ".join(argv[:2]) if started and len(argv) > 1 and not argv[1].startswith("-") else argv[0]
     if got in {name.split()[0] for name in started}:
         raise UsageError(f"'{got}' needs a second word: {', '.join(started)}. See `vjepa --help`.")
+    near = did_you_mean(got, [*VERBS, *OTHER_WORDS])
     raise UsageError(
-        f"unknown verb '{got}': the nearest real one is '{did_you_mean(got, VERBS)}'. See `vjepa --help`."
+        f"unknown verb '{got}': the nearest real one is '{OTHER_WORDS.get(near or '', near)}'. See `vjepa --help`."
     )
 
 
@@ -231,11 +233,18 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
         arguments = grouped(function, flags)
     given = flags.get("out")
     out = None if given is None or "://" in str(given) else Path(given)  # the verb itself writes to a URL
-    if out is not None:
+    if out is None:
+        report = as_report(function(**arguments))
+    else:
         check_writable(out)
-    report = as_report(function(**arguments))
-    if out is not None:
-        path = write_result(out, figures=report.figures, settings=settings, seed=flags.get("seed"))
-        log.info("results in %s", path)
+        several = int(flags.get("world_size") or os.environ.get("WORLD_SIZE") or 1) > 1
+        with held(out, shared=several) as free:
+            if not free:
+                raise UsageError(
+                    f"--out {out}: another process writes to it. Wait until it ends, or give another folder."
+                )
+            report = as_report(function(**arguments))
+            path = write_result(out, figures=report.figures, settings=settings, seed=flags.get("seed"))
+            log.info("results in %s", path)
     show(report)
     return report.exit_code

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vjepa.commands.report import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk, an exceeded quota
 LONGEST = 200  # characters; longer figures are not shown
@@ -42,7 +46,13 @@ def show(report: Report) -> None:
     """Show a report: a table on a terminal, `key: value` lines elsewhere, nothing if it is empty."""
     if sys.stdout.isatty():
         _show_tables(report)
-        return
+    else:
+        _show_lines(report)
+    for line in report.closing:
+        say(line)
+
+
+def _show_lines(report: Report) -> None:
     if report.title:
         say(report.title)
     for line in _aligned(report.rows):
@@ -86,7 +96,7 @@ def _aligned(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _scalars(report: Report) -> dict[str, Any]:
-    """Return the figures that are short enough to show; long ones stand in `result.json` only."""
+    """Return the figures that were measured and are short enough to show; all stand in `result.json`."""
     words = {
         key: ", ".join(value)
         if isinstance(value, list) and value and all(isinstance(x, str) for x in value)
@@ -96,7 +106,7 @@ def _scalars(report: Report) -> dict[str, Any]:
     return {
         key: value
         for key, value in words.items()
-        if not isinstance(value, dict | list | tuple) and len(str(value)) <= LONGEST
+        if value is not None and not isinstance(value, dict | list | tuple) and len(str(value)) <= LONGEST
     }
 
 
@@ -104,13 +114,52 @@ def _text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def log_terminal() -> Console | None:
+    """Return the terminal that log lines go to, which lines of progress must share; None if they go elsewhere."""
+    from rich.logging import RichHandler
+
+    handlers = logging.getLogger().handlers
+    return next((each.console for each in handlers if isinstance(each, RichHandler)), None)
+
+
+class StatusLine:
+    """A line at the bottom of a terminal that stays below the log lines, cut to the terminal's width."""
+
+    def __init__(self, terminal: Console) -> None:
+        from rich.live import Live
+
+        # standard output is not redirected: it may be a file
+        self._live = Live(console=terminal, transient=True, auto_refresh=False, redirect_stdout=False)
+
+    def __call__(self, text: str) -> None:
+        """Show `text` in place of the line before, or remove the line if it is empty."""
+        from rich.text import Text
+
+        if not text:
+            self._live.stop()
+            return
+        self._live.start()  # does nothing if it has started
+        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
 def log_to_stderr() -> None:
-    """Send log lines to standard error: those of the package from INFO on, of others from WARNING on."""
+    """Send log lines to standard error: those of the package from INFO on, of others from WARNING on.
+
+    Of several ranks, the first shows its lines; the others show warnings alone, with their number.
+    """
+    rank = rank_of_process()
     handler: logging.Handler = logging.StreamHandler()
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.logging import RichHandler
 
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    logging.getLogger("vjepa").setLevel(logging.INFO)
+    form = f"rank {rank}: %(message)s" if rank else "%(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form, handlers=[handler])
+    logging.getLogger("vjepa").setLevel(logging.WARNING if rank else logging.INFO)
+
+
+def rank_of_process() -> int:
+    """Return the rank that torchrun, Lightning or SLURM gave to this process, else 0."""
+    given = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return next((int(rank) for rank in given if rank), 0)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from vjepa.commands.console import log_terminal
 from vjepa.commands.flags import Flat
 from vjepa.commands.report import Report
 from vjepa.data.audit.findings import RECIPE, UNUSABLE, AuditReport, ClipNeeds
@@ -95,15 +96,16 @@ def check_command(
         write_quarantine(out / "quarantine.csv", report)
         write_findings(out / "report.json", report)
         write_page(out / "report.html", report, decoder=decoder, running=running)
-    return _report(report)
+    return _report(report, out)
 
 
-def _report(report: AuditReport) -> Report:
+def _report(report: AuditReport, out: Path | None) -> Report:
+    written = "" if out is None else f"page: {out / 'report.html'}\nquarantine: {out / 'quarantine.csv'}\n"
     rows = [
         {"what": found.kind, "path": printable(found.path), "reason": printable(found.reason)}
         for found in report.findings[:MAX_SHOWN]
     ]
-    return Report(title=title_of(report), rows=rows, figures=report.figures())
+    return Report(title=written + title_of(report), rows=rows, figures=report.figures())
 
 
 def printable(text: str) -> str:
@@ -159,7 +161,7 @@ def show_bar(steps: Iterator[None], total: int) -> Iterable[None]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), "files", TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=log_terminal() or Console(stderr=True), transient=True) as bar:
         yield from bar.track(steps, total=total)
 
 

@@ -43,7 +43,7 @@ def demo(
     log.info("2/2  extract: vjepa extract --encoder %s --data %s --out %s", encoder, world, out / "features")
     extract(encoder=str(encoder), data=str(world), out=out / "features", overwrite=True)
     figures = report.figures | {"encoder": str(encoder), "features": str(out / "features")}
-    return Report(title="demo", rows=report.rows, figures=figures)
+    return Report(title="demo", rows=report.rows, figures=figures, closing=report.closing)
 
 
 def recipe_file(name: str) -> Path:

@@ -20,6 +20,7 @@ from vjepa.features.errors import FeaturesError
 from vjepa.features.extract import ClipSource
 from vjepa.features.folder import Extraction, describe_encoder, extract_to
 from vjepa.features.pooling import FeatureMaker, Pool, load_pooler
+from vjepa.features.reader import INDEX, file_of
 from vjepa.features.search import check_searchable, write_search
 from vjepa.features.store import Ranks
 from vjepa.features.windows import Short, Tail, windows_of
@@ -196,11 +197,12 @@ def extract(
     )
     if features.index and made.about is not None:
         write_search(out)
-    return _report(made, time.monotonic() - began)
+    return _report(made, out, time.monotonic() - began)
 
 
-def _report(made: Extraction, seconds: float) -> Report:
+def _report(made: Extraction, out: Path, seconds: float) -> Report:
     about = made.about
+    closing: tuple[str, ...] = ()
     figures: dict[str, object] = {"is_complete": about is not None, "num_made": made.num_made}
     if about is not None:
         figures |= {
@@ -210,8 +212,11 @@ def _report(made: Extraction, seconds: float) -> Report:
             "failures": [f"{failure['path']}: {failure['reason']}" for failure in about["failures"]],
             "shape": about["shape"],
         }
+        features, what = out / file_of(about["format"]), " x ".join(map(str, about["shape"]))
+        closing = (f"features: {features} ({what}), of the clips in {out / INDEX}",)
     figures |= {"seconds": round(seconds, 2), "clips_per_second": round(made.num_made / seconds, 2)}
-    return Report(title="features", figures=figures, exit_code=2 if about and about["failures"] else 0)
+    code = 2 if about and about["failures"] else 0
+    return Report(title="features", figures=figures, exit_code=code, closing=closing)
 
 
 def _device() -> torch.device:

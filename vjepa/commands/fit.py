@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -13,17 +12,18 @@ from typing import Any, cast
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.plugins.io import CheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from vjepa.checkpoints.opening import check_whole, open_safely
 from vjepa.checkpoints.strict import CheckpointError, key_diff
+from vjepa.commands.console import StatusLine, log_terminal
 from vjepa.commands.fit_report import ReportSettings, report_run
 from vjepa.commands.parsing import explained
 from vjepa.commands.recipes import dropped_settings
 from vjepa.commands.report import Report, write_result
+from vjepa.commands.run_folder import link_latest, loggers_of
 from vjepa.data import VideoDataModule
 from vjepa.errors import UsageError
 from vjepa.training import (
@@ -39,6 +39,7 @@ from vjepa.training import (
     StopOnSignal,
     gathered_network,
     keeps_files,
+    run_folder,
 )
 from vjepa.training.precision import precision_name
 
@@ -137,12 +138,13 @@ class FitCLI(LightningCLI):
             checkpoint_at(Path(settings.ckpt_path))  # LightningCLI would read it with a traceback
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer with two loggers, atomic checkpoints, and a bar or lines of progress."""
+        """Build the trainer with two loggers, atomic checkpoints, and lines of progress."""
         settings = self._get(self.config_init, "trainer")
         precision_name(settings.precision)
-        on_terminal = sys.stderr.isatty()
-        kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings, on_terminal)]
-        kwargs["enable_progress_bar"] = on_terminal and settings.enable_progress_bar is not False
+        kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings)]
+        kwargs["enable_progress_bar"] = (
+            False  # `ProgressLines` shows more, and shares the terminal with the log
+        )
         plugins = settings.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         atomic = [] if any(isinstance(plugin, CheckpointIO) for plugin in plugins) else [AtomicCheckpointIO()]
@@ -153,8 +155,9 @@ class FitCLI(LightningCLI):
         )
         root = run_root(self.config[self.config.subcommand])
         if settings.logger in (None, True):
-            csv = CSVLogger(root, name="")
-            kwargs["logger"] = [csv, TensorBoardLogger(root, name="", version=csv.version)]
+            kwargs["logger"] = False  # `before_fit` makes the folder of the run, and validate needs none
+        if self.config.subcommand == "validate":
+            self.save_config_callback = None
         kwargs["default_root_dir"] = root
         if settings.strategy == "fsdp2":  # one file per checkpoint, as with every other strategy
             kwargs["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
@@ -173,6 +176,9 @@ class FitCLI(LightningCLI):
         self._check_monitors()
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
+        settings = self.config[self.config.subcommand]
+        if settings.trainer.logger in (None, True) and not cast("Any", self.trainer).fast_dev_run:
+            self.trainer.loggers = loggers_of(run_root(settings))
         self.started = time.monotonic()
 
     def after_fit(self) -> None:
@@ -185,7 +191,13 @@ class FitCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         settings = self.config_init[self.config.subcommand]
-        self.outcome = report_run(self.trainer, self.model, encoder, self.datamodule, settings.report)
+        run = run_folder(self.trainer)
+        assert run is not None  # it keeps files
+        if settings.trainer.logger in (None, True):
+            run = link_latest(run)
+        self.outcome = report_run(
+            self.trainer, self.model, encoder, self.datamodule, settings.report, run=run
+        )
         write_result(
             Path(self.outcome.figures["log_dir"]),
             figures=self.outcome.figures | {"fit_seconds": seconds},
@@ -200,7 +212,9 @@ class FitCLI(LightningCLI):
         self.datamodule.setup("validate")
 
     def after_validate(self) -> None:
-        """Report the measured figures."""
+        """Report the measured figures, from the first rank."""
+        if not self.trainer.is_global_zero:
+            return
         figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         self.outcome = Report(title="validation", figures=figures)
 
@@ -250,9 +264,13 @@ class FitCLI(LightningCLI):
                 f"ModelCheckpoint: monitor {min(missing)} is not a figure of this run. {there} in trainer.callbacks."
             )
 
-    def _callbacks(self, settings: Namespace, on_terminal: bool) -> list[Any]:
+    def _callbacks(self, settings: Namespace) -> list[Any]:
         given = [type(callback) for callback in settings.callbacks or []]
-        own: list[Any] = [ExportEncoder(), RichProgressBar() if on_terminal else ProgressLines()]
+        terminal = None if settings.enable_progress_bar is False else log_terminal()
+        own: list[Any] = [ExportEncoder()]
+        # the same line, where there is no terminal less often and each below the last
+        on_terminal = terminal and ProgressLines(show=StatusLine(terminal), every_seconds=0.25)
+        own.append(on_terminal or ProgressLines())
         own += [make() for make in (HealthVerdict, NonFiniteGuard) if make not in given]
         own.append(MonitoredFigures())
         chosen = [each for each in settings.callbacks or [] if isinstance(each, ModelCheckpoint)]

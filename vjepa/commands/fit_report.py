@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.encode import Precision
 from vjepa.features.tokens import ClipTokens, tokens_of
 from vjepa.models import VideoEncoder
-from vjepa.probes import LabelledTokens, ProbeKind, fit_probe, random_init_like
+from vjepa.probes import LabelledTokens, ProbeKind, ProbeResult, fit_probe, random_init_like
+from vjepa.probes.comparison import accuracy_in_words, compared_in_words
 from vjepa.training import HealthVerdict, PretrainModule, run_folder
 from vjepa.visualize import run_picture
 from vjepa.visualize.strips import pixels_of
@@ -57,11 +59,15 @@ def report_run(
     encoder: VideoEncoder,
     data: VideoDataModule,
     settings: ReportSettings | None,
+    *,
+    run: Path,
 ) -> Report:
     """Return the report of a finished fit.
 
-    `encoder` is the target encoder with all weights. Without `settings` there are only loss and health.
+    `encoder` is the target encoder with all weights; `run` is how to name the folder of the run. Without `settings`
+    there are only loss and health.
     """
+    closing: list[str] = []
     rows: list[dict[str, Any]] = _health_rows(trainer)
     judges = [callback for callback in cast("Any", trainer).callbacks if isinstance(callback, HealthVerdict)]
     rows += [{"what": "verdict", "trained": str(judge.verdict)} for judge in judges]
@@ -86,7 +92,13 @@ def report_run(
         random_init = random_init_like(encoder, seed=module.seed)
         trained, untrained = (_features(network, data, trainer) for network in (encoder, random_init))
         for label in settings.labels or ():
-            scores = probe_scores(data, label, settings.probes, trained, untrained, seed=module.seed)
+            results = probe_results(data, label, settings.probes, trained, untrained, seed=module.seed)
+            best = max(results, key=lambda pair: pair[0].top1)
+            closing.append(f"{label}: the {best[0].kind} probe {compared_in_words(*best)}")
+            scores = {
+                after.kind: {"trained": after.top1, "random init": before.top1, "chance": after.chance}
+                for after, before in results
+            }
             figures[f"probe_{label}"] = scores
             rows += [
                 {"what": f"{label}, {kind} probe (top-1)"} | {k: f"{100 * v:.1f} %" for k, v in s.items()}
@@ -96,10 +108,23 @@ def report_run(
             path = _folder(trainer) / PICTURE
             draw_run(trainer, module, data, encoder, random_init).save(path)
             figures["picture"] = str(path)
-    return Report(title="run", rows=rows, figures=figures)
+    closing += [
+        f"everything is in {run}: the encoder in {run / 'export'}",
+        f"next: {next_command(data, run)}",
+    ]
+    return Report(title="run", rows=rows, figures=figures, closing=tuple(closing))
 
 
-def probe_scores(
+def next_command(data: VideoDataModule, run: Path) -> str:
+    """Return a command to try the encoder: a probe if the clips have labels, else features."""
+    encoder, root, (train, val) = run / "export", run.parent, (data.sources["train"], data.sources["val"])
+    labelled = data.manifest("train").label_names and data.val_manifest and data.val_manifest.label_names
+    words = ["vjepa", "probe" if labelled else "extract", "--encoder", str(encoder)]
+    words += ["--train", str(train), "--val", str(val)] if labelled else ["--data", str(train)]
+    return shlex.join([*words, "--out", str(root / ("probe" if labelled else "features"))])
+
+
+def probe_results(
     data: VideoDataModule,
     label: str,
     kinds: Sequence[ProbeKind],
@@ -107,15 +132,15 @@ def probe_scores(
     untrained: dict[str, ClipTokens],
     *,
     seed: int,
-) -> dict[str, dict[str, float]]:
-    """Return the top-1 accuracy per kind of probe: of the trained encoder, of random init, and by chance."""
+) -> list[tuple[ProbeResult, ProbeResult]]:
+    """Return, per kind of probe, its results on the trained encoder and on random init."""
     train = read_manifest(str(data.sources["train"]), root=data.root, label_column=label)
     val = read_manifest(
         str(data.sources["val"]), root=data.root, label_column=label, label_names=train.label_names
     )
-    scores: dict[str, dict[str, float]] = {}
+    found: list[tuple[ProbeResult, ProbeResult]] = []
     for kind in kinds:
-        results = [
+        after, before = (
             fit_probe(
                 kind,
                 LabelledTokens.of(features["train"], train),
@@ -124,11 +149,10 @@ def probe_scores(
                 seed=seed,
             )
             for features in (trained, untrained)
-        ]
-        log.info("%s, %s probe: %s against %s at random init", label, kind, *results)
-        after, before = results
-        scores[kind] = {"trained": after.top1, "random init": before.top1, "chance": after.chance}
-    return scores
+        )
+        log.info("%s, %s probe: %s, %s at random init", label, kind, *map(accuracy_in_words, (after, before)))
+        found.append((after, before))
+    return found
 
 
 def draw_run(

@@ -12,6 +12,7 @@ from vjepa.commands.report import Report
 from vjepa.probes.anticipation.ek100_annotations import TASKS
 from vjepa.probes.anticipation.run import EK100, AnticipationChoice, AnticipationRun, run_anticipation
 from vjepa.probes.base import ProbeError
+from vjepa.probes.comparison import compared_in_words
 from vjepa.probes.fitting.trials import ProbeSettings
 from vjepa.probes.manifests import LabelledVideos
 from vjepa.probes.recipe import ClipChoice
@@ -103,18 +104,22 @@ def _report(run: ProbeRun) -> Report:
     if not result.converged:
         log.warning("the probe had not converged: raise --grid.num_steps or --grid.max_iterations")
     compared = {"encoder": result, "random init": baseline}
+    many = len(run.label_names) > 5  # of five classes, the right one is always among the best five
     rows = [
-        {"features": name, "top1": r.top1, "top5": r.scores.top5, "converged": r.converged}
+        {"features": name, "top1": r.top1, "95 %": "{:.3g} to {:.3g}".format(*r.scores.interval)}
+        | ({"top5": r.scores.top5} if many else {})
+        | {"converged": r.converged}
         for name, r in compared.items()
         if r is not None
     ]
+    words = "" if baseline is None else f"the {result.kind} probe {compared_in_words(result, baseline)}"
     return Report(
         title=f"{result.kind} probe, {result.num_train} training and {result.num_val} validation clips",
         rows=rows,
         figures={
             "top1": scores.top1,
             "interval": scores.interval,
-            "top5": scores.top5,
+            "top5": scores.top5 if many else None,
             "random_init_top1": None if baseline is None else baseline.top1,
             "chance": scores.chance,
             "converged": result.converged,
@@ -130,6 +135,7 @@ def _report(run: ProbeRun) -> Report:
             "failures": [asdict(failure) for failure in run.failures],
             "recipe": run.recipe,
         },
+        closing=(words,) if words else (),
     )
 
 

@@ -20,13 +20,15 @@ VERSIONED = ("vjepa-toolkit", "torch", "lightning", "av", "numpy")
 class Report:
     """Outcome of a verb: `rows` of one table, and named `figures`, the top-level keys of `result.json`.
 
-    `exit_code` is 0, or 2 if a part of the input could not be used and the rest was done.
+    `closing` are the last lines shown: the result in words, where it is, and the next command. `exit_code` is 0, or 2
+    if a part of the input could not be used and the rest was done.
     """
 
     title: str = ""
     rows: list[dict[str, Any]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     exit_code: int = 0
+    closing: tuple[str, ...] = ()
 
 
 def as_report(outcome: object) -> Report:

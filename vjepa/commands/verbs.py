@@ -44,7 +44,7 @@ VERBS = {
     "probe": Verb(
         "train and test probes on a frozen encoder",
         "vjepa.commands.probe:probe",
-        "vjepa probe --encoder runs/quickstart/version_0/export --train data/train.csv --val data/val.csv --out probe",
+        "vjepa probe --encoder runs/quickstart/latest/export --train data/train.csv --val data/val.csv --out probe",
         numbers={"lr": "grid.lr", "weight_decay": "grid.weight_decay", "layers": "layers"},
     ),
     "classify": Verb(
@@ -56,7 +56,7 @@ VERBS = {
     "extract": Verb(
         "write frozen features of videos",
         "vjepa.commands.extract:extract",
-        "vjepa extract --encoder runs/quickstart/version_0/export --data data/val.csv --out runs/features",
+        "vjepa extract --encoder runs/quickstart/latest/export --data data/val.csv --out runs/features",
     ),
     "search": Verb(
         "find the clips most like a video, by their features",
@@ -105,13 +105,26 @@ VERBS = {
     "inspect": Verb(
         "what a checkpoint holds",
         "vjepa.commands.inspect:inspect",
-        "vjepa inspect runs/quickstart/version_0/export",
+        "vjepa inspect runs/quickstart/latest/export",
         positional="ckpt",
     ),
     "convert": Verb(
         "write a checkpoint in another format: native, meta or hf",
         "vjepa.commands.convert:convert",
-        "vjepa convert runs/quickstart/version_0/export runs/quickstart-hf --to hf",
+        "vjepa convert runs/quickstart/latest/export runs/quickstart-hf --to hf",
         positional="src dst",
     ),
+}
+
+# what the verbs are called elsewhere: a wrong verb that is near one of these words means ours
+OTHER_WORDS = {
+    "train": "fit",
+    "pretrain": "fit",
+    "evaluate": "validate",
+    "predict": "classify",
+    "infer": "classify",
+    "embed": "extract",
+    "features": "extract",
+    "find": "search",
+    "export": "convert",
 }

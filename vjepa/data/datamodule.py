@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from vjepa.data.decoders.base import decoder_class
 from vjepa.data.decoders.limited import opener
-from vjepa.data.loading.batches import PartBatches, collate_group
+from vjepa.data.loading.batches import PartBatches, collate_group, rows_per_rank
 from vjepa.data.loading.dataset import VideoClips, collate
 from vjepa.data.loading.failures import FailureLedger
 from vjepa.data.loading.frame_cache import FrameCache, cache_for
@@ -138,7 +138,12 @@ class VideoDataModule(L.LightningDataModule):
     @property
     def mean_batch(self) -> float:
         """Clips in a batch of one device, on average over the parts of a mixture."""
-        clips = [(part.weight, part.batch_size or self.batch_size) for part in self.parts]
+        each, (_, world_size) = self.reading.clips_per_video, self._ranks()
+        rows = (rows_per_rank(len(self._part_manifest(i)), world_size) for i in range(len(self.parts)))
+        clips = [
+            (part.weight, min(part.batch_size or self.batch_size, most * each))
+            for part, most in zip(self.parts, rows, strict=True)
+        ]
         return sum(weight * size for weight, size in clips) / sum(weight for weight, _ in clips)
 
     def _usable(self, manifest: Manifest) -> Manifest:
@@ -190,6 +195,7 @@ class VideoDataModule(L.LightningDataModule):
             schedule=MixtureSchedule([part.weight for part in self.parts], seed=self.seed),
             make=make,
             progress=self._progress,
+            batches_per_step=self.trainer.accumulate_grad_batches if self.trainer else 1,
         )
         if self._position:
             self._train_loader.go_to(self._position)

@@ -11,6 +11,7 @@ from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from vjepa.errors import SettingError
 from vjepa.types import MaskPair, TokenGrid
 
 Surplus = Literal["random", "tail"]
@@ -38,6 +39,22 @@ class MaskStrategy(ABC):
         `vjepa.layers.cross_masks`; the rows of a clip share its context. Other strategies return `sample`.
         """
         return self.sample(grid, batch_size, generator)
+
+
+def checked(pair: MaskPair, strategy: MaskStrategy, grid: TokenGrid) -> MaskPair:
+    """Return a pair that a strategy drew.
+
+    Raises:
+        SettingError: If it leaves no context or no target.
+    """
+    for part, ids in (("context", pair.context), ("target", pair.target)):
+        if not ids.numel():
+            raise SettingError(
+                f"the mask strategy {type(strategy).__name__} leaves no {part} on a grid (t, h, w) of ({grid.t}, "
+                f"{grid.h}, {grid.w}). Change its settings, or give larger or longer clips or a smaller patch_size or "
+                "tubelet_size."
+            )
+    return pair
 
 
 def take_ids(

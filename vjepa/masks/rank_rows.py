@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vjepa.errors import SettingError
-from vjepa.masks.base import MaskStrategy
+from vjepa.masks.base import MaskStrategy, checked
 from vjepa.types import MaskPair, TokenGrid
 
 
@@ -31,12 +31,13 @@ class RankRows(MaskStrategy):
 
     def sample(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """See `MaskStrategy.sample`."""
-        return self._own(self.strategy.sample(grid, batch_size * self.world_size, generator), batch_size)
+        whole = self.strategy.sample(grid, batch_size * self.world_size, generator)
+        return self._own(checked(whole, self.strategy, grid), batch_size)
 
     def sample_apart(self, grid: TokenGrid, batch_size: int, generator: torch.Generator) -> MaskPair:
         """See `MaskStrategy.sample_apart`."""
         whole = self.strategy.sample_apart(grid, batch_size * self.world_size, generator)
-        return self._own(whole, batch_size)
+        return self._own(checked(whole, self.strategy, grid), batch_size)
 
     def _own(self, whole: MaskPair, batch_size: int) -> MaskPair:
         return MaskPair(

@@ -16,6 +16,7 @@ from vjepa.errors import SettingError
 from vjepa.layers import gather_tokens
 from vjepa.layers.position import token_coordinates
 from vjepa.masks import MaskStrategy
+from vjepa.masks.base import checked
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.predictor import Modality
 from vjepa.objectives.base import layer_normed, mean_distance
@@ -73,7 +74,8 @@ class DensePrediction(MaskedObjective):
         """See `Objective.forward`. Logs `loss_mask<i>`, and the means over masks `loss_hidden` and `loss_context`."""
         video, modality = batch.video, _modality(batch.video)
         grid = self.context_encoder.grid_of(video)
-        pairs = [m.sample(grid, len(batch), generator).to(video.device) for m in self.masks]
+        drawn = ((mask, mask.sample(grid, len(batch), generator)) for mask in self.masks)
+        pairs = [checked(pair, mask, grid).to(video.device) for mask, pair in drawn]
         targets = self.targets(video)
         hidden = [gather_tokens(targets, pair.target) for pair in pairs]
         seen = [gather_tokens(targets, pair.context) for pair in pairs]

@@ -12,6 +12,7 @@ from torch import Tensor
 from vjepa.errors import SettingError
 from vjepa.layers import gather_tokens
 from vjepa.masks import MaskStrategy
+from vjepa.masks.base import checked
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.objectives.base import Objective
 from vjepa.optim import EmaPair
@@ -62,7 +63,8 @@ class MaskedObjective(Objective):
     def draw_masks(self, batch: ClipBatch, generator: torch.Generator) -> tuple[TokenGrid, list[MaskPair]]:
         """Return the grid of the clips, and a pair of ids per strategy on the clips' device."""
         grid = self.context_encoder.grid_of(batch.video)
-        pairs = [mask.sample_apart(grid, len(batch), generator) for mask in self.masks]
+        drawn = ((mask, mask.sample_apart(grid, len(batch), generator)) for mask in self.masks)
+        pairs = [checked(pair, mask, grid) for mask, pair in drawn]
         return grid, [pair.to(batch.video.device) for pair in pairs]
 
     def predict(

@@ -6,12 +6,12 @@ from vjepa.training.callbacks import (
     ExportEncoder,
     LastCheckpoint,
     MonitoredFigures,
-    ProgressLines,
     keeps_files,
     run_folder,
 )
 from vjepa.training.module import PretrainModule
 from vjepa.training.nonfinite import NonFiniteError, NonFiniteGuard
+from vjepa.training.progress import ProgressLines
 from vjepa.training.sharding import gathered_network
 from vjepa.training.signals import StopOnSignal
 from vjepa.training.verdict import Verdict, verdict

@@ -5,14 +5,12 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import time
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.io import CheckpointIO
-from torch import Tensor
 
 from vjepa.checkpoints import save_folder
 from vjepa.checkpoints.opening import check_whole
@@ -177,36 +175,3 @@ class LastCheckpoint(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the checkpoint, if the run writes files."""
         save_in_run(trainer, self.name)
-
-
-class ProgressLines(L.Callback):
-    """Logs a line of progress at intervals, if no terminal shows a progress bar.
-
-    Args:
-        every_seconds: Minimum time between two lines.
-    """
-
-    def __init__(self, *, every_seconds: float = 15.0) -> None:
-        self.every_seconds = every_seconds
-        self.last = float("-inf")
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Log the step and its latest figures."""
-        now = time.monotonic()
-        if now - self.last < self.every_seconds or not trainer.is_global_zero:
-            return
-        self.last = now
-        known: dict[str, Tensor] = trainer.logged_metrics | trainer.callback_metrics
-        every = log_interval(trainer)
-        measured = max(trainer.global_step // every * every, 1)
-        health = self._figures(known, "target_std", "target_rank", "loss_over_mean")
-        log.info(
-            "step %d of %s  %s  (step %d: %s)",
-            *(trainer.global_step, trainer.estimated_stepping_batches, self._figures(known, "loss")),
-            *(measured, health),
-        )
-
-    def _figures(self, known: dict[str, Tensor], *names: str) -> str:
-        return "  ".join(f"{n} {float(known[f'train/{n}']):.3f}" for n in names if f"train/{n}" in known)

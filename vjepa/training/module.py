@@ -24,7 +24,9 @@ from vjepa.optim import Constant, HalfLife, LrRule, Schedule, decay_groups, ema_
 from vjepa.training.callbacks import log_interval
 from vjepa.training.health import feature_health, input_health, mask_geometry, network_health, not_measured
 from vjepa.training.precision import precision_name
+from vjepa.training.rank_means import RankMeans, as_others
 from vjepa.training.sharding import add_missing_state, shard_objective, sharding_mesh
+from vjepa.training.whole_steps import check_whole_steps
 from vjepa.types import ClipBatch
 
 log = logging.getLogger(__name__)
@@ -88,6 +90,7 @@ class PretrainModule(L.LightningModule):
         self.betas, self.eps, self.seed = betas, eps, seed
         self.mask_batch = mask_batch
         self._said = False
+        self._validated = RankMeans()
         for block in (module for module in objective.modules() if isinstance(module, Block)):
             block.recompute = recompute_blocks
             if compile_blocks:
@@ -133,7 +136,7 @@ class PretrainModule(L.LightningModule):
     def on_train_start(self) -> None:
         """Set the objective's training mode, in which its target encoder drops no paths; Lightning keeps the mode."""
         self.objective.train()
-        self._warn_of_validation_within_a_step()
+        check_whole_steps(self.trainer)
 
     def on_train_epoch_start(self) -> None:
         """Count the batches of an epoch from 0. Resumed at the end of an epoch, Lightning would not."""
@@ -173,13 +176,26 @@ class PretrainModule(L.LightningModule):
         self.log("loss", output.loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return output.loss
 
+    def on_validation_epoch_start(self) -> None:
+        """Forget the figures of an earlier validation."""
+        self._validated = RankMeans()
+
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Log loss and health of one batch of held-out clips, with the same masks every time."""
-        if not len(batch):
+        """Measure loss and health of one batch of held-out clips, with the same masks every time."""
+        # FSDP2 gathers weights on all ranks together, so a rank without a clip computes too
+        computed = as_others(batch) if self.device_mesh is not None else batch
+        if computed is None or not len(computed):
             return
-        output = self.objective(batch, self.mask_generator(VALIDATION_EPOCH, batch_idx))
-        logged = {"loss": output.loss, **output.metrics, **feature_health(output)}
-        self.log_dict(self._named("val", logged), batch_size=len(batch), on_epoch=True, sync_dist=True)
+        output = self.objective(computed, self.mask_generator(VALIDATION_EPOCH, batch_idx))
+        if len(batch):
+            self._validated.add({"loss": output.loss, **output.metrics, **feature_health(output)}, len(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the clips of all ranks."""
+        means = {name: torch.tensor(value) for name, value in self._validated.reduced().items()}
+        self.log_dict(self._named("val", means), sync_dist=True)  # equal on all ranks
+        if not means:
+            log.warning("no validation clip could be read: there are no figures of validation")
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the figures that need gradients."""
@@ -257,19 +273,6 @@ class PretrainModule(L.LightningModule):
         else:
             self.average = self.momentum
         log.info("%g clips per step, peak learning rate %.4g", self.clips_per_step, self.peak_lr())
-
-    def _warn_of_validation_within_a_step(self) -> None:
-        batches = self.trainer.accumulate_grad_batches
-        every = self.trainer.val_check_batch or np.inf
-        chosen = any(getattr(each, "monitor", None) for each in self.trainer.checkpoint_callbacks)
-        between = np.isfinite(every) and every != self.trainer.num_training_batches and every % batches
-        if chosen and between:
-            log.warning(
-                "validation every %d batches falls within a step of %d: a checkpoint chosen there lacks the gradients "
-                "of the step's first batches, so a run does not resume from it bit by bit. Set "
-                "--trainer.val_check_interval to a multiple of %d.",
-                *(every, batches, batches),
-            )
 
     def _check_schedules(self) -> None:
         """Check all scheduled values before the run instead of failing during it."""

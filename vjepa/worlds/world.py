@@ -134,7 +134,7 @@ def _claim(folder: Path, config: WorldConfig) -> None:
     for name in (STARTED, DONE):
         try:
             settings = json.loads((folder / name).read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         if settings != config.settings:
             raise WorldError(
@@ -143,8 +143,14 @@ def _claim(folder: Path, config: WorldConfig) -> None:
         return
     if others:
         raise WorldError(f"{folder} holds other files. Give an empty or a new folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(json.dumps(config.settings, indent=2), folder / STARTED)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(json.dumps(config.settings, indent=2), folder / STARTED)
+    except OSError as error:
+        raise WorldError(
+            f"{folder} cannot be written ({error.strerror}). Give another folder: --data.world.root of fit, --out of "
+            "data world."
+        ) from error
 
 
 def scene_specs(config: WorldConfig, split: Split) -> Iterator[SceneSpec]:

@@ -1,4 +1,6 @@
 import json
+import logging
+import tarfile
 
 import pytest
 
@@ -189,3 +191,14 @@ def test_validation_labels_follow_training(folder):
         read_manifest(
             write(folder, "o.csv", "path,label\nclip_002.mp4,swim\n"), label_names=train.label_names
         )
+
+
+def test_a_tar_is_read_where_its_listing_cannot_be_cached(tmp_path, monkeypatch, caplog):
+    video = write_video(tmp_path / "a.mp4", num_frames=2, height=16, width=16)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(video, "a.mp4")
+    (tmp_path / ".cache").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with caplog.at_level(logging.INFO):
+        assert len(read_manifest(str(tmp_path / "a.tar"))) == 1
+    assert "not listed for the next time" in caplog.text

@@ -165,6 +165,22 @@ class EpochReader:
         return Place(self.share.epoch, self.done, self.given)
 
 
+def rows_per_rank(num_rows: int, world_size: int) -> int:
+    """Return the largest batch of one rank.
+
+    >>> rows_per_rank(12, 5)
+    2
+
+    Raises:
+        SettingError: If there are fewer rows than ranks.
+    """
+    if num_rows < world_size:
+        raise SettingError(
+            f"{num_rows} clips on {world_size} devices: each needs at least one. Use fewer devices."
+        )
+    return num_rows // world_size
+
+
 @dataclass(kw_only=True)
 class PartBatches:
     """The endless sequence of full batches of one data set on one rank, epoch after epoch.
@@ -184,11 +200,7 @@ class PartBatches:
 
     def __post_init__(self) -> None:
         num_clips, world_size = len(self.order), self.order.world_size
-        if num_clips < world_size:
-            raise SettingError(
-                f"{num_clips} clips on {world_size} devices: each needs at least one. Use fewer devices."
-            )
-        fits = num_clips // world_size
+        fits = rows_per_rank(num_clips, world_size)
         if fits < self.batch_size:
             log.warning("%d clips do not fill a batch of %d: batches of %d", num_clips, self.batch_size, fits)
         self.batch_size = min(self.batch_size, fits)

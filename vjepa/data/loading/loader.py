@@ -41,20 +41,22 @@ class _Mark(NamedTuple):
 class ResumableLoader:
     """A loader of full batches, each of one data set; its state is the progress of training, not of prefetching.
 
-    An epoch of the trainer has as many batches as all data sets together; the epochs of the data sets follow each
-    other independently of it.
+    An epoch of the trainer has as many batches as all data sets together, rounded up to whole optimiser steps; the
+    epochs of the data sets follow each other independently of it.
 
     Args:
         parts: Batches of each data set.
         schedule: Tells which data set each batch comes from.
         make: Makes the loader that reads, from the keys of the groups to read.
         progress: Returns the progress of the training that this loader feeds.
+        batches_per_step: Batches that an optimiser step accumulates. Lightning ends a step with the epoch.
     """
 
     parts: Sequence[PartBatches]
     schedule: MixtureSchedule
     make: Callable[[Iterable[list[SampleKey]]], DataLoader[Any]]
     progress: Callable[[], Progress]
+    batches_per_step: int = 1
 
     def __post_init__(self) -> None:
         self._groups: Iterator[Group] | None = None
@@ -67,7 +69,8 @@ class ResumableLoader:
 
     def __len__(self) -> int:
         """Return the batches of a whole epoch of the trainer, wherever this epoch was resumed."""
-        return sum(part.per_epoch for part in self.parts)
+        steps = -(-sum(part.per_epoch for part in self.parts) // self.batches_per_step)
+        return steps * self.batches_per_step
 
     def __iter__(self) -> Iterator[ClipBatch]:
         # A generator starts at the first `next`; Lightning makes the iterator before it knows the epoch. Its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from torch.utils.data import Sampler
 
 from vjepa.data.manifests.identity import mixed
 from vjepa.data.manifests.rows import Manifest, ManifestError, Rows
+
+log = logging.getLogger(__name__)
 
 
 class SampleKey(NamedTuple):
@@ -151,6 +154,10 @@ class EvalBatches(Sampler[list[int]]):
     """
 
     def __init__(self, num_clips: int, batch_size: int, rank: int, world_size: int) -> None:
+        if num_clips < world_size:
+            log.warning(
+                "%d clips to evaluate on %d devices: the others have none and wait", num_clips, world_size
+            )
         self._mine = range(rank, num_clips, world_size)
         self._batch_size = batch_size
         self._longest = -(-num_clips // world_size)

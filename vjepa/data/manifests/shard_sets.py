@@ -183,9 +183,13 @@ def scanned(tar: str) -> Shard:
     if cached.is_file():
         return Shard.from_json(json.loads(cached.read_text(encoding="utf-8")))
     shard = scan(tar)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    write_text(json.dumps(asdict(shard)), cached)
-    log.info("%s: found %d clips; listed in %s", tar, len(shard), cached)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_text(json.dumps(asdict(shard)), cached)
+        place = f"listed in {cached}"
+    except OSError as error:
+        place = f"not listed for the next time, as {cached.parent} cannot be written ({error.strerror})"
+    log.info("%s: found %d clips; %s", tar, len(shard), place)
     return shard
 
 
