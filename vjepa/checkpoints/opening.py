@@ -34,20 +34,37 @@ def open_safely(path: Path) -> Any:
         raise CheckpointError(
             f"{path} holds tensors only, without their config. Give the folder it lies in, with its config.json."
         )
-    if start != PICKLE and not zipfile.is_zipfile(path):
+    is_zip = zipfile.is_zipfile(path)
+    if start != PICKLE and not is_zip:
         raise CheckpointError(
             f"{path} was not written by torch, or is truncated: it begins with {start!r}. Give a .ckpt file or "
             "a folder."
         )
+    if is_zip and (parts := _compressed(path)):
+        raise CheckpointError(
+            f"{path} is a compressed zip ({parts[0]}); torch writes and maps uncompressed ones. Unpack it and pack it "
+            "again without compression (`zip -0 -r`), or save it again with torch.save."
+        )
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error says it too
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except (
         *(RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, AttributeError, TypeError),
         pickle.UnpicklingError,
     ) as error:
         raise CheckpointError(f"{path} cannot be opened safely: {_why_refused(error)}") from error
+
+
+def _compressed(path: Path) -> list[str]:
+    """Return the names of compressed parts of a zip file: torch maps their bytes as if they were weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [part.filename for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be opened safely: it is truncated or damaged ({error}). Copy it again."
+        ) from error
 
 
 def damage(path: Path) -> str | None:

@@ -22,7 +22,7 @@ from vjepa.checkpoints.load import (
 )
 from vjepa.checkpoints.opening import open_safely, read_safetensors
 from vjepa.checkpoints.source import NetworkName, Source, kind_of
-from vjepa.checkpoints.strict import CheckpointError, read_from
+from vjepa.checkpoints.strict import CheckpointError, nonfinite, read_from
 from vjepa.commands.report import Report
 from vjepa.models import ActionPredictor, VideoEncoder
 from vjepa.models.files import CONFIG
@@ -78,7 +78,7 @@ def _known(source: Source) -> Figures:
         figures |= {f"probe_{k}": v for k, v in {"num_heads": UNKNOWN_HEADS, **arguments}.items()}
         if source.label_names:
             figures["label_names"] = list(source.label_names)
-        figures["probe_finite"] = _finite(tensors)
+        figures["probe_finite"] = not nonfinite(tensors)
         figures["probe_parameters"] = sum(v.numel() for v in tensors.values())
     return figures
 
@@ -100,7 +100,7 @@ def _encoders(source: Source) -> Figures:
         "grid": f"{grid.t} x {grid.h} x {grid.w}",
         "encoder_parameters": encoder.num_parameters,
         "precision": _precisions(encoder.state_dict()),
-        "finite": _finite(encoder.state_dict()),
+        "finite": not nonfinite(encoder.state_dict()),
     }
     if {"encoder", "context_encoder"} <= set(source.networks):
         given = _stand_in(source)
@@ -108,7 +108,7 @@ def _encoders(source: Source) -> Figures:
         tensors = {name: source.tensors(name, source.arguments(name, given)) for name in both}
         check_alike(source.path, tensors)
         context, _ = _network(source, "context_encoder", VideoEncoder)
-        figures["finite"] = figures["finite"] and _finite(context.state_dict())
+        figures["finite"] = figures["finite"] and not nonfinite(context.state_dict())
         figures["max_difference_context_target"] = _difference(encoder, context)
     return figures
 
@@ -116,7 +116,7 @@ def _encoders(source: Source) -> Figures:
 def _predictor(source: Source) -> Figures:
     predictor, heads = _network(source, "predictor", predictor_class(source, {}))
     figures = {
-        "predictor_finite": _finite(predictor.state_dict()),
+        "predictor_finite": not nonfinite(predictor.state_dict()),
         "predictor_parameters": predictor.num_parameters,
         "predictor_embed_dim": predictor.embed_dim,
         "predictor_depth": predictor.config["depth"],
@@ -137,9 +137,8 @@ def _network(source: Source, name: NetworkName, model_class: type[Network]) -> t
     """Load a network and return it with its heads; 1 replaces unknown heads, as sizes do not depend on them."""
     given = _stand_in(source) if kind_of(name) == "encoder" else {}
     heads = source.arguments(name, given).get("num_heads", UNKNOWN_HEADS)
-    return load_network(
-        source, name, model_class, given | ({"num_heads": 1} if heads == UNKNOWN_HEADS else {})
-    ), heads
+    given = given | ({"num_heads": 1} if heads == UNKNOWN_HEADS else {})
+    return load_network(source, name, model_class, given, allow_nonfinite=True), heads
 
 
 def _stand_in(source: Source) -> dict[str, str]:
@@ -173,10 +172,6 @@ def _difference(target: VideoEncoder, context: VideoEncoder) -> float:
     pairs = zip(target.parameters(), context.parameters(), strict=True)
     apart = [(a.detach().float() - b.detach().float()).abs().max() for a, b in pairs]
     return float(torch.stack(apart).max())  # NaN if one of them is NaN
-
-
-def _finite(tensors: Mapping[str, Tensor]) -> bool:
-    return all(bool(v.isfinite().all()) for v in tensors.values())
 
 
 def _precisions(tensors: Mapping[str, Tensor]) -> str:

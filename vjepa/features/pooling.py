@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vjepa.checkpoints.strict import nonfinite
 from vjepa.features.encode import DType, Precision, autocast
 from vjepa.features.errors import FeaturesError
 from vjepa.features.reader import STORED
@@ -65,6 +66,10 @@ def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
     pooler = AttentivePooler(
         embed_dim=card["embed_dim"], num_heads=card["num_heads"], depth=card["depth"] or 1
     )
+    if bad := nonfinite(stored):
+        raise FeaturesError(
+            f"--probe {folder}: NaN or infinite numbers in {', '.join(bad[:4])}. Train it again."
+        )
     prefix = "probe.pooler."
     pooler.load_state_dict(
         {
