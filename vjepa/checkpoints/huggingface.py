@@ -59,6 +59,7 @@ EXPRESSIBLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "out_dim": ((None,), "predicts the width of its own encoder"),
     "action_dim": ((), "has no predictor that takes actions"),
     "num_verbs": ((), "has one classifier"),
+    "blocks_on": (("tokens",), "runs the blocks of its pooler on the tokens"),
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vjepa.checkpoints.architecture import blocks_on
 from vjepa.checkpoints.opening import names_in, read_json, read_safetensors, safetensors_keys
 from vjepa.checkpoints.source import NETWORK_NAMES, PROBE_CARD, REST, Contents, NetworkName, Source
 from vjepa.checkpoints.strict import CheckpointError
@@ -39,6 +40,12 @@ class NativeFolder(Source):
         self.origin = dict(config.get("origin", {}))
         self.label_names = tuple(config.get("label_names", ()))
         self.card = {entry: config[entry] for entry in PROBE_CARD if entry in config}
+
+    def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        found = super().arguments(name, overrides)
+        if name == "probe" and "blocks_on" not in found:  # converted before folders said it
+            found |= blocks_on(self.rest(name, found), found.get("depth", 1))
+        return found
 
     def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         return read_safetensors(self._file(name))
