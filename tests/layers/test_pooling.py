@@ -132,6 +132,14 @@ def test_frozen_tokens_are_read_in_parts_with_the_same_gradients(monkeypatch):
     )
 
 
+def test_second_derivatives_of_frozen_tokens_are_refused():
+    queries = torch.randn(3, 16, requires_grad=True)
+    with pytest.raises(ValueError, match="second derivatives are not computed"):
+        torch.autograd.grad(
+            read_tokens(torch.randn(2, 7, 16), queries).square().sum(), queries, create_graph=True
+        )
+
+
 def test_frozen_tokens_are_read_in_autocast_as_others_are():
     raw, queries = torch.randn(5, 7, 16), torch.randn(3, 16, requires_grad=True)
     weights = torch.randn(5, 3, 16)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vjepa.errors import SettingError
 from vjepa.layers.block import INIT_STD, Block, init_weights, rescale_blocks
+from vjepa.layers.first_order import first_order
 from vjepa.layers.heads import checked_heads
 
 PROBE_NORM_EPS = 1e-5  # layer norms of every released probe; encoders use 1e-6
@@ -70,6 +71,7 @@ class _FrozenReading(torch.autograd.Function):
         return torch.cat(mixed)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
         tokens, queries, *shares = ctx.saved_tensors
         size = _clips_of_a_part(tokens)
