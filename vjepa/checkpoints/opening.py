@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vjepa.checkpoints.strict import CheckpointError, few
+from vjepa.files import CHECKSUM, tensors_crc32
 
 PICKLE = b"\x80"  # first byte of a pickle of protocol 2 or later
 
@@ -68,10 +69,17 @@ def _compressed(path: Path) -> list[str]:
 
 
 def damage(path: Path) -> str | None:
-    """Return how a file that torch wrote is damaged, by the checksums (CRC-32) of its parts; None if it is not.
+    """Return how a file of tensors is damaged, by the checksums (CRC-32) in it; None if it is not.
 
-    torch writes the checksums but does not check them when it reads.
+    torch writes the checksums of its zip files but does not check them when it reads. A safetensors file has one if
+    vjepa wrote it.
     """
+    if path.suffix == ".safetensors":
+        try:
+            tensors, recorded = read_safetensors(path), _metadata(path).get(CHECKSUM)
+        except CheckpointError as error:
+            return str(error)
+        return None if recorded in (None, tensors_crc32(tensors)) else "the checksum of its tensors is wrong"
     try:
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
@@ -120,6 +128,22 @@ def read_safetensors(path: Path, keys: Iterable[str] | None = None) -> dict[str,
         with safe_open(path, "pt") as file:
             wanted = list(file.keys()) if keys is None else list(keys)
             return {key: file.get_tensor(key) for key in wanted}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
+
+
+def has_checksum(path: Path) -> bool:
+    """Return whether a file of tensors holds checksums: torch's zip files, and safetensors files of vjepa."""
+    if path.suffix == ".safetensors":
+        return CHECKSUM in _metadata(path)
+    with path.open("rb") as file:
+        return file.read(len(PICKLE)) != PICKLE
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,9 +24,12 @@ from vjepa.checkpoints.load import (
 from vjepa.checkpoints.opening import open_safely, read_safetensors
 from vjepa.checkpoints.source import NetworkName, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError, nonfinite, read_from
+from vjepa.commands.checksums import verified
 from vjepa.commands.report import Report
 from vjepa.models import ActionPredictor, VideoEncoder
 from vjepa.models.files import CONFIG
+
+log = logging.getLogger(__name__)
 
 FOREIGN = "not a native checkpoint: vjepa does not know its architecture"
 UNKNOWN_HEADS = "unknown from the weights: give num_heads when loading"
@@ -41,13 +45,15 @@ Figures = dict[str, Any]
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def inspect(*, ckpt: Path, index: int = 0, out: Path | None = None) -> Report:
+def inspect(*, ckpt: Path, index: int = 0, verify: bool = False, out: Path | None = None) -> Report:
     """Report what a checkpoint holds, without running code in it.
 
     Args:
         ckpt: Folder written by vjepa fit or save_pretrained, .ckpt of a run, Meta file, transformers folder, or any
-            file of tensors.
+            file of tensors. With verify, also a folder of features, of a probe or of shards.
         index: Which of several probes that were trained side by side.
+        verify: Read every byte and compare it with the checksums that were written; report nothing else. The exit
+            code is 2 if a file is damaged.
         out: Folder for `result.json`; it is not written without it.
 
     Raises:
@@ -55,6 +61,8 @@ def inspect(*, ckpt: Path, index: int = 0, out: Path | None = None) -> Report:
         CheckpointError: If it holds no tensors that can be opened safely.
     """
     path = Path(ckpt)
+    if verify:
+        return _verified(path)
     if path.is_file() and path.suffix == ".safetensors":
         return _foreign(path, read_safetensors(path))
     content = open_safely(path) if path.is_file() else None
@@ -63,6 +71,17 @@ def inspect(*, ckpt: Path, index: int = 0, out: Path | None = None) -> Report:
     source = open_checkpoint(path) if content is None else source_of(path, content, index=index)
     with read_from(path):
         return Report(title=str(path), figures=_known(source))
+
+
+def _verified(path: Path) -> Report:
+    found = verified(path)
+    wrong = [each for each in found if each.damage is not None]
+    for each in wrong:
+        log.error("%s is damaged: %s", each.file, each.damage)
+    rows = [{"file": str(each.file), "checksum": each.verdict} for each in found]
+    checked = sum(each.is_checked for each in found)
+    figures = {"files": len(found), "checked": checked, "damaged": [str(each.file) for each in wrong]}
+    return Report(title=str(path), rows=rows, figures=figures, exit_code=2 if wrong else 0)
 
 
 def _known(source: Source) -> Figures:

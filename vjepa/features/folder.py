@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 PARTS, PLAN, LOCK = "parts", "plan.json", ".lock"
 FORMAT = 2  # 1 kept the layers beside the preprocessing
-MADE = ("shape", "label_names", "failures")  # results, not requests
+MADE = ("shape", "label_names", "failures", files.CHECKSUM)  # results, not requests
 
 
 @dataclass(frozen=True)
