@@ -124,7 +124,7 @@ def _joined(sources: list[Source], overrides: Overrides) -> Contents:
             rest=first.rest | other.rest,
             origin={**first.origin, **other.origin},
             label_names=first.label_names or other.label_names,
-            card=first.card or other.card,
+            card={**other.card, **first.card},
         )
     return first
 

@@ -20,7 +20,7 @@ from vjepa.checkpoints.source import Contents, NetworkName, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError, few, fill, key_diff, read_from
 from vjepa.errors import SettingError, did_you_mean
 from vjepa.models import ActionPredictor, Predictor, VideoEncoder
-from vjepa.models.files import CONFIG
+from vjepa.models.files import CLIPS, CONFIG
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def load_network(
             if remark := lost_blocks(arguments):
                 log.warning("%s: %s", source.path, remark)
         tensors = source.tensors(name, arguments)
-        return fill(
+        network = fill(
             model_class,
             arguments,
             tensors,
@@ -189,6 +189,9 @@ def load_network(
             allow_missing=allow_missing,
             allow_nonfinite=allow_nonfinite,
         )
+    if isinstance(network, VideoEncoder):
+        network.trained_clips = source.card.get(CLIPS)
+    return network
 
 
 def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Contents:
