@@ -19,6 +19,7 @@ import vjepa
 from tests.recipes import tiny_recipe
 from tests.videos import write_broken, write_manifest, write_videos
 from vjepa.commands.app import main
+from vjepa.features import ClipSpec
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +45,9 @@ def test_a_fit_leaves_all_that_is_promised(clips, tmp_path, capsys):
     assert torch.equal(encoder(video), again(video))
     assert not torch.equal(encoder(video), vjepa.load_encoder(run / "export", which="context")(video))
     vjepa.load_predictor(run / "export")
+    assert encoder.trained_clips == again.trained_clips
+    spec = ClipSpec.for_encoder(encoder)
+    assert (spec.num_frames, spec.fps, spec.size, spec.short_side) == (4, 4.0, (16, 16), 16)
     result = json.loads((run / "result.json").read_text())
     assert result["steps"] == 8 and result["failed_clips"] == 0 and result["seed"] == 3
     logged = (run / "metrics.csv").read_text()

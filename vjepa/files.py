@@ -6,22 +6,27 @@ import hashlib
 import os
 import secrets
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+CHECKSUM = "crc32"  # key in the metadata of a safetensors file
+READ_BYTES = 1 << 22
+
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file, whole or not at all."""
+    """Write a safetensors file with a checksum of its tensors, whole or not at all."""
     from safetensors.torch import save_file  # not at the top: `vjepa --help` loads no torch
 
     ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    metadata = {"format": "pt", CHECKSUM: tensors_crc32(ready)}  # transformers reads no file without "format"
     with replacing(path) as temporary:
-        save_file(ready, temporary, metadata={"format": "pt"})  # transformers reads no file without it
+        save_file(ready, temporary, metadata=metadata)
 
 
 def write_text(text: str, path: Path) -> None:
@@ -75,6 +80,26 @@ def held(folder: Path, *, shared: bool = False) -> Iterator[bool]:
     finally:
         if new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def tensors_crc32(tensors: Mapping[str, Tensor]) -> str:
+    """Return the CRC-32 of the names, types, shapes and bytes of tensors in RAM, in hexadecimal."""
+    from torch import uint8
+
+    found = 0
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.contiguous().flatten().view(uint8).numpy().data, found)
+    return f"{found:08x}"
+
+
+def file_crc32(file: BinaryIO) -> str:
+    """Return the CRC-32 of an open file from its beginning to its end, in hexadecimal."""
+    file.seek(0)
+    found = 0
+    while part := file.read(READ_BYTES):
+        found = zlib.crc32(part, found)
+    return f"{found:08x}"
 
 
 def digest(*parts: bytes, size: int = 16) -> str:

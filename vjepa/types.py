@@ -59,6 +59,20 @@ class ClipFailure:
     reason: str
 
 
+def check_bytes(frames: Tensor) -> None:
+    """Check that decoded frames are bytes; float frames, such as of 0 to 1, would become wrong pixels silently.
+
+    Raises:
+        SettingError: If they are of another type.
+    """
+    if frames.dtype != torch.uint8:
+        kind = str(frames.dtype).removeprefix("torch.")
+        raise SettingError(
+            f"frames are {kind}; a transform takes decoded frames, uint8 of 0 to 255. Convert frames of 0 to 1 with "
+            "(255 * frames).round().to(torch.uint8)."
+        )
+
+
 @dataclass(frozen=True)
 class PixelScale:
     """The normalisation of pixels, (x - 255 mean) / (255 std), with `mean` and `std` per channel on a scale of 1."""

@@ -46,8 +46,9 @@ def tiny_predictor(**arguments) -> vjepa.Predictor:
     return random_(vjepa.Predictor(WIDTH, **settings), 7)
 
 
-def tiny_probe(depth: int = 4, num_heads: int = HEADS["probe"]) -> AttentiveProbe:
-    return random_(AttentiveProbe(embed_dim=WIDTH, num_classes=5, num_heads=num_heads, depth=depth), 9)
+def tiny_probe(depth: int = 4, num_heads: int = HEADS["probe"], **arguments) -> AttentiveProbe:
+    sizes = {"embed_dim": WIDTH, "num_classes": 5, "num_heads": num_heads, "depth": depth}
+    return random_(AttentiveProbe(**sizes, **arguments), 9)
 
 
 def training_file(path, *, dtype=torch.float32):

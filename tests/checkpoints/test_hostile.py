@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import zipfile
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 import vjepa
 from tests.checkpoints.given import (
     WIDTH,
+    assert_same_bytes,
     convert,
     prefixed,
     tiny_encoder,
@@ -155,8 +157,38 @@ def test_weights_that_are_no_numbers_are_told(tmp_path, caplog):
     folder = save_folder(tmp_path / "net", encoder, predictor=predictor)
     figures = inspect(ckpt=folder).figures
     assert figures["finite"] and not figures["predictor_finite"]
-    figures = convert(src=str(folder), dst=tmp_path / "there", to="native").figures
+    figures = convert(src=str(folder), dst=tmp_path / "there", to="native", allow_nonfinite=True).figures
     assert math.isnan(figures["max_abs_difference"]) and "predictor's outputs are not finite" in caplog.text
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path, capsys):
+    encoder = tiny_encoder()
+    with torch.no_grad():
+        encoder.blocks[1].attn.qkv.weight[0, 0] = math.inf
+        encoder.norm.weight.fill_(3e38)  # finite, though its sum is not
+    folder = save_folder(tmp_path / "net", encoder, predictor=tiny_predictor())
+    told = "NaN or infinite numbers in blocks.1.attn.qkv.weight of its VideoEncoder"
+    with pytest.raises(CheckpointError, match=told):
+        vjepa.load_encoder(folder)
+    assert told in refused(["convert", str(folder), str(tmp_path / "there"), "--to", "native"], capsys)
+    assert not (tmp_path / "there").exists() and vjepa.load_predictor(folder)
+    assert vjepa.load_encoder(folder, allow_nonfinite=True).blocks[1].attn.qkv.weight[0, 0] == math.inf
+
+
+def test_a_compressed_file_is_refused(tmp_path, capsys):
+    training_file(tmp_path / "whole.pt")
+    packed, again = tmp_path / "packed.pt", tmp_path / "again.pt"
+    for source, target, kind in (
+        (tmp_path / "whole.pt", packed, zipfile.ZIP_DEFLATED),
+        (packed, again, zipfile.ZIP_STORED),  # the advice of the error
+    ):
+        with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", kind) as new:
+            for part in old.infolist():
+                new.writestr(part.filename, old.read(part))
+    for command in (["inspect", str(packed)], ["convert", str(packed), str(tmp_path / "x"), "--to", "meta"]):
+        assert "packed.pt is a compressed zip" in refused(command, capsys)
+    whole, unpacked = (vjepa.load_encoder(file, num_heads=2) for file in (tmp_path / "whole.pt", again))
+    assert_same_bytes(whole.state_dict(), unpacked.state_dict())
 
 
 def test_an_altered_weight_is_not_let_through(tmp_path, monkeypatch):

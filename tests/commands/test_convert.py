@@ -56,6 +56,27 @@ def test_a_probe_goes_around_and_comes_back_to_the_bit(tmp_path, depth):
     assert_same_bytes(back if depth == 1 else back[0], state)
 
 
+@torch.no_grad()
+def test_a_deep_probe_of_v_jepa_1_keeps_its_order(tmp_path):
+    probe, tokens = tiny_probe(3, blocks_on="query", unused_proj=True), torch.randn(2, 6, WIDTH)
+    save_meta(tmp_path / "v1.pt", probe=probe)
+    state = torch.load(tmp_path / "v1.pt", weights_only=True)["classifier"]
+    convert(src=str(tmp_path / "v1.pt"), dst=tmp_path / "native", to="native", probe_num_heads=4)
+    convert(src=str(tmp_path / "native"), dst=tmp_path / "back.pt", to="meta")
+    assert_same_bytes(torch.load(tmp_path / "back.pt", weights_only=True)["classifier"], state)
+    config = json.loads((tmp_path / "native" / "config.json").read_text())
+    assert config["probe"].pop("blocks_on") == "query"  # folders of before do not say it
+    (tmp_path / "native" / "config.json").write_text(json.dumps(config))
+    for place, heads in (("v1.pt", {"num_heads": 4}), ("native", {}), ("back.pt", {"num_heads": 4})):
+        torch.testing.assert_close(vjepa.load_probe(tmp_path / place, **heads)(tokens), probe(tokens))
+    with pytest.raises(
+        CheckpointError, match="runs the blocks of its pooler on the tokens; the probe has blocks_on"
+    ):
+        convert(src=str(tmp_path / "native"), dst=tmp_path / "hf", to="hf")
+    with pytest.raises(CheckpointError, match="Build it with unused_proj=True, or convert to native"):
+        save_meta(tmp_path / "silent.pt", probe=tiny_probe(3, blocks_on="query"))
+
+
 def test_a_probe_and_its_encoder_make_a_classifier(tmp_path):
     save_meta(tmp_path / "probe.pt", probe=tiny_probe())
     folder = save_folder(tmp_path / "native", tiny_encoder(), predictor=tiny_predictor())

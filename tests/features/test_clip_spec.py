@@ -7,10 +7,17 @@ import pytest
 import torch
 
 import vjepa
+from tests.checkpoints.given import convert, tiny_encoder
+from vjepa.checkpoints import save_folder
+from vjepa.commands.extract import ClipFlags
+from vjepa.data import ClipSampler, ImageEvalTransform, TrainTransform
 from vjepa.data.transforms.views import SegmentSampler, ViewsTransform
 from vjepa.features.clip_spec import ClipSpec, spec_of_features, spec_of_old_probe
 from vjepa.features.errors import FeaturesError
 from vjepa.features.windows import Windows
+from vjepa.probes.fitting.trials import ProbeSettings
+from vjepa.probes.protocols import PROTOCOLS
+from vjepa.probes.recipe import ClipChoice, resolve_recipe
 
 TIMES = np.arange(100) / 10  # ten seconds
 
@@ -124,3 +131,40 @@ def test_it_makes_the_sampler_and_the_transform():
     assert plain.frames(TIMES)[0].tolist() == plain.sampler().sample(TIMES, np.random.default_rng(0)).tolist()
     random = plain.sampler("random")
     assert len({tuple(random.sample(TIMES, np.random.default_rng(i))) for i in range(5)}) > 1
+
+
+def test_the_clips_of_the_run_are_the_default_and_another_flag_is_said(tmp_path, caplog):
+    encoder = tiny_encoder()
+    sampler = ClipSampler(num_frames=2, fps=8.0)
+    transform = TrainTransform(size=(24, 32), mean=(0.1, 0.2, 0.3)).centred()
+    encoder.trained_clips = ClipSpec.of_training(sampler, transform).to_json()
+    save_folder(tmp_path / "export", encoder)
+    convert(src=str(tmp_path / "export"), dst=tmp_path / "hf", to="hf")
+    convert(src=str(tmp_path / "hf"), dst=tmp_path / "native", to="native")
+    for place in ("export", "hf", "native"):
+        opened = vjepa.load_encoder(tmp_path / place)
+        for spec in (ClipFlags().spec(opened, (-1,)), probe_spec(opened)):
+            assert (spec.num_frames, spec.fps, spec.size, spec.short_side) == (2, 8.0, (24, 32), 24)
+            assert spec.mean == (0.1, 0.2, 0.3)
+    caplog.clear()
+    ClipFlags(fps=8.0).spec(opened, (-1,))
+    assert not caplog.messages
+    assert probe_spec(opened, num_frames=4, fps=2.0).fps == 2.0
+    assert caplog.messages == ["clips of 4 frames at 2 fps; the encoder was trained on 2 frames at 8 fps"]
+    assert PROTOCOLS["ssv2"].spec(opened).frame_step is not None  # a published protocol stays as it is
+    config = json.loads((tmp_path / "export" / "config.json").read_text())
+    config["trained_clips"]["size"] = 7
+    (tmp_path / "export" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FeaturesError, match="cannot be read"):
+        ClipSpec.for_encoder(vjepa.load_encoder(tmp_path / "export"))
+
+
+def probe_spec(encoder, **choice):
+    """How `vjepa probe` cuts clips with these flags."""
+    return resolve_recipe(
+        None, encoder, ClipChoice(**choice), ProbeSettings(), num_classes=2, num_videos=4
+    ).spec
+
+
+def test_images_have_no_clips_to_note():
+    assert ClipSpec.of_training(ClipSampler(num_frames=1), ImageEvalTransform()) is None

@@ -7,6 +7,7 @@ from torch import nn
 
 from vjepa.layers import Attention, Block, init_weights, rescale_blocks, rotary_3d
 from vjepa.layers.attention import MAX_EXPLICIT, attend
+from vjepa.layers.heads import split_heads
 from vjepa.types import TokenGrid
 
 
@@ -93,3 +94,11 @@ def test_half_precision_without_gradient_is_as_close_as_with_it(length):
         without = attend(*half)
     for mixed in (without, attend(*half)):
         torch.testing.assert_close(mixed.float(), expected, atol=2e-2, rtol=0)
+
+
+def test_second_derivatives_are_refused():
+    projected = torch.randn(1, 6, 3 * 12, requires_grad=True)
+    rotary = rotary_3d(torch.arange(6)[None], TokenGrid(t=6, h=1, w=1), 12)
+    query, _, _ = split_heads(projected, 1, rotary)
+    with pytest.raises(ValueError, match="second derivatives are not computed"):
+        torch.autograd.grad(query.sum(), projected, create_graph=True)

@@ -67,3 +67,9 @@ def test_no_hidden_layer_is_held():
     with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t) or t, lambda t: t):
         mlp(torch.randn(2, 5, D))
     assert sorted(tuple(t.shape) for t in held) == [(2, 5, D), (D, HIDDEN), (HIDDEN,), (HIDDEN, D)]
+
+
+def test_second_derivatives_are_refused_below_a_sum_too():
+    mlp, tokens = GeluMlp(embed_dim=D, hidden_dim=HIDDEN), torch.randn(2, 5, D, requires_grad=True)
+    with pytest.raises(ValueError, match="second derivatives are not computed through this layer"):
+        torch.autograd.grad((tokens.pow(2) + mlp(tokens)).sum(), tokens, create_graph=True)

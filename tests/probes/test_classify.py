@@ -110,8 +110,8 @@ def test_what_does_not_fit(place, tmp_path):
         classify(probe=place / "native", videos=videos, labels="k400")
     other = random_(AttentiveProbe(embed_dim=WIDTH, num_classes=5, num_heads=2), 1)
     with torch.no_grad():
-        other.linear.bias.fill_(float("nan"))
-    broken = save_meta(tmp_path / "nan.pt", probe=other)
+        other.linear.weight.fill_(3e38)  # finite, but the scores are not
+    broken = save_meta(tmp_path / "large.pt", probe=other)
     with pytest.raises(ProbeError, match="not finite"):
         classify(probe=broken, videos=videos, encoder=str(place / "encoder"))
 

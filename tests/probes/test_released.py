@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import vjepa
 from tests.checkpoints.given import WIDTH, assert_same_bytes, convert, tiny_encoder, tiny_probe
 from tests.reference import reference_case
 from vjepa.checkpoints import CheckpointError, save_meta
 from vjepa.features import ClipSpec
-from vjepa.probes.base import Standardize, StandardizedProbe
+from vjepa.probes.base import ProbeError, Standardize, StandardizedProbe
 from vjepa.probes.files import NetworkReference, ProbeCard, save_probe
 
 
@@ -31,6 +32,15 @@ def test_a_probe_trained_here(trained):
     folder, probe = trained
     tokens = torch.randn(2, 6, WIDTH)
     torch.testing.assert_close(vjepa.load_probe(folder)(tokens), probe(tokens), atol=1e-6, rtol=0)
+
+
+def test_a_probe_trained_here_with_weights_that_are_no_numbers(trained):
+    folder, probe = trained
+    file = folder / "probe.safetensors"
+    save_file(load_file(file) | {"probe.linear.bias": torch.full((5,), torch.nan)}, file)
+    with pytest.raises(ProbeError, match="NaN or infinite numbers in probe.linear.bias. Train it again"):
+        vjepa.load_probe(folder)
+    assert vjepa.load_probe(folder, allow_nonfinite=True).probe.linear.bias.isnan().all()
 
 
 @pytest.mark.parametrize("given", [{"num_heads": 2}, {"index": 0}, {"allow_missing": ["linear.bias"]}])

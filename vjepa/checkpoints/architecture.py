@@ -7,7 +7,7 @@ number of heads, nor whether a table of positions is used.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -38,6 +38,7 @@ LEVELS = {size["depth"]: size["levels"] for size in SIZES.values() if "levels" i
 DEPTHS = {size["embed_dim"]: size["depth"] for size in SIZES.values()}
 MLP_RATIOS = (4.0, 48 / 11, 64 / 13)  # published
 ANTICIPATED = ("verb", "noun", "action")  # classifiers of a probe of EPIC-KITCHENS-100
+UNUSED_PROJECTION = "pooler.cross_attention_block.xattn.proj."  # of V-JEPA 1's probes, never applied
 FREQUENCIES = "attn.d_rotary_emb.freqs"
 NATIVE = {"img_size": 256, "num_frames": 64}  # V-JEPA 2's, for files without a table of positions
 
@@ -123,7 +124,7 @@ def predictor_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str
 def probe_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Read the arguments of `AttentiveProbe`, or of `AnticipationProbe` if there are classifiers of verbs and nouns.
 
-    A probe of depth 1 is V-JEPA 1's, which has the heads of its encoder.
+    A probe of V-JEPA 1 has a projection that it never applies, the heads of its encoder, and its blocks on the query.
     """
     width = needed(tensors, "pooler.query_tokens").shape[-1]
     depth = 1 + count_modules(tensors, "pooler.blocks")
@@ -133,7 +134,17 @@ def probe_arguments(tensors: Mapping[str, Tensor], *, overrides: Mapping[str, An
         linears = {f"num_{name}s": f"{name}_classifier" for name in ANTICIPATED}
     classes = {name: needed(tensors, f"{linear}.weight").shape[0] for name, linear in linears.items()}
     found = {"embed_dim": width, **classes, "depth": depth}
-    return {**found, **_heads(ADDITIVE_HEADS if depth == 1 else DEEP_PROBE_HEADS, width), **overrides}
+    first = any(key.startswith(UNUSED_PROJECTION) for key in tensors)
+    heads = ADDITIVE_HEADS if first else DEEP_PROBE_HEADS
+    if depth == 1 and not first:  # either family's, written again: heads are known where both have the same
+        heads = dict(ADDITIVE_HEADS.items() & DEEP_PROBE_HEADS.items())
+    return {**found, **blocks_on(tensors, depth), **_heads(heads, width), **overrides}
+
+
+def blocks_on(keys: Iterable[str], depth: int) -> dict[str, str]:
+    """Return where the blocks of a deep probe run, if its keys show that it is V-JEPA 1's."""
+    first = depth > 1 and any(key.startswith(UNUSED_PROJECTION) for key in keys)
+    return {"blocks_on": "query"} if first else {}
 
 
 def needed(tensors: Mapping[str, Tensor], key: str) -> Tensor:

@@ -55,6 +55,7 @@ def convert_checkpoint(
     encoder: str | None = None,
     index: int | None = None,
     overrides: Overrides,
+    allow_nonfinite: bool = False,
 ) -> Conversion:
     """Write a checkpoint in another format and compare the networks in both.
 
@@ -66,16 +67,18 @@ def convert_checkpoint(
         encoder: For a probe: checkpoint of its encoder, to be written beside it.
         index: Which of several probes that were trained side by side.
         overrides: Arguments of the networks that the weights do not determine.
+        allow_nonfinite: Convert weights that hold NaN or infinite numbers too.
 
     Raises:
-        CheckpointError: If `src` cannot be read strictly, `dst` exists, or the format cannot express a network.
+        CheckpointError: If `src` cannot be read strictly, `dst` exists, the format cannot express a network, or a
+            weight is not finite.
     """
     with _writing_to(dst):
         _check_free(dst, to)
     sources = [open_checkpoint(src, index=index)]
     sources += [open_checkpoint(encoder)] if encoder is not None else []
     contents = _joined(sources, overrides)
-    before = _networks(sources, overrides, probe_class)
+    before = _networks(sources, overrides, probe_class, allow_nonfinite)
     check_alike(src, contents.tensors)
     with _writing_to(dst), _replacing(dst) as place:
         warnings = _write(contents, place, to)
@@ -83,7 +86,9 @@ def convert_checkpoint(
             kind: {k: v for k, v in arguments.items() if to == "meta" and k in NOT_IN_META}
             for kind, arguments in contents.arguments.items()
         }
-        differences = compare(before, _networks([open_checkpoint(place)], missing, probe_class))
+        differences = compare(
+            before, _networks([open_checkpoint(place)], missing, probe_class, allow_nonfinite)
+        )
     warnings += [
         f"the {name}'s outputs are not finite, nor are its weights, before and after."
         for name, difference in differences.items()
@@ -119,13 +124,13 @@ def _joined(sources: list[Source], overrides: Overrides) -> Contents:
             rest=first.rest | other.rest,
             origin={**first.origin, **other.origin},
             label_names=first.label_names or other.label_names,
-            card=first.card or other.card,
+            card={**other.card, **first.card},
         )
     return first
 
 
 def _networks(
-    sources: list[Source], overrides: Overrides, probe_class: ProbeClass
+    sources: list[Source], overrides: Overrides, probe_class: ProbeClass, allow_nonfinite: bool
 ) -> dict[NetworkName, nn.Module]:
     """Load all networks, each strictly."""
     networks: dict[NetworkName, nn.Module] = {}
@@ -137,7 +142,9 @@ def _networks(
         }
         for name in source.networks:
             kind = kind_of(name)
-            networks[name] = load_network(source, name, classes[kind], overrides.get(kind, {}))
+            networks[name] = load_network(
+                source, name, classes[kind], overrides.get(kind, {}), allow_nonfinite=allow_nonfinite
+            )
     return networks
 
 

@@ -24,7 +24,7 @@ from vjepa.checkpoints.source import REST, Contents, NetworkName, Source, in_ord
 from vjepa.checkpoints.strict import CheckpointError, count_modules, few, grouped
 from vjepa.files import write_tensors, write_text
 from vjepa.models.config import height_and_width
-from vjepa.models.files import CONFIG
+from vjepa.models.files import CLIPS, CONFIG
 
 UNNAMED = "LABEL_"  # transformers' own name of a class that has none, before its id
 MODEL_TYPE, CARD, ASIDE = "vjepa2", "vjepa.json", "context_encoder.safetensors"
@@ -59,6 +59,7 @@ EXPRESSIBLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "out_dim": ((None,), "predicts the width of its own encoder"),
     "action_dim": ((), "has no predictor that takes actions"),
     "num_verbs": ((), "has one classifier"),
+    "blocks_on": (("tokens",), "runs the blocks of its pooler on the tokens"),
 }
 
 
@@ -83,6 +84,7 @@ class HuggingFaceFolder(Source):
             )
         self.format = "Hugging Face folder, " + ", ".join(config.get("architectures") or ["VJEPA2Model"])
         self.origin = dict(self._card.get("origin", {}))
+        self.card = {entry: self._card[entry] for entry in (CLIPS,) if entry in self._card}
         self.label_names = _label_names(config) if "probe" in self.networks else ()
 
     def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:

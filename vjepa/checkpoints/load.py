@@ -20,7 +20,7 @@ from vjepa.checkpoints.source import Contents, NetworkName, Source, kind_of
 from vjepa.checkpoints.strict import CheckpointError, few, fill, key_diff, read_from
 from vjepa.errors import SettingError, did_you_mean
 from vjepa.models import ActionPredictor, Predictor, VideoEncoder
-from vjepa.models.files import CONFIG
+from vjepa.models.files import CLIPS, CONFIG
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def load_encoder(
     *,
     which: Literal["target", "context"] | None = None,
     allow_missing: Sequence[str] = (),
+    allow_nonfinite: bool = False,
     **overrides: Any,
 ) -> VideoEncoder:
     """Load an encoder in eval mode.
@@ -43,13 +44,15 @@ def load_encoder(
         which: The moving average ("target"), or the network that was trained ("context"). By default the moving
             average, or the only encoder in the checkpoint.
         allow_missing: Keys that are missing; they keep the values of a new network.
+        allow_nonfinite: Accept weights that hold NaN or infinite numbers.
         **overrides: Arguments of `VideoEncoder` in place of those stored or read from the weights. Weights do not
             determine `num_heads` of an unpublished width, `levels` of an unpublished depth, the native `img_size` and
             `num_frames` of rotary positions (256 and 64 of V-JEPA 2 are assumed), and not always a gated `mlp`.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
-        CheckpointError: If it holds something else, or a key is missing, unknown or of another shape.
+        CheckpointError: If it holds something else, a key is missing, unknown or of another shape, or a weight is not
+            finite.
     """
     if which not in (None, *WHICH):
         raise SettingError(f"which is {which!r}. Give one of {', '.join(map(repr, WHICH))}, or None.")
@@ -57,11 +60,22 @@ def load_encoder(
     name = main_encoder(source) if which is None else WHICH[which]
     if which is None and name == "context_encoder":
         log.warning("%s holds the encoder that was trained, but no moving average of it", path)
-    return load_network(source, name, VideoEncoder, overrides, allow_missing=allow_missing)
+    return load_network(
+        source,
+        name,
+        VideoEncoder,
+        overrides,
+        allow_missing=allow_missing,
+        allow_nonfinite=allow_nonfinite,
+    )
 
 
 def load_predictor(
-    path: str | Path, *, allow_missing: Sequence[str] = (), **overrides: Any
+    path: str | Path,
+    *,
+    allow_missing: Sequence[str] = (),
+    allow_nonfinite: bool = False,
+    **overrides: Any,
 ) -> Predictor | ActionPredictor:
     """Load a predictor in eval mode: an `ActionPredictor` for V-JEPA 2-AC, else a `Predictor`.
 
@@ -71,7 +85,14 @@ def load_predictor(
     """
     source = open_checkpoint(path)
     model_class: Callable[..., Predictor | ActionPredictor] = predictor_class(source, overrides)
-    return load_network(source, "predictor", model_class, overrides, allow_missing=allow_missing)
+    return load_network(
+        source,
+        "predictor",
+        model_class,
+        overrides,
+        allow_missing=allow_missing,
+        allow_nonfinite=allow_nonfinite,
+    )
 
 
 def predictor_class(source: Source, overrides: Mapping[str, Any]) -> type[Predictor] | type[ActionPredictor]:
@@ -139,6 +160,7 @@ def load_network(
     overrides: Mapping[str, Any],
     *,
     allow_missing: Sequence[str] = (),
+    allow_nonfinite: bool = False,
 ) -> Network:
     """Load one network of an open checkpoint, strictly."""
     if name not in source.networks:
@@ -163,7 +185,17 @@ def load_network(
             if remark := lost_blocks(arguments):
                 log.warning("%s: %s", source.path, remark)
         tensors = source.tensors(name, arguments)
-        return fill(model_class, arguments, tensors, source=str(source.path), allow_missing=allow_missing)
+        network = fill(
+            model_class,
+            arguments,
+            tensors,
+            source=str(source.path),
+            allow_missing=allow_missing,
+            allow_nonfinite=allow_nonfinite,
+        )
+    if isinstance(network, VideoEncoder):
+        network.trained_clips = source.card.get(CLIPS)
+    return network
 
 
 def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Contents:

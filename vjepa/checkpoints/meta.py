@@ -14,7 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vjepa.checkpoints.architecture import encoder_arguments, predictor_arguments, probe_arguments
+from vjepa.checkpoints.architecture import (
+    UNUSED_PROJECTION,
+    blocks_on,
+    encoder_arguments,
+    predictor_arguments,
+    probe_arguments,
+)
 from vjepa.checkpoints.source import Contents, NetworkName, Source, in_order, kind_of
 from vjepa.checkpoints.strict import CheckpointError, few
 from vjepa.files import replacing
@@ -44,12 +50,11 @@ WRITTEN: dict[NetworkName, list[str]] = {
     "predictor": ["predictor", "module.backbone."],
     "probe": ["classifiers", "module."],
 }
-SHALLOW_PROBE = ["classifier", "module."]  # V-JEPA 1's, of depth 1
+FIRST_PROBE = ["classifier", "module."]  # V-JEPA 1's
 UNWRAPPED = "module."  # I-JEPA's networks and the predictor of V-JEPA 2-AC
 ONE_MASK_TOKEN, FIRST_MASK_TOKEN = "mask_token", "mask_tokens.0"
 PREFIX = re.compile(r"^((module|backbone|_orig_mod)\.)*")
 PATCH, TABLE, PREDICTOR_TABLE = "patch_embed.proj.weight", "pos_embed", "predictor_pos_embed"
-UNUSED_PROJECTION = "pooler.cross_attention_block.xattn.proj."  # of V-JEPA 1's probes, never applied
 
 
 class MetaFile(Source):
@@ -132,6 +137,8 @@ def write_meta(contents: Contents, path: Path) -> None:
         arguments = contents.arguments[kind_of(name)]
         entry, prefix = contents.origin.get(name) or _place_of(name, arguments)
         state = {**tensors, **contents.rest.get(name, {})}
+        if name == "probe":
+            _check_probe(arguments, state)
         if PATCH in state and arguments["num_frames"] == 1:
             state[PATCH] = state[PATCH].squeeze(2)
         position = arguments.get("position", "")
@@ -151,11 +158,23 @@ def write_meta(contents: Contents, path: Path) -> None:
 
 def _place_of(name: NetworkName, arguments: Mapping[str, Any]) -> list[str]:
     """Return the entry and prefix of a network that was not read from a Meta file."""
-    if name == "probe" and arguments["depth"] == 1:
-        return SHALLOW_PROBE
+    if name == "probe" and (arguments["depth"] == 1 or arguments.get("blocks_on") == "query"):
+        return FIRST_PROBE
     entry, prefix = WRITTEN[name]
     bare = arguments.get("position") == "sincos_wh" or "action_dim" in arguments
     return [entry, UNWRAPPED if bare else prefix]
+
+
+def _check_probe(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Check that a deep probe's keys show where its blocks run, as readers of the file take it from them."""
+    shown = blocks_on(state, arguments["depth"]).get("blocks_on", "tokens")
+    meant = arguments.get("blocks_on", "tokens") if arguments["depth"] > 1 else "tokens"
+    if shown != meant:
+        raise CheckpointError(
+            f"this probe has blocks_on={meant!r}, and its keys in a file of Meta would say {shown!r}: only "
+            f"probes of V-JEPA 1 have {UNUSED_PROJECTION}weight. Build it with unused_proj={meant == 'query'}, or "
+            "convert to native."
+        )
 
 
 def _renamed(state: Mapping[str, Tensor], old: str, new: str) -> dict[str, Tensor]:

@@ -14,11 +14,12 @@ from typing import Any
 
 from torch import Tensor
 
+from vjepa.checkpoints.architecture import blocks_on
 from vjepa.checkpoints.opening import names_in, read_json, read_safetensors, safetensors_keys
-from vjepa.checkpoints.source import NETWORK_NAMES, PROBE_CARD, REST, Contents, NetworkName, Source
+from vjepa.checkpoints.source import CARD_ENTRIES, NETWORK_NAMES, REST, Contents, NetworkName, Source
 from vjepa.checkpoints.strict import CheckpointError
 from vjepa.files import write_tensors, write_text
-from vjepa.models.files import CONFIG, FORMAT
+from vjepa.models.files import CLIPS, CONFIG, FORMAT
 
 PREFIXES: dict[NetworkName, str] = {
     "encoder": "objective.target_encoder.",
@@ -38,7 +39,13 @@ class NativeFolder(Source):
             raise CheckpointError(f"{path} has no encoder.safetensors; it holds {names_in(path)}.")
         self.origin = dict(config.get("origin", {}))
         self.label_names = tuple(config.get("label_names", ()))
-        self.card = {entry: config[entry] for entry in PROBE_CARD if entry in config}
+        self.card = {entry: config[entry] for entry in CARD_ENTRIES if entry in config}
+
+    def arguments(self, name: NetworkName, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        found = super().arguments(name, overrides)
+        if name == "probe" and "blocks_on" not in found:  # converted before folders said it
+            found |= blocks_on(self.rest(name, found), found.get("depth", 1))
+        return found
 
     def tensors(self, name: NetworkName, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         return read_safetensors(self._file(name))
@@ -61,6 +68,7 @@ class RunFile(Source):
                 f"{path} is a damaged checkpoint of a run: it does not describe its networks."
             )
         self.format = "checkpoint of a vjepa run"
+        self.card = {entry: self._config[entry] for entry in (CLIPS,) if entry in self._config}
         self.networks = tuple(
             name for name, prefix in PREFIXES.items() if any(k.startswith(prefix) for k in self._state)
         )

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vjepa.checkpoints.strict import CheckpointError, few
+from vjepa.files import CHECKSUM, tensors_crc32
 
 PICKLE = b"\x80"  # first byte of a pickle of protocol 2 or later
 
@@ -34,15 +35,21 @@ def open_safely(path: Path) -> Any:
         raise CheckpointError(
             f"{path} holds tensors only, without their config. Give the folder it lies in, with its config.json."
         )
-    if start != PICKLE and not zipfile.is_zipfile(path):
+    is_zip = zipfile.is_zipfile(path)
+    if start != PICKLE and not is_zip:
         raise CheckpointError(
             f"{path} was not written by torch, or is truncated: it begins with {start!r}. Give a .ckpt file or "
             "a folder."
         )
+    if is_zip and (parts := _compressed(path)):
+        raise CheckpointError(
+            f"{path} is a compressed zip ({parts[0]}); torch writes and maps uncompressed ones. Unpack it and pack it "
+            "again without compression (`zip -0 -r`), or save it again with torch.save."
+        )
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error says it too
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except (
         *(RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, AttributeError, TypeError),
         pickle.UnpicklingError,
@@ -50,11 +57,29 @@ def open_safely(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be opened safely: {_why_refused(error)}") from error
 
 
-def damage(path: Path) -> str | None:
-    """Return how a file that torch wrote is damaged, by the checksums (CRC-32) of its parts; None if it is not.
+def _compressed(path: Path) -> list[str]:
+    """Return the names of compressed parts of a zip file: torch maps their bytes as if they were weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [part.filename for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be opened safely: it is truncated or damaged ({error}). Copy it again."
+        ) from error
 
-    torch writes the checksums but does not check them when it reads.
+
+def damage(path: Path) -> str | None:
+    """Return how a file of tensors is damaged, by the checksums (CRC-32) in it; None if it is not.
+
+    torch writes the checksums of its zip files but does not check them when it reads. A safetensors file has one if
+    vjepa wrote it.
     """
+    if path.suffix == ".safetensors":
+        try:
+            tensors, recorded = read_safetensors(path), _metadata(path).get(CHECKSUM)
+        except CheckpointError as error:
+            return str(error)
+        return None if recorded in (None, tensors_crc32(tensors)) else "the checksum of its tensors is wrong"
     try:
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
@@ -103,6 +128,22 @@ def read_safetensors(path: Path, keys: Iterable[str] | None = None) -> dict[str,
         with safe_open(path, "pt") as file:
             wanted = list(file.keys()) if keys is None else list(keys)
             return {key: file.get_tensor(key) for key in wanted}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
+
+
+def has_checksum(path: Path) -> bool:
+    """Return whether a file of tensors holds checksums: torch's zip files, and safetensors files of vjepa."""
+    if path.suffix == ".safetensors":
+        return CHECKSUM in _metadata(path)
+    with path.open("rb") as file:
+        return file.read(len(PICKLE)) != PICKLE
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from vjepa.checkpoints.strict import CheckpointError
-from vjepa.models.files import FORMAT
+from vjepa.models.files import CLIPS, FORMAT
 
 NetworkName = Literal["encoder", "context_encoder", "predictor", "probe"]
 # "encoder" is the one to use (the moving average, if there is one), "context_encoder" the one trained
@@ -20,6 +20,7 @@ NETWORK_NAMES: tuple[NetworkName, ...] = ("encoder", "context_encoder", "predict
 REST = "rest.safetensors"
 # what the config of a probe that was trained here says beside its arguments and label names
 PROBE_CARD = ("kind", "clip", "reads_encoder", "reads_predictor", "task_names", "recipe")
+CARD_ENTRIES = (*PROBE_CARD, CLIPS)
 
 
 def kind_of(name: NetworkName) -> str:
@@ -37,7 +38,8 @@ class Source(ABC):
         facts: Other contents, such as the step, for `vjepa inspect`.
         origin: Entry and prefix of each network in a Meta file.
         label_names: Names of a probe's classes, if they are known.
-        card: Entries of `PROBE_CARD` in the config of a folder that `vjepa probe` wrote.
+        card: Entries of `PROBE_CARD` in the config of a folder that `vjepa probe` wrote, and the clips that an encoder
+            was trained on.
     """
 
     path: Path

@@ -159,6 +159,16 @@ def count_modules(keys: Iterable[str], stem: str) -> int:
     return 1 + max((int(match[1]) for match in map(pattern.match, keys) if match), default=-1)
 
 
+def nonfinite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the keys of tensors that hold NaN or an infinite number.
+
+    >>> nonfinite({"norm.bias": torch.tensor([0.0, torch.nan]), "norm.weight": torch.ones(2)})
+    ['norm.bias']
+    """
+    # a finite sum has finite terms, and takes a tenth of the time; the sum of finite numbers may overflow
+    return [key for key, t in tensors.items() if not (t.sum().isfinite() or t.isfinite().all())]
+
+
 def fill(
     model_class: Callable[..., Network],
     arguments: Mapping[str, Any],
@@ -166,13 +176,15 @@ def fill(
     *,
     source: str,
     allow_missing: Sequence[str] = (),
+    allow_nonfinite: bool = False,
 ) -> Network:
     """Build a network in eval mode that holds the given tensors, which are not copied.
 
     `source` names their origin in messages. Keys in `allow_missing` are missing and keep the values of a new network.
 
     Raises:
-        CheckpointError: If the arguments, a key or a shape do not fit.
+        CheckpointError: If the arguments, a key or a shape do not fit, or a tensor holds NaN or an infinite number and
+            `allow_nonfinite` is False.
     """
     name = getattr(model_class, "__name__", "network")
     # JSON has no tuples
@@ -203,6 +215,11 @@ def fill(
     learned = {name: tensors[name] for name, _ in model.named_parameters() if name in tensors}
     if diff := type_diff(learned):  # a table of positions may have a finer dtype than the weights
         raise CheckpointError(f"{source} does not fit its {name}: {diff}. Save all in one type.")
+    if not allow_nonfinite and (bad := nonfinite(tensors)):
+        raise CheckpointError(
+            f"{source}: NaN or infinite numbers in {few(grouped(bad))} of its {name}. Copy the file again, or use an "
+            "earlier checkpoint; allow_nonfinite accepts it as it is."
+        )
     tensors = dict(tensors)
     if allow_missing:
         fresh = model_class(**arguments).state_dict()

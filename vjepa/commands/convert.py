@@ -70,6 +70,7 @@ def convert(
     encoder: str | None = None,
     index: int | None = None,
     overrides: Flat[Overrides] = NO_OVERRIDES,
+    allow_nonfinite: bool = False,
     out: Path | None = None,
 ) -> Report:
     """Write a checkpoint in another format and compare the outputs of both.
@@ -81,13 +82,22 @@ def convert(
         encoder: For a probe: checkpoint of the encoder it was trained on, to be written beside it.
         index: Which of several probes that were trained side by side.
         overrides: Arguments that the weights do not determine.
+        allow_nonfinite: Convert weights that hold NaN or infinite numbers too.
         out: Folder for `result.json`; it is not written without it.
 
     Raises:
-        CheckpointError: If src cannot be read strictly, dst exists, or the format cannot express a network.
+        CheckpointError: If src cannot be read strictly, dst exists, the format cannot express a network, or a
+            weight is not finite.
     """
     done = convert_checkpoint(
-        src, dst, to, encoder=encoder, index=index, overrides=overrides.by_kind(), probe_class=class_in
+        src,
+        dst,
+        to,
+        encoder=encoder,
+        index=index,
+        overrides=overrides.by_kind(),
+        probe_class=class_in,
+        allow_nonfinite=allow_nonfinite,
     )
     for warning in done.warnings:
         log.warning(warning)

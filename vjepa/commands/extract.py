@@ -33,8 +33,8 @@ class ClipFlags:
     """How videos are cut.
 
     Args:
-        num_frames: Frames of a clip (default: the encoder's).
-        fps: Frames of a clip per second of video (default: every frame; of a window, num_frames).
+        num_frames: Frames of a clip (default: those of the run that trained the encoder, else its native ones).
+        fps: Frames of a clip per second of video (default: those of the run, else all; of a window, num_frames).
         window: Seconds of a window; without it, one clip from the middle of each video.
         stride: Seconds from one window to the next (default: window).
         tail: A remainder shorter than a window is left unused (drop), or a last window ends with the video (align,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,10 +23,13 @@ from vjepa.checkpoints.load import (
 )
 from vjepa.checkpoints.opening import open_safely, read_safetensors
 from vjepa.checkpoints.source import NetworkName, Source, kind_of
-from vjepa.checkpoints.strict import CheckpointError, read_from
+from vjepa.checkpoints.strict import CheckpointError, nonfinite, read_from
+from vjepa.commands.checksums import verified
 from vjepa.commands.report import Report
 from vjepa.models import ActionPredictor, VideoEncoder
 from vjepa.models.files import CONFIG
+
+log = logging.getLogger(__name__)
 
 FOREIGN = "not a native checkpoint: vjepa does not know its architecture"
 UNKNOWN_HEADS = "unknown from the weights: give num_heads when loading"
@@ -41,13 +45,15 @@ Figures = dict[str, Any]
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def inspect(*, ckpt: Path, index: int = 0, out: Path | None = None) -> Report:
+def inspect(*, ckpt: Path, index: int = 0, verify: bool = False, out: Path | None = None) -> Report:
     """Report what a checkpoint holds, without running code in it.
 
     Args:
         ckpt: Folder written by vjepa fit or save_pretrained, .ckpt of a run, Meta file, transformers folder, or any
-            file of tensors.
+            file of tensors. With verify, also a folder of features, of a probe or of shards.
         index: Which of several probes that were trained side by side.
+        verify: Read every byte and compare it with the checksums that were written; report nothing else. The exit
+            code is 2 if a file is damaged.
         out: Folder for `result.json`; it is not written without it.
 
     Raises:
@@ -55,6 +61,8 @@ def inspect(*, ckpt: Path, index: int = 0, out: Path | None = None) -> Report:
         CheckpointError: If it holds no tensors that can be opened safely.
     """
     path = Path(ckpt)
+    if verify:
+        return _verified(path)
     if path.is_file() and path.suffix == ".safetensors":
         return _foreign(path, read_safetensors(path))
     content = open_safely(path) if path.is_file() else None
@@ -63,6 +71,17 @@ def inspect(*, ckpt: Path, index: int = 0, out: Path | None = None) -> Report:
     source = open_checkpoint(path) if content is None else source_of(path, content, index=index)
     with read_from(path):
         return Report(title=str(path), figures=_known(source))
+
+
+def _verified(path: Path) -> Report:
+    found = verified(path)
+    wrong = [each for each in found if each.damage is not None]
+    for each in wrong:
+        log.error("%s is damaged: %s", each.file, each.damage)
+    rows = [{"file": str(each.file), "checksum": each.verdict} for each in found]
+    checked = sum(each.is_checked for each in found)
+    figures = {"files": len(found), "checked": checked, "damaged": [str(each.file) for each in wrong]}
+    return Report(title=str(path), rows=rows, figures=figures, exit_code=2 if wrong else 0)
 
 
 def _known(source: Source) -> Figures:
@@ -78,7 +97,7 @@ def _known(source: Source) -> Figures:
         figures |= {f"probe_{k}": v for k, v in {"num_heads": UNKNOWN_HEADS, **arguments}.items()}
         if source.label_names:
             figures["label_names"] = list(source.label_names)
-        figures["probe_finite"] = _finite(tensors)
+        figures["probe_finite"] = not nonfinite(tensors)
         figures["probe_parameters"] = sum(v.numel() for v in tensors.values())
     return figures
 
@@ -100,7 +119,7 @@ def _encoders(source: Source) -> Figures:
         "grid": f"{grid.t} x {grid.h} x {grid.w}",
         "encoder_parameters": encoder.num_parameters,
         "precision": _precisions(encoder.state_dict()),
-        "finite": _finite(encoder.state_dict()),
+        "finite": not nonfinite(encoder.state_dict()),
     }
     if {"encoder", "context_encoder"} <= set(source.networks):
         given = _stand_in(source)
@@ -108,7 +127,7 @@ def _encoders(source: Source) -> Figures:
         tensors = {name: source.tensors(name, source.arguments(name, given)) for name in both}
         check_alike(source.path, tensors)
         context, _ = _network(source, "context_encoder", VideoEncoder)
-        figures["finite"] = figures["finite"] and _finite(context.state_dict())
+        figures["finite"] = figures["finite"] and not nonfinite(context.state_dict())
         figures["max_difference_context_target"] = _difference(encoder, context)
     return figures
 
@@ -116,7 +135,7 @@ def _encoders(source: Source) -> Figures:
 def _predictor(source: Source) -> Figures:
     predictor, heads = _network(source, "predictor", predictor_class(source, {}))
     figures = {
-        "predictor_finite": _finite(predictor.state_dict()),
+        "predictor_finite": not nonfinite(predictor.state_dict()),
         "predictor_parameters": predictor.num_parameters,
         "predictor_embed_dim": predictor.embed_dim,
         "predictor_depth": predictor.config["depth"],
@@ -135,11 +154,10 @@ def _predictor(source: Source) -> Figures:
 
 def _network(source: Source, name: NetworkName, model_class: type[Network]) -> tuple[Network, int | str]:
     """Load a network and return it with its heads; 1 replaces unknown heads, as sizes do not depend on them."""
-    given = _stand_in(source) if kind_of(name) == "encoder" else {}
+    given: dict[str, Any] = _stand_in(source) if kind_of(name) == "encoder" else {}
     heads = source.arguments(name, given).get("num_heads", UNKNOWN_HEADS)
-    return load_network(
-        source, name, model_class, given | ({"num_heads": 1} if heads == UNKNOWN_HEADS else {})
-    ), heads
+    given = given | ({"num_heads": 1} if heads == UNKNOWN_HEADS else {})
+    return load_network(source, name, model_class, given, allow_nonfinite=True), heads
 
 
 def _stand_in(source: Source) -> dict[str, str]:
@@ -173,10 +191,6 @@ def _difference(target: VideoEncoder, context: VideoEncoder) -> float:
     pairs = zip(target.parameters(), context.parameters(), strict=True)
     apart = [(a.detach().float() - b.detach().float()).abs().max() for a, b in pairs]
     return float(torch.stack(apart).max())  # NaN if one of them is NaN
-
-
-def _finite(tensors: Mapping[str, Tensor]) -> bool:
-    return all(bool(v.isfinite().all()) for v in tensors.values())
 
 
 def _precisions(tensors: Mapping[str, Tensor]) -> str:

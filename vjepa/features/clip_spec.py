@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,12 +15,14 @@ from torch import Tensor
 
 from vjepa.data import ClipSampler, EvalTransform, SegmentSampler, ViewsTransform
 from vjepa.data.sampling import FrameSampler, time_indices, usable_part
-from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD
+from vjepa.data.transforms.video import IMAGENET_MEAN, IMAGENET_STD, ClipTransform
 from vjepa.features.errors import FeaturesError
 from vjepa.features.windows import Windows
 from vjepa.models import VideoEncoder
 from vjepa.models.config import height_and_width
 from vjepa.types import Clip, PixelScale
+
+log = logging.getLogger(__name__)
 
 MAX_FRAMES, MAX_SIDE = 65_536, 16_384  # of all clips of a video, and of a side in pixels
 FLAT = ("num_frames", "fps", "frame_step", "segments", "views", "short_side")  # the same in a file
@@ -94,8 +97,9 @@ class ClipSpec:
 
         Args:
             encoder: The encoder.
-            num_frames: Frames of a clip (default: the encoder's; of windows with `fps`, as many as that gives).
-            fps: Frames of a clip per second of video.
+            num_frames: Frames of a clip (default: those the encoder was trained on, if its checkpoint says it, else its
+                native ones; of windows with `fps`, as many as that gives).
+            fps: Frames of a clip per second of video (default: those the encoder was trained on).
             windows: Where windows lie.
             **given: Other fields of the clips, such as `frame_step`, `segments`, `views` and `layers`.
 
@@ -109,13 +113,40 @@ class ClipSpec:
                     "Omit fps or num_frames."
                 )
             num_frames, fps = max(1, round(windows.seconds * fps)), None
+        native = cls(num_frames=encoder.config["num_frames"], **_native_size(encoder.config["img_size"]))
+        trained = native if encoder.trained_clips is None else cls.from_json(encoder.trained_clips)
+        rate: dict[str, Any] = {"fps": trained.fps, "frame_step": trained.frame_step}
+        if fps is not None or windows is not None or "frame_step" in given:
+            rate = {"fps": fps, "frame_step": given.pop("frame_step", None)}
+        made = replace(trained, num_frames=num_frames or trained.num_frames, windows=windows, **rate, **given)
+        if encoder.trained_clips is not None and made.timing != trained.timing:
+            log.warning("clips of %s; the encoder was trained on %s", made.timing, trained.timing)
+        return made
+
+    @classmethod
+    def of_training(cls, sampler: ClipSampler, transform: ClipTransform) -> ClipSpec | None:
+        """Return the clips of a run from its sampler and its transform for validation; None if it trains on images."""
+        if not isinstance(transform, EvalTransform):
+            return None
         return cls(
-            num_frames=num_frames or encoder.config["num_frames"],
-            fps=fps,
-            windows=windows,
-            **given,
-            **_native_size(encoder.config["img_size"]),
+            num_frames=sampler.num_frames,
+            fps=sampler.fps,
+            frame_step=sampler.frame_step,
+            size=transform.size,
+            short_side=transform.short_side,
+            mean=transform.mean,
+            std=transform.std,
         )
+
+    @property
+    def timing(self) -> str:
+        """The length and rate of a clip in words: "8 frames at 4 fps"."""
+        if self.windows is not None:
+            return f"{self.num_frames} frames of {self.windows.seconds:g} s"
+        if self.fps is not None:
+            return f"{self.num_frames} frames at {self.fps:g} fps"
+        step = self.frame_step or 1
+        return f"{self.num_frames} frames, " + ("every frame" if step == 1 else f"every {step}th")
 
     @property
     def clips_per_video(self) -> int:
@@ -201,14 +232,14 @@ class ClipSpec:
         if unknown := sorted(set(content) - set(known)):
             raise FeaturesError(f"clips with {', '.join(unknown)}: the keys are {', '.join(known)}.")
         values: dict[str, Any] = {name: content[name] for name in FLAT if name in content}
-        for name in ("size", "mean", "std", "layers"):
-            if name in content:
-                values[name] = None if content[name] is None else tuple(content[name])
         windows = None
-        if content.get("window") is not None:
-            given = {name: content.get(name) for name in ("stride", "tail", "short")}
-            windows = Windows(content["window"], **{k: v for k, v in given.items() if v is not None})
         try:
+            for name in ("size", "mean", "std", "layers"):
+                if name in content:
+                    values[name] = None if content[name] is None else tuple(content[name])
+            if content.get("window") is not None:
+                given = {name: content.get(name) for name in ("stride", "tail", "short")}
+                windows = Windows(content["window"], **{k: v for k, v in given.items() if v is not None})
             return cls(windows=windows, **values)
         except TypeError as error:
             raise FeaturesError(f"clips of {dict(content)} cannot be read: {error}.") from error

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 PARTS, PLAN, LOCK = "parts", "plan.json", ".lock"
 FORMAT = 2  # 1 kept the layers beside the preprocessing
-MADE = ("shape", "label_names", "failures", "num_padded")  # results, not requests
+MADE = ("shape", "label_names", "failures", "num_padded", files.CHECKSUM)  # results, not requests
 
 
 @dataclass(frozen=True)

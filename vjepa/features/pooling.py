@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vjepa.checkpoints.strict import nonfinite
 from vjepa.features.encode import DType, Precision, autocast
 from vjepa.features.errors import FeaturesError
 from vjepa.features.reader import STORED
@@ -63,8 +64,15 @@ def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
             f"--probe {folder} was trained on another encoder: {card['encoder']}. Give that one with --encoder."
         )
     pooler = AttentivePooler(
-        embed_dim=card["embed_dim"], num_heads=card["num_heads"], depth=card["depth"] or 1
+        embed_dim=card["embed_dim"],
+        num_heads=card["num_heads"],
+        depth=card["depth"] or 1,
+        blocks_on=card.get("blocks_on", "tokens"),
     )
+    if bad := nonfinite(stored):
+        raise FeaturesError(
+            f"--probe {folder}: NaN or infinite numbers in {', '.join(bad[:4])}. Train it again."
+        )
     prefix = "probe.pooler."
     pooler.load_state_dict(
         {
@@ -86,7 +94,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
         "kind": content["kind"],
         "encoder": encoder["path"],
         "encoder_digest": encoder["digest"],
-        **{name: sizes.get(name) for name in ("embed_dim", "num_heads", "depth")},
+        **{name: sizes[name] for name in ("embed_dim", "num_heads", "depth", "blocks_on") if name in sizes},
     }
 
 

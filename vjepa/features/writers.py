@@ -23,7 +23,7 @@ from vjepa.features.reader import ABOUT, INDEX, file_of
 from vjepa.features.store import Entry
 from vjepa.features.tokens import listing
 from vjepa.features.units import Units
-from vjepa.files import write_text
+from vjepa.files import CHECKSUM, file_crc32, write_text
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,12 @@ def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) ->
     made = {name: units.folder / name for name in (file_of(about["format"]), INDEX, ABOUT)}
     WRITERS[about["format"]](whole, made[file_of(about["format"])])
     write_index(whole, made[INDEX])
+    checksums = {}
+    for name in (file_of(about["format"]), INDEX):
+        with made[name].open("rb") as written:
+            checksums[name] = file_crc32(written)
     content = about | {
+        CHECKSUM: checksums,
         "shape": list(whole.shape),
         "label_names": list(manifest.label_names),
         "failures": [asdict(failure) for failure in whole.failures],

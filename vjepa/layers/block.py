@@ -89,11 +89,11 @@ def init_weights(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def rescale_blocks(blocks: Iterable[nn.Module]) -> None:
-    """Divide the output projections of block i by sqrt(2 (i + 1)), so that variance does not grow with depth.
+def rescale_blocks(blocks: Iterable[nn.Module], *, first: int = 1) -> None:
+    """Divide the output projections of block i by sqrt(2 (i + first)), so that variance does not grow with depth.
 
     In a gated MLP `fc2` is the second input projection. It is divided too, as in the released code.
     """
-    for depth, block in enumerate(blocks, start=1):
+    for depth, block in enumerate(blocks, start=first):
         for projection in ("attn.proj", "mlp.fc2"):
             cast("nn.Linear", block.get_submodule(projection)).weight.data.div_(math.sqrt(2 * depth))

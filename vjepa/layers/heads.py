@@ -8,9 +8,9 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vjepa.errors import SettingError
+from vjepa.layers.first_order import first_order
 from vjepa.layers.position import RotaryTables, rotate, rotate_back
 
 
@@ -55,7 +55,7 @@ class _Turned(torch.autograd.Function):
         ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         cos, sin, partner = ctx.saved_tensors
         tables = RotaryTables(cos=cos, sin=sin, partner=partner)

@@ -7,8 +7,9 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from vjepa.layers.first_order import first_order
 
 # Bytes of the hidden layer that a CPU computes at once without gradients. The system allocates anything above
 # 32 MB again each time, which costs as much as the computation
@@ -62,7 +63,7 @@ class _Gelu(torch.autograd.Function):
         return F.linear(F.gelu(hidden), weight2.to(dtype), bias2.to(dtype))
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         tokens, weight1, bias1, weight2 = ctx.saved_tensors
         trained = any(ctx.needs_input_grad[1:])  # False where only the tokens need a gradient

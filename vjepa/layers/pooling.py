@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from einops import rearrange
@@ -15,11 +15,13 @@ from torch.nn import functional as F
 
 from vjepa.errors import SettingError
 from vjepa.layers.block import INIT_STD, Block, init_weights, rescale_blocks
+from vjepa.layers.first_order import first_order
 from vjepa.layers.heads import checked_heads
 
 PROBE_NORM_EPS = 1e-5  # layer norms of every released probe; encoders use 1e-6
 # numbers of the tokens that a CPU reads at once, so that intermediate results stay in its caches
 PART_NUMBERS = 2**19
+BlocksOn = Literal["tokens", "query"]
 
 
 def token_shares(tokens: Float[Tensor, "b n d"], queries: Float[Tensor, "hq d"]) -> Float[Tensor, "b hq n"]:
@@ -69,6 +71,7 @@ class _FrozenReading(torch.autograd.Function):
         return torch.cat(mixed)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
         tokens, queries, *shares = ctx.saved_tensors
         size = _clips_of_a_part(tokens)
@@ -155,7 +158,8 @@ class CrossAttentionBlock(nn.Module):
 class AttentivePooler(nn.Module):
     """Pooler of a clip's tokens to one vector per query (probes of V-JEPA with depth 1, of V-JEPA 2 with depth 4).
 
-    Depth 1 is the cross-attention alone; each further block is a self-attention block on the tokens before it.
+    Depth 1 is the cross-attention alone. Each further block is a self-attention block, on the tokens before the
+    cross-attention (V-JEPA 2), or on the queries after it (`blocks_on="query"`, V-JEPA 1).
     """
 
     def __init__(
@@ -166,8 +170,12 @@ class AttentivePooler(nn.Module):
         depth: int = 1,
         num_queries: int = 1,
         mlp_ratio: float = 4.0,
+        blocks_on: BlocksOn = "tokens",
     ) -> None:
         super().__init__()
+        if blocks_on not in get_args(BlocksOn):
+            raise SettingError(f"blocks_on is {blocks_on!r}. Give 'tokens' or 'query'.")
+        self.blocks_on = blocks_on
         if depth < 1:
             raise SettingError(
                 f"depth must be at least 1 (the cross-attention alone), got {depth}. Give 1 or 4."
@@ -182,9 +190,10 @@ class AttentivePooler(nn.Module):
         )
         self.apply(init_weights)
         trunc_normal_(self.query_tokens, std=INIT_STD)
-        rescale_blocks(self.blocks)
-        # as released: scaled with the index of the block before it
-        self.cross_attention_block.mlp.fc2.weight.data.div_(math.sqrt(2 * max(depth - 1, 1)))
+        # as released: V-JEPA 1 counts the cross-attention as the first block, V-JEPA 2 as the last self-attention
+        rescale_blocks(self.blocks, first=2 if blocks_on == "query" else 1)
+        index = 1 if blocks_on == "query" else max(depth - 1, 1)
+        self.cross_attention_block.mlp.fc2.weight.data.div_(math.sqrt(2 * index))
 
     def token_queries(self) -> Float[Tensor, "hq d"]:
         """Return the queries (heads * Q, D) for `read_tokens`."""
@@ -192,10 +201,17 @@ class AttentivePooler(nn.Module):
 
     def pool(self, mixed: Float[Tensor, "b hq d"]) -> Float[Tensor, "b q d"]:
         """Return vectors (B, Q, D) from the tokens that `read_tokens` mixed by this pooler's queries."""
-        return self.cross_attention_block(self.query_tokens, mixed)
+        pooled = self.cross_attention_block(self.query_tokens, mixed)
+        for block in self.blocks if self.blocks_on == "query" else ():
+            pooled = block(pooled)
+        return pooled
+
+    def mix(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Apply the blocks that run on the tokens, before `read_tokens`."""
+        for block in self.blocks if self.blocks_on == "tokens" else ():
+            tokens = block(tokens)
+        return tokens
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b q d"]:
         """Pool tokens (B, N, D) to vectors (B, Q, D)."""
-        for block in self.blocks:
-            tokens = block(tokens)
-        return self.pool(read_tokens(tokens, self.token_queries()))
+        return self.pool(read_tokens(self.mix(tokens), self.token_queries()))

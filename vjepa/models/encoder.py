@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -63,11 +64,15 @@ class VideoEncoder(Network):
             empty, the encoder is one of V-JEPA 2.1: no shared norm, one patch embedding for clips and one for single
             frames, and a vector added to all tokens that says which.
 
+    Attributes:
+        trained_clips: The clips of the run that trained it, a `vjepa.features.ClipSpec` as JSON; None if unknown.
+
     Raises:
         SettingError: If an argument is not allowed, or `levels` are not ascending blocks that end with the last.
     """
 
     pos_embed: Tensor  # (1, N, D), of additive positions only
+    trained_clips: Mapping[str, Any] | None = None
 
     def __init__(
         self,

@@ -14,14 +14,15 @@ from vjepa.files import write_tensors, write_text
 
 FORMAT = 1
 CONFIG = "config.json"
+CLIPS = "trained_clips"  # entry of a config: a `vjepa.features.ClipSpec` as JSON
 
 
 def network_configs(encoder: nn.Module, predictor: nn.Module | None = None) -> dict[str, Any]:
-    """Return what a checkpoint stores about its networks: the arguments of their constructors."""
+    """Return what a checkpoint stores about its networks: the arguments of their constructors, and the run's clips."""
     networks = {"encoder": encoder, "predictor": predictor}
-    return {"format": FORMAT} | {
-        k: dict(cast("dict", v.config)) for k, v in networks.items() if v is not None
-    }
+    arguments = {k: dict(cast("dict", v.config)) for k, v in networks.items() if v is not None}
+    clips = getattr(encoder, "trained_clips", None)
+    return {"format": FORMAT, **arguments, **({} if clips is None else {CLIPS: clips})}
 
 
 def digest(network: nn.Module) -> str:

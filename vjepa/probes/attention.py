@@ -28,9 +28,7 @@ def attention_of(head: Probe, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "
         return attention_of(head.probe, head.standardize(tokens))
     if not isinstance(head, AttentiveProbe):
         return None
-    for block in head.pooler.blocks:
-        tokens = block(tokens)
-    return token_shares(tokens, head.pooler.token_queries()).mean(dim=1)
+    return token_shares(head.pooler.mix(tokens), head.pooler.token_queries()).mean(dim=1)
 
 
 def overlay(

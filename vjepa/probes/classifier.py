@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vjepa.checkpoints import load_encoder
 from vjepa.checkpoints.load import load_network, main_encoder, open_checkpoint
+from vjepa.checkpoints.opening import damage
 from vjepa.checkpoints.source import Source
 from vjepa.data.loading.dataset import VideoClips
 from vjepa.data.manifests.rows import Manifest
@@ -23,7 +24,7 @@ from vjepa.probes.anticipation.probe import AnticipationProbe
 from vjepa.probes.attentive import AttentiveProbe
 from vjepa.probes.base import Probe, ProbeError
 from vjepa.probes.clips import eval_clips
-from vjepa.probes.files import holds_probe, open_probe
+from vjepa.probes.files import WEIGHTS, holds_probe, open_probe
 from vjepa.probes.labels import names_for
 from vjepa.probes.protocols import Protocol, protocol, protocol_named_by
 from vjepa.probes.released import class_in
@@ -112,6 +113,8 @@ def _trained_here(
     probe: Path, encoder: str | None, labels: str | None, probe_class: str | None
 ) -> Classifier:
     head, card = open_probe(probe, probe_class=probe_class)
+    if (wrong := damage(probe / WEIGHTS)) is not None:  # takes 1 % of the digest of the encoder
+        raise ProbeError(f"{probe / WEIGHTS} is damaged: {wrong}. Copy it again, or train it again.")
     if isinstance(head, AnticipationProbe):
         raise _anticipates(probe)
     path = encoder or str(probe / card.encoder.path)  # an absolute path does not change

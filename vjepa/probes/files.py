@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vjepa.checkpoints.strict import nonfinite
 from vjepa.features.clip_spec import ClipSpec, spec_of_old_probe
 from vjepa.files import write_tensors, write_text
 from vjepa.models import Predictor, VideoEncoder
@@ -128,7 +129,9 @@ def holds_probe(folder: Path) -> bool:
         return False
 
 
-def open_probe(folder: Path, *, probe_class: str | None = None) -> tuple[AnyProbe, ProbeCard]:
+def open_probe(
+    folder: Path, *, probe_class: str | None = None, allow_nonfinite: bool = False
+) -> tuple[AnyProbe, ProbeCard]:
     """Return a probe that `vjepa probe` wrote, in eval mode, and its card.
 
     A class of a user's own that the folder names is refused unless `probe_class` names it too.
@@ -162,6 +165,10 @@ def open_probe(folder: Path, *, probe_class: str | None = None) -> tuple[AnyProb
             "again."
         )
     _fill(probe, tensors, folder, name)
+    if not allow_nonfinite and (bad := nonfinite(tensors)):
+        raise ProbeError(
+            f"{folder / WEIGHTS}: NaN or infinite numbers in {', '.join(bad[:4])}. Train it again."
+        )
     return probe.eval(), card
 
 

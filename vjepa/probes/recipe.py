@@ -9,7 +9,7 @@ from vjepa.features.clip_spec import ClipSpec
 from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
 from vjepa.probes.fitting.trials import ProbeSettings
-from vjepa.probes.protocols import Protocol, protocol
+from vjepa.probes.protocols import protocol
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class ClipChoice:
     """How clips are cut, as far as the user says it; None leaves a value to the protocol, or to the default.
 
     Args:
-        num_frames: Frames of a clip (default: the encoder's).
-        fps: Frames of the clip per second of video (default: every frame). Give the rate of pre-training.
+        num_frames: Frames of a clip (default: those of the run that trained the encoder, else its native ones).
+        fps: Frames of the clip per second of video (default: those of the run, else every frame).
         segments: Clips of a video, from equal parts of it, whose tokens the probe sees together; in training too
             (default: the protocol's, or 1).
         views: Squares along the longer side in the test, whose probabilities are averaged; 3 as published (default:
@@ -64,10 +64,8 @@ def resolve_recipe(
             f"protocol {name} has {plan.num_classes} classes, the training manifest {num_classes}. Give a manifest "
             "with all of them, or drop --protocol."
         )
-    default = plan or Protocol(None, 1, 1, num_frames=encoder.config["num_frames"], frame_step=None)
-    chosen = asdict(choice)
-    del chosen["augment"]
-    spec = default.spec(encoder, **chosen)
+    chosen = {key: value for key, value in asdict(choice).items() if key != "augment" and value is not None}
+    spec = ClipSpec.for_encoder(encoder, **chosen) if plan is None else plan.spec(encoder, **chosen)
     settings = grid if plan is None else plan.settings(grid, num_videos)
     clips = {key: getattr(spec, key) for key in ("num_frames", "fps", "frame_step", "segments", "views")}
     used = {**clips, "levels": spec.layers, "num_classes": num_classes, **asdict(settings)}

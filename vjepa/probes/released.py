@@ -19,6 +19,7 @@ def load_probe(
     *,
     index: int | None = None,
     allow_missing: Sequence[str] = (),
+    allow_nonfinite: bool = False,
     probe_class: str | None = None,
     **overrides: Any,
 ) -> AnyProbe:
@@ -31,12 +32,13 @@ def load_probe(
             `vjepa convert` or transformers wrote.
         index: Which of several probes that were trained side by side (files of Meta's training code).
         allow_missing: Keys that may be missing, one by one; they keep the values of a new probe.
+        allow_nonfinite: Accept weights that hold NaN or infinite numbers.
         probe_class: Class path of your own probe class, if the folder names one: no file decides what is imported.
         **overrides: Arguments of the probe's class. Weights do not tell `num_heads` of an unpublished width.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
-        CheckpointError: If it holds no probe, or a key is missing, unknown or of another shape.
+        CheckpointError: If it holds no probe, a key is missing, unknown or of another shape, or a weight is not finite.
     """
     if holds_probe(Path(path)):
         given = [
@@ -48,9 +50,16 @@ def load_probe(
             raise CheckpointError(
                 f"{path} was written by `vjepa probe` and describes itself: drop {given[0]}."
             )
-        return open_probe(Path(path), probe_class=probe_class)[0]
+        return open_probe(Path(path), probe_class=probe_class, allow_nonfinite=allow_nonfinite)[0]
     source = open_checkpoint(path, index=index)
-    return load_network(source, "probe", class_in(source, overrides), overrides, allow_missing=allow_missing)
+    return load_network(
+        source,
+        "probe",
+        class_in(source, overrides),
+        overrides,
+        allow_missing=allow_missing,
+        allow_nonfinite=allow_nonfinite,
+    )
 
 
 def class_in(source: Source, overrides: Mapping[str, Any]) -> Callable[..., AnyProbe]:

@@ -11,12 +11,16 @@ from typing import Any, Literal, cast
 import lightning as L
 import torch
 from lightning.fabric.plugins.io import CheckpointIO
+from torch import nn
 
 from vjepa.checkpoints import save_folder
 from vjepa.checkpoints.opening import check_whole
 from vjepa.checkpoints.strict import CheckpointError
+from vjepa.data import VideoDataModule
 from vjepa.errors import SettingError
+from vjepa.features.clip_spec import ClipSpec
 from vjepa.files import replacing
+from vjepa.models import VideoEncoder
 from vjepa.objectives import Objective
 from vjepa.training.sharding import gathered_network
 
@@ -117,9 +121,20 @@ class ExportEncoder(L.Callback):
         objective, folder = pl_module.objective, run_folder(trainer)
         assert isinstance(objective, Objective) and folder is not None
         networks = {name: gathered_network(network) for name, network in objective.exported().items()}
+        note_clips(networks["encoder"], trainer)
         if trainer.is_global_zero:
             self.folder = save_folder(folder / "export", networks.pop("encoder"), **networks)
             log.info("%s written to %s", ", ".join(["encoder", *networks]), self.folder)
+
+
+def note_clips(encoder: nn.Module, trainer: L.Trainer) -> None:
+    """Note the clips of the run with its encoder: the default clips of features and probes."""
+    data = getattr(trainer, "datamodule", None)
+    if isinstance(encoder, VideoEncoder) and isinstance(data, VideoDataModule) and data.parts:
+        first = data.parts[0]
+        transform = (first.transform or data.transform).centred()
+        spec = ClipSpec.of_training(first.sampler or data.sampler, transform)
+        encoder.trained_clips = None if spec is None else spec.to_json()
 
 
 class MonitoredFigures(L.Callback):

@@ -21,7 +21,7 @@ from vjepa.masks.rank_rows import RankRows
 from vjepa.models.files import network_configs
 from vjepa.objectives import Objective
 from vjepa.optim import Constant, HalfLife, LrRule, Schedule, decay_groups, ema_update
-from vjepa.training.callbacks import log_interval
+from vjepa.training.callbacks import log_interval, note_clips
 from vjepa.training.health import feature_health, input_health, mask_geometry, network_health, not_measured
 from vjepa.training.precision import precision_name
 from vjepa.training.rank_means import RankMeans, as_others
@@ -236,6 +236,7 @@ class PretrainModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configs from which `vjepa.load_encoder` builds the networks."""
         networks = self.objective.exported()
+        note_clips(networks["encoder"], self.trainer)
         checkpoint["vjepa"] = network_configs(networks["encoder"], networks.get("predictor"))
 
     def mask_generator(self, epoch: int, batch_idx: int) -> torch.Generator:

@@ -1,5 +1,7 @@
 import math
 import random
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -186,3 +188,29 @@ def test_a_small_clip_is_cheap():
     for _ in range(20):
         transform(frames)
     assert (time.perf_counter() - began) / 20 < 0.02
+
+
+FLOAT_FRAMES = """
+import numpy as np, torch
+from vjepa.data import *
+
+rng = np.random.default_rng(0)
+video = (TrainTransform, EvalTransform, ViewsTransform, ProbeTrainTransform)
+for made in (*video, ImageTrainTransform, ImageEvalTransform):
+    frames = torch.rand(1, 3, 40, 40)
+    for change in [made(size=16), *([made(size=16).pixels] if hasattr(made, "pixels") else [])]:
+        try:
+            change(frames, rng)
+        except ValueError as error:
+            assert "Convert frames of 0 to 1 with (255 * frames).round().to(torch.uint8)" in str(error)
+            change((255 * frames).round().to(torch.uint8), rng)
+        else:
+            raise SystemExit(f"{made.__name__} takes float frames")
+"""
+
+
+@pytest.mark.slow
+def test_float_frames_are_refused_by_every_transform():
+    # in a process without the checks of shapes and types that the tests run with
+    done = subprocess.run([sys.executable, "-c", FLOAT_FRAMES], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr + done.stdout

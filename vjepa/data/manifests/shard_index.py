@@ -23,12 +23,14 @@ class Shard:
     """The content of one shard: a row for each of its clips, as columns, and the unreadable files it lacks.
 
     `path`, `offset` and `size` locate each clip's video in the tar; a column with only default values is absent.
+    `crc32` is the checksum of the tar, in hexadecimal; None if none was recorded.
     """
 
     name: str
     num_bytes: int
     columns: dict[str, list[Any]]
     left_out: list[dict[str, str]] = field(default_factory=list)
+    crc32: str | None = None
 
     def __len__(self) -> int:
         return len(self.columns["path"])

@@ -32,7 +32,7 @@ from vjepa.data.manifests.shard_index import (
 )
 from vjepa.data.remote import fetch, fetch_video, filesystem, is_url, suffix_of
 from vjepa.errors import DecodeError
-from vjepa.files import digest, replacing, write_bytes
+from vjepa.files import digest, file_crc32, replacing, write_bytes
 
 HEADER_BYTES = tarfile.BLOCKSIZE  # names are short, so every header takes one block
 
@@ -133,7 +133,7 @@ def write_shard(plan: ShardPlan) -> Shard:
                 _add(tar, f"{key}.json", json.dumps(about, ensure_ascii=False).encode())
                 place_of = {"path": file.name, "offset": offset, "size": len(content)}
                 rows += [place_of | {c: getattr(row, c) for c in CLIP_COLUMNS} for row in file.rows]
-        shard = Shard(plan.name, raw.tell(), columns_of(rows), omitted)
+        shard = Shard(plan.name, raw.tell(), columns_of(rows), omitted, file_crc32(raw))
         # the record first: a shard is complete if its record and a tar of the recorded size exist
         put(record_of(plan), io.BytesIO(json.dumps([plan_hash([plan]), asdict(shard), state]).encode()))
     return shard
@@ -150,9 +150,15 @@ def written_shard(plan: ShardPlan) -> Shard | None:
         made_by, shard, *states = json.loads(fetch(record_of(plan)))
     except DecodeError:
         return None
-    complete = size_of(f"{plan.out}/{plan.name}") == shard["num_bytes"] and made_by == plan_hash([plan])
+    tar = f"{plan.out}/{plan.name}"
     same = all(is_same_content(state, plan.content()) for state in states)  # older records have none
-    return Shard.from_json(shard) if complete and same else None
+    if size_of(tar) != shard["num_bytes"] or made_by != plan_hash([plan]) or not same:
+        return None
+    if not is_url(tar):
+        with open(tar, "rb") as file:
+            if shard.get("crc32") not in (None, file_crc32(file)):
+                return None  # damaged since: it is written again
+    return Shard.from_json(shard)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from vjepa.errors import SettingError
+from vjepa.types import check_bytes
 
 Fill = tuple[int, int, int]
 
@@ -211,6 +212,7 @@ def change_frames(
     frames: UInt8[Tensor, "t 3 h w"], operations: Sequence[Operation], fill: Fill = GREY
 ) -> UInt8[Tensor, "t 3 h w"]:
     """Apply the changes in order to all frames in the same way; `fill` is the colour that a moved frame uncovers."""
+    check_bytes(frames)
     if not operations:
         return frames
     images = [Image.fromarray(frame) for frame in rearrange(frames, "t c h w -> t h w c").numpy()]

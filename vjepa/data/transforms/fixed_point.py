@@ -8,6 +8,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from vjepa.types import check_bytes
+
 
 class Box(NamedTuple):
     """A rectangle of pixels."""
@@ -26,6 +28,7 @@ def resize_fixed_point(
     It is fastest with channels last in memory, as decoders return frames. Of the resized frames, only the part `cut`
     is computed (default: all).
     """
+    check_bytes(frames)
     cut = cut or Box(0, 0, *size)
     if frames.shape[-2:] == size:
         return frames[:, :, cut.top : cut.top + cut.height, cut.left : cut.left + cut.width]

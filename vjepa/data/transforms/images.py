@@ -26,6 +26,7 @@ from vjepa.data.transforms.video import (
     random_resized_crop_box,
 )
 from vjepa.errors import SettingError
+from vjepa.types import check_bytes
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -34,6 +35,7 @@ def resize_image(
     image: UInt8[Tensor, "3 h w"], box: Box, size: tuple[int, int], interpolation: Interpolation = "bilinear"
 ) -> UInt8[Tensor, "3 {size[0]} {size[1]}"]:
     """Resize the box of an image with antialias, by Pillow, as all published image recipes do."""
+    check_bytes(image)
     cut = image[:, box.top : box.top + box.height, box.left : box.left + box.width]
     picture = Image.fromarray(rearrange(cut, "c h w -> h w c").numpy())
     resized = picture.resize((size[1], size[0]), Image.Resampling[interpolation.upper()])

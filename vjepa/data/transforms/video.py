@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vjepa.data.transforms.fixed_point import Box, resize_fixed_point
 from vjepa.errors import SettingError
-from vjepa.types import PixelScale
+from vjepa.types import PixelScale, check_bytes
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -98,6 +98,7 @@ def crop_and_resize(
     frames: UInt8[Tensor, "t c h w"], box: Box, size: tuple[int, int]
 ) -> Float[Tensor, "t c {size[0]} {size[1]}"]:
     """Resize the box of every frame, bilinear without antialias (`align_corners=False`), as published; 0 to 255."""
+    check_bytes(frames)
     cut = frames[:, :, box.top : box.top + box.height, box.left : box.left + box.width].float()
     if cut.shape[-2:] == size:
         return cut
@@ -108,6 +109,7 @@ def crop_and_resize_pixels(
     frames: UInt8[Tensor, "t c h w"], box: Box, size: tuple[int, int]
 ) -> UInt8[Tensor, "t c {size[0]} {size[1]}"]:
     """Do `crop_and_resize` in bytes; its weights have at least 8 bits, so a pixel may differ by one grey level."""
+    check_bytes(frames)
     cut = frames[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
     if cut.shape[-2:] == size:
         return cut
