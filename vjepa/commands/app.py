@@ -248,7 +248,10 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
         flags = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
         arguments = grouped(function, flags)
     given = flags.get("out")
-    out = None if given is None or "://" in str(given) else Path(given)  # the verb itself writes to a URL
+    # the verb itself writes to a URL, and to a file
+    out = None if given is None or VERBS[name].writes_file or "://" in str(given) else Path(given)
+    if VERBS[name].writes_file and given is not None:
+        check_writable(Path(given).parent)
     if out is not None:
         check_writable(out)
     report = as_report(function(**arguments))

@@ -12,6 +12,7 @@ class Verb:
     `positional` names the parameters that are given without a flag, separated by spaces. A `forwards` function
     gets `(verb, argv)` unchanged and parses them itself, as LightningCLI does; for any other function a parser is
     made from its signature. `numbers` maps flags that take several numbers, separated by spaces, to settings.
+    `--out` is a folder, which also gets result.json, unless `writes_file` says that it is a file.
     `described` is the function whose flags stand first in the help of a verb that forwards.
     """
 
@@ -22,6 +23,7 @@ class Verb:
     forwards: bool = False
     numbers: dict[str, str] = field(default_factory=dict)
     described: str | None = None
+    writes_file: bool = False
 
 
 VERBS = {
@@ -78,6 +80,7 @@ VERBS = {
         "vjepa.commands.data_index:index_command",
         "vjepa data index data/train.csv --out data/train.index",
         positional="source",
+        writes_file=True,
     ),
     "data shard": Verb(
         "write the videos of a manifest as WebDataset tar shards",

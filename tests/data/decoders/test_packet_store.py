@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.videos import moving_frames, write_manifest, write_video
+from tests.videos import moving_frames, write_manifest, write_video, write_videos
+from vjepa.commands.app import main
 from vjepa.commands.data_index import index_command
 from vjepa.data import ClipSampler, Reading, VideoDataModule, decoder_class
 from vjepa.data.decoders.indexed import backend
@@ -235,3 +236,19 @@ def test_packets_of_the_store_are_those_of_the_file(files, tmp_path):
         kept = PacketStore(tmp_path / "i").find(path)
         assert np.array_equal(kept.pts, read.pts) and np.array_equal(kept.keyframes, read.keyframes)
         assert kept[2:] == read[2:]
+
+
+@pytest.mark.slow
+def test_the_command_of_the_howto_writes_and_updates_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_videos(tmp_path / "clips", 2, num_frames=4, height=16, width=16)
+    command = ["data", "index", "clips", "--num_processes", "0", "--out"]
+    for out in ("clips.index", "new/folder/clips.index"):
+        for said in ("2 videos indexed, 0 unchanged", "0 videos indexed, 2 unchanged"):
+            assert main([*command, out]) == 0
+            assert said in capsys.readouterr().out
+        assert PacketStore(out).find("clips/clip_000.mp4") is not None
+    assert main([*command, "clips"]) == 2
+    assert "clips is a folder. Give a file" in capsys.readouterr().err
+    assert main([*command, "clips.index/other"]) == 2
+    assert "clips.index is a file. Give a folder" in capsys.readouterr().err
