@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from vjepa.features.encode import DType, Precision, autocast
 from vjepa.features.errors import FeaturesError
 from vjepa.features.reader import STORED
+from vjepa.files import UNEXPECTED, read_json
 from vjepa.layers.pooling import AttentivePooler
 from vjepa.models import VideoEncoder
 from vjepa.models.files import CONFIG, digest
@@ -50,7 +50,7 @@ def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
     try:
         card = _read_card(folder)
         stored = load_file(folder / "probe.safetensors")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, *UNEXPECTED, SafetensorError) as error:
         raise FeaturesError(
             f"--probe {folder} holds no readable probe ({error}). Give a folder written by `vjepa probe`."
         ) from error
@@ -79,8 +79,8 @@ def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
 def _read_card(folder: Path) -> dict[str, Any]:
     """Return what the pooler needs of a probe's `config.json`, or of the `probe.json` of an old one."""
     if (folder / "probe.json").is_file():
-        return json.loads((folder / "probe.json").read_text(encoding="utf-8"))
-    content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return read_json(folder / "probe.json")
+    content = read_json(folder / CONFIG)
     encoder, sizes = content["reads_encoder"], content["probe"]
     return {
         "kind": content["kind"],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vjepa.features.errors import FeaturesError
+from vjepa.files import UNEXPECTED, content_of, read_csv, read_json, tensors_header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from vjepa.features.clip_spec import ClipSpec
 
 ABOUT, INDEX = "features.json", "index.csv"
+FORMATS = ("safetensors", "npy", "parquet")
 STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -56,14 +56,26 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         try:
-            self.about: dict[str, Any] = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
+            self.about: dict[str, Any] = read_json(self.folder / ABOUT)
         except FileNotFoundError as error:
             raise FeaturesError(
                 f"{folder} has no {ABOUT}: no features, or not all of them. Give a folder that `vjepa extract` "
                 "has finished; the same command again finishes one that was stopped."
             ) from error
-        except ValueError as error:
-            raise damaged(self.folder / ABOUT, error) from error
+        self._check(self.folder / ABOUT)
+
+    def _check(self, file: Path) -> None:
+        """Check the parts of `features.json` that are read later; a command must not stop half-way for them."""
+        with content_of(file, "what `vjepa extract` writes"):
+            shape, names, encoder = (self.about[key] for key in ("shape", "label_names", "encoder"))
+            if self.about["dtype"] not in STORED or self.about["format"] not in FORMATS:
+                raise ValueError(f"dtype {self.about['dtype']!r}, format {self.about['format']!r}")
+            if not all(isinstance(n, int) and n >= 0 for n in shape) or not shape:
+                raise ValueError(f"shape {shape!r}")
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"label_names {names!r}")
+            if not isinstance(encoder["path"], str) or not isinstance(encoder["digest"], str):
+                raise ValueError(f"encoder {encoder!r}")
 
     def __len__(self) -> int:
         return self.about["shape"][0]
@@ -93,7 +105,7 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
         file = self.folder / file_of(self.about["format"])
         try:
             return self._read(file)
-        except (ValueError, KeyError, RuntimeError) as error:
+        except UNEXPECTED as error:
             raise damaged(file, error) from error
 
     def _read(self, file: Path) -> Tensor:
@@ -106,12 +118,10 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
             return torch.from_numpy(flat).reshape(shape)
         if self.about["format"] == "npy":
             return torch.from_numpy(np.load(file, mmap_mode="c"))
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(length))
+        header = tensors_header(file)
         begin, end = header["features"]["data_offsets"]
         # "c" (copy on write): torch gets a tensor that may be changed, and the file does not change
-        raw = np.memmap(file, np.uint8, mode="c", offset=8 + length + begin, shape=(end - begin,))
+        raw = np.memmap(file, np.uint8, mode="c", offset=header["offset"] + begin, shape=(end - begin,))
         return torch.from_numpy(raw).view(dtype).reshape(shape)
 
     @cached_property
@@ -121,27 +131,24 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
         Raises:
             FeaturesError: If the list is damaged.
         """
-        try:
+        with content_of(self.folder / INDEX, "the rows of these features"):
             rows = self._read_rows()
-        except (ValueError, KeyError, TypeError) as error:
-            raise damaged(self.folder / INDEX, error) from error
         if len(rows) != len(self):
             raise damaged(self.folder / INDEX, f"{len(rows)} rows of {len(self)}")
         return rows
 
     def _read_rows(self) -> list[FeatureRow]:
-        with (self.folder / INDEX).open(newline="", encoding="utf-8") as file:
-            return [
-                FeatureRow(
-                    path=cells["path"],
-                    start=float(cells["start"]),
-                    end=float(cells["end"]),
-                    label=int(cells["label"]),
-                    label_name=cells["label_name"],
-                    manifest_row=int(cells["manifest_row"]),
-                )
-                for cells in csv.DictReader(file)
-            ]
+        return [
+            FeatureRow(
+                path=cells["path"],
+                start=float(cells["start"]),
+                end=float(cells["end"]),
+                label=int(cells["label"]),
+                label_name=cells["label_name"],
+                manifest_row=int(cells["manifest_row"]),
+            )
+            for _, cells in read_csv(self.folder / INDEX, FeatureRow._fields)
+        ]
 
     @property
     def labels(self) -> Int[Tensor, "w"]:

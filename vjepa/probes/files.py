@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vjepa.features.clip_spec import ClipSpec, spec_of_old_probe
-from vjepa.files import write_tensors, write_text
+from vjepa.files import UNEXPECTED, read_json, write_tensors, write_text
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import CONFIG, FORMAT, digest
 from vjepa.probes.anticipation.probe import AnticipationProbe
@@ -151,7 +151,7 @@ def open_probe(folder: Path, *, probe_class: str | None = None) -> tuple[AnyProb
         ) from error
     except ProbeError:
         raise
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (*UNEXPECTED, SafetensorError) as error:
         raise ProbeError(f"{folder} holds a damaged probe ({error}). Train it again.") from error
     classes = content["probe"].get("num_classes")
     if classes not in (None, len(card.label_names)):
@@ -202,10 +202,7 @@ def _arguments(probe: AnyProbe, num_classes: int) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise TypeError(f"{file.name} holds no table")
-    return content
+    return read_json(file)
 
 
 def _updated(old: dict[str, Any]) -> dict[str, Any]:

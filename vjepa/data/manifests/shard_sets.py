@@ -27,7 +27,7 @@ from vjepa.data.manifests.shard_index import (
 )
 from vjepa.data.remote import Member, filesystem, is_url
 from vjepa.errors import DecodeError
-from vjepa.files import digest, write_text
+from vjepa.files import content_of, digest, read_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +184,8 @@ def scanned(tar: str) -> Shard:
         raise ManifestError(tar, 0, "no such shard. Correct the name, or copy it here") from e
     cached = Path.home() / ".cache" / "vjepa" / "shards" / f"{name}.json"
     if cached.is_file():
-        return Shard.from_json(json.loads(cached.read_text(encoding="utf-8")))
+        with content_of(cached, "the list of a shard; delete it"):
+            return Shard.from_json(read_json(cached))
     shard = scan(tar)
     cached.parent.mkdir(parents=True, exist_ok=True)
     write_text(json.dumps(asdict(shard)), cached)
@@ -215,7 +216,10 @@ def scan(tar: str) -> Shard:
             num_bytes = opened.offset
     except (tarfile.TarError, EOFError, ValueError) as e:
         raise ManifestError(tar, 0, f"not a tar, or truncated ({e}). Copy it again") from e
-    rows = [row for sample in samples.values() for row in _rows(sample)]
+    rows = []
+    for key, sample in samples.items():
+        with content_of(f"{tar}:{key}.json", "the labels of a clip"):
+            rows += _rows(sample, f"{tar}:{key}.json")
     if not rows:
         reason = f"no video in {len(samples)} samples ({' '.join(sorted(VIDEO_SUFFIXES))}). Give other shards"
         raise ManifestError(tar, 0, reason)
@@ -239,11 +243,11 @@ def _note(sample: dict[str, Any], ending: str, tar: tarfile.TarFile, member: tar
         sample[ending] = content.read()
 
 
-def _rows(sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(sample: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of one sample: one, or as many as `vjepa data shard` wrote into its `.json`."""
     if "offset" not in sample:
         return
-    about = json.loads(sample.get("json", b"{}"))
+    about = parse_json(sample.get("json", b"{}"), name)
     about = about if isinstance(about, dict) else {}
     place = {"path": sample["path"], "offset": sample["offset"], "size": sample["size"]}
     if isinstance(about.get("path"), str):

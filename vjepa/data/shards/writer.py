@@ -31,7 +31,7 @@ from vjepa.data.manifests.shard_index import (
 )
 from vjepa.data.remote import fetch, fetch_video, filesystem, is_url, suffix_of
 from vjepa.errors import DecodeError
-from vjepa.files import digest, replacing, write_bytes
+from vjepa.files import content_of, digest, parse_json, replacing, write_bytes
 
 HEADER_BYTES = tarfile.BLOCKSIZE  # names are short, so every header takes one block
 
@@ -138,9 +138,14 @@ def record_of(plan: ShardPlan) -> str:
 def written_shard(plan: ShardPlan) -> Shard | None:
     """Return the shard that this plan made, or `None` if it is not written yet."""
     try:
-        made_by, shard = json.loads(fetch(record_of(plan)))
+        record = fetch(record_of(plan))
     except DecodeError:
         return None
+    with content_of(record_of(plan), "the record of a shard; delete it"):
+        return _finished_shard(plan, *parse_json(record, record_of(plan)))
+
+
+def _finished_shard(plan: ShardPlan, made_by: str, shard: dict[str, Any]) -> Shard | None:
     complete = size_of(f"{plan.out}/{plan.name}") == shard["num_bytes"]
     return Shard.from_json(shard) if complete and made_by == plan_hash([plan]) else None
 
