@@ -81,7 +81,10 @@ def report_run(
     if settings is not None and data.val_manifest is not None:
         random_init = random_init_like(encoder, seed=module.seed)
         trained, untrained = (_features(network, data, trainer) for network in (encoder, random_init))
-        for label in settings.labels or ():
+        for label in settings.labels:
+            if label not in data.val_manifest.columns:  # the recipe's labels, with data of the user's own
+                log.warning("%s has no column %r: no probes for it", data.val_manifest.source, label)
+                continue
             scores = probe_scores(data, label, settings.probes, trained, untrained, seed=module.seed)
             figures[f"probe_{label}"] = scores
             rows += [

@@ -131,8 +131,10 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
         Raises:
             FeaturesError: If the list is damaged.
         """
-        with content_of(self.folder / INDEX, "the rows of these features"):
+        try:
             rows = self._read_rows()
+        except UNEXPECTED as error:
+            raise damaged(self.folder / INDEX, error) from error
         if len(rows) != len(self):
             raise damaged(self.folder / INDEX, f"{len(rows)} rows of {len(self)}")
         return rows
