@@ -104,7 +104,9 @@ def _report(run: ProbeRun) -> Report:
         log.warning("the probe had not converged: raise --grid.num_steps or --grid.max_iterations")
     compared = {"encoder": result, "random init": baseline}
     rows = [
-        {"features": name, "top1": r.top1, "top5": r.scores.top5, "converged": r.converged}
+        {"features": name, "top1": r.top1}
+        | ({"class_mean": r.class_mean} if result.is_unbalanced else {})
+        | {"top5": r.scores.top5, "converged": r.converged}
         for name, r in compared.items()
         if r is not None
     ]
@@ -114,6 +116,7 @@ def _report(run: ProbeRun) -> Report:
         figures={
             "top1": scores.top1,
             "interval": scores.interval,
+            "class_mean": result.class_mean,
             "top5": scores.top5,
             "random_init_top1": None if baseline is None else baseline.top1,
             "chance": scores.chance,

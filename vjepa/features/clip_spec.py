@@ -21,6 +21,7 @@ from vjepa.models import VideoEncoder
 from vjepa.models.config import height_and_width
 from vjepa.types import Clip, PixelScale
 
+MOST_LAYERS = 1000  # of an encoder, in a file
 FLAT = ("num_frames", "fps", "frame_step", "segments", "views", "short_side")  # the same in a file
 
 
@@ -194,6 +195,7 @@ class ClipSpec:
         known = cls().to_json()
         if unknown := sorted(set(content) - set(known)):
             raise FeaturesError(f"clips with {', '.join(unknown)}: the keys are {', '.join(known)}.")
+        _check_types(content)
         values: dict[str, Any] = {name: content[name] for name in FLAT if name in content}
         for name in ("size", "mean", "std", "layers"):
             if name in content:
@@ -221,6 +223,27 @@ class ClipToInput:
 def default_transform(encoder: VideoEncoder) -> ClipToInput:
     """Return what turns a clip of `vjepa.read_clip` into input of `encoder`: (C, T, H, W), without the batch."""
     return ClipToInput(ClipSpec.for_encoder(encoder).transform())
+
+
+def _check_types(content: Mapping[str, Any]) -> None:
+    """Check that a file says numbers and lists of numbers where it should.
+
+    Raises:
+        FeaturesError: If it does not; the message names the key.
+    """
+    lengths = {"size": (2,), "mean": (3,), "std": (3,), "layers": range(1, MOST_LAYERS)}
+    for name, value in content.items():
+        if name in lengths:
+            numbers = value if isinstance(value, list | tuple) else [None]
+            fits = len(numbers) in lengths[name]
+        else:
+            numbers, fits = [value], True
+        if value is None or name in ("tail", "short"):
+            continue
+        if not fits or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+            raise FeaturesError(
+                f"{name} of the clips is {value!r}: not a number, or not as many as it should be."
+            )
 
 
 def spec_of_features(about: Mapping[str, Any]) -> ClipSpec:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vjepa.features.clip_spec import ClipSpec
 
 ABOUT, INDEX = "features.json", "index.csv"
+POOLS, WHICH = ("mean", "none", "frame", "attentive"), ("target", "context", None)
 FORMATS = ("safetensors", "npy", "parquet")
 STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -74,6 +75,10 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
                 raise ValueError(f"shape {shape!r}")
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise ValueError(f"label_names {names!r}")
+            if self.about["pool"] not in POOLS or not isinstance(self.about["probe"], str | None):
+                raise ValueError(f"pool {self.about['pool']!r}, probe {self.about['probe']!r}")
+            if not isinstance(self.about["decoder"], str) or encoder.get("which") not in WHICH:
+                raise ValueError(f"decoder {self.about['decoder']!r}, encoder {encoder!r}")
             if not isinstance(encoder["path"], str) or not isinstance(encoder["digest"], str):
                 raise ValueError(f"encoder {encoder!r}")
 
@@ -88,7 +93,8 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
         """How the videos were cut into clips."""
         from vjepa.features.clip_spec import spec_of_features  # opening a folder needs no decoder
 
-        return spec_of_features(self.about)
+        with content_of(self.folder / ABOUT, "how clips are cut"):
+            return spec_of_features(self.about)
 
     @property
     def label_names(self) -> tuple[str, ...]:
