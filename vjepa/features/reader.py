@@ -13,6 +13,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vjepa.errors import FileError
 from vjepa.features.errors import FeaturesError
 from vjepa.files import UNEXPECTED, content_of, read_csv, read_json, tensors_header
 
@@ -63,6 +64,8 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
                 f"{folder} has no {ABOUT}: no features, or not all of them. Give a folder that `vjepa extract` "
                 "has finished; the same command again finishes one that was stopped."
             ) from error
+        except FileError as error:
+            raise damaged(self.folder / ABOUT, error) from error
         self._check(self.folder / ABOUT)
 
     def _check(self, file: Path) -> None:

@@ -27,7 +27,7 @@ from vjepa.data.manifests.shard_index import (
 )
 from vjepa.data.remote import Member, filesystem, is_url
 from vjepa.errors import DecodeError
-from vjepa.files import content_of, digest, read_json, write_text
+from vjepa.files import content_of, digest, parse_json, read_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ def scan(tar: str) -> Shard:
             num_bytes = opened.offset
     except (tarfile.TarError, EOFError, ValueError) as e:
         raise ManifestError(tar, 0, f"not a tar, or truncated ({e}). Copy it again") from e
-    rows = []
+    rows: list[dict[str, Any]] = []
     for key, sample in samples.items():
         with content_of(f"{tar}:{key}.json", "the labels of a clip"):
             rows += _rows(sample, f"{tar}:{key}.json")
