@@ -1,6 +1,7 @@
 """Malformed texts end with 2 and the name of the file: a part of what `tools/attack_texts.py` does."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ def load_tool():
     spec = importlib.util.spec_from_file_location("attack_texts", TOOL)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules["attack_texts"] = module  # dataclasses look for it there
     spec.loader.exec_module(module)
     return module
 

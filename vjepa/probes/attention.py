@@ -36,7 +36,7 @@ def attention_of(head: Probe, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "
 def overlay(
     frames: UInt8[Tensor, "t 3 h w"], weights: Float[Tensor, "n"], grid: TokenGrid
 ) -> UInt8[Tensor, "t 3 h w"]:
-    """Return one frame per tubelet with a red overlay where the weight is above the clip's mean, strongest at its maximum.
+    """Return one frame per tubelet with a red overlay where the weight is above the clip's mean.
 
     Weights below the mean are not drawn: nearly equal weights would cover the clip.
     """

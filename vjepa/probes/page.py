@@ -28,6 +28,7 @@ from vjepa.visualize.strips import pixels_of, shown_tubelets
 MOST_WORST = 24  # clips shown; a strip of each is about 30 kB
 FRAME_HEIGHT, QUALITY = 96, 80
 MOST_CONFUSED = 40  # classes up to which the complete matrix is drawn; above, the pairs most often confused
+VIEWPORT = '<meta name="viewport" content="width=device-width">'
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:CanvasText}
 :root{color-scheme:light dark}
@@ -74,8 +75,8 @@ def write_page(
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{right} of {len(tested.rows)} clips classified correctly: top-1 "
-        f"{100 * right / len(tested.rows):.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %); the largest class "
-        f"alone gives {100 * chance:.1f} %.</p>",
+        f"{100 * right / len(tested.rows):.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %); the largest "
+        f"class alone gives {100 * chance:.1f} %.</p>",
         "<h2>Confusion</h2>",
         *_confusion(confusion, classifier.label_names),
         "<h2>Classes</h2>",
@@ -84,7 +85,7 @@ def write_page(
         "attentive probe.</p>",
         *_worst(classifier, manifest, tested, decoder),
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{STYLE}</style>'
+    head = f'<meta charset="utf-8">{VIEWPORT}<title>{escape(title)}</title><style>{STYLE}</style>'
     write_text(f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>", file)
     return file
 

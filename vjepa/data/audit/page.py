@@ -18,6 +18,7 @@ NUM_SAMPLE, MAX_SUSPICIOUS = 24, 36  # thumbnails of about 4 kB each
 MAX_LISTED = 200  # findings of one kind; all of them are in report.json
 NUM_BARS = 30
 WIDTH, HEIGHT = 460, 150
+VIEWPORT = '<meta name="viewport" content="width=device-width">'
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: CanvasText }
 :root { color-scheme: light dark } svg { max-width: 100%; color-scheme: light }
@@ -52,7 +53,7 @@ def write_page(path: Path, report: AuditReport, *, decoder: str, running: Runnin
         "<h2>A sample</h2>",
         *(_figure(name, pictures[name], "") for name in sample),
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>vjepa data check</title><style>{STYLE}</style>'
+    head = f'<meta charset="utf-8">{VIEWPORT}<title>vjepa data check</title><style>{STYLE}</style>'
     page = f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>'
     write_bytes(page.encode("utf-8", "replace"), path)  # a name on disk need not be Unicode
 
