@@ -20,14 +20,8 @@ if TYPE_CHECKING:
 
 # what Python and torch raise for content of another type or shape than the code expects
 UNEXPECTED = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-    RuntimeError,
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError),
+    *(ArithmeticError, RecursionError, RuntimeError, csv.Error),
 )
 HEADER_BYTES = 8  # a safetensors file begins with the length of its header
 

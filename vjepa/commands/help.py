@@ -139,7 +139,7 @@ def _group(module: str, annotation: ast.expr | None) -> tuple[str, ast.ClassDef]
 
 
 def _type(module: str, kind: ast.expr) -> str:
-    """Return a type as it is shown: {a,b} for a choice, else as in the source, without None."""
+    """Return a type for display: {a,b} for a choice, else as in the source, without None."""
     if isinstance(kind, ast.BinOp):
         sides = [_type(module, side) for side in (kind.left, kind.right)]
         return "|".join(side for side in sides if side != "None")

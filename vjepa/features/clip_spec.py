@@ -21,7 +21,7 @@ from vjepa.models import VideoEncoder
 from vjepa.models.config import height_and_width
 from vjepa.types import Clip, PixelScale
 
-MOST_LAYERS = 1000  # of an encoder, in a file
+MOST_LAYERS, LARGEST = 1000, 10**6  # of an encoder; of any number of a clip, in a file
 FLAT = ("num_frames", "fps", "frame_step", "segments", "views", "short_side")  # the same in a file
 
 
@@ -240,7 +240,8 @@ def _check_types(content: Mapping[str, Any]) -> None:
             numbers, fits = [value], True
         if value is None or name in ("tail", "short"):
             continue
-        if not fits or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+        numeric = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
+        if not fits or len(numeric) < len(numbers) or not all(abs(n) < LARGEST for n in numeric):
             raise FeaturesError(
                 f"{name} of the clips is {value!r}: not a number, or not as many as it should be."
             )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vjepa.features.encode import DType, Precision, autocast
 from vjepa.features.errors import FeaturesError
 from vjepa.features.reader import STORED
-from vjepa.files import UNEXPECTED, read_json
+from vjepa.files import UNEXPECTED, content_of, read_json
 from vjepa.layers.pooling import AttentivePooler
 from vjepa.models import VideoEncoder
 from vjepa.models.files import CONFIG, digest
@@ -62,6 +62,11 @@ def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
         raise FeaturesError(
             f"--probe {folder} was trained on another encoder: {card['encoder']}. Give that one with --encoder."
         )
+    with content_of(folder / CONFIG, "an attentive probe"):
+        return _filled_pooler(card, stored)
+
+
+def _filled_pooler(card: dict[str, Any], stored: dict[str, Tensor]) -> TrainedPooler:
     pooler = AttentivePooler(
         embed_dim=card["embed_dim"], num_heads=card["num_heads"], depth=card["depth"] or 1
     )

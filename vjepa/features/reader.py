@@ -82,6 +82,8 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
                 raise ValueError(f"pool {self.about['pool']!r}, probe {self.about['probe']!r}")
             if not isinstance(self.about["decoder"], str) or encoder.get("which") not in WHICH:
                 raise ValueError(f"decoder {self.about['decoder']!r}, encoder {encoder!r}")
+            if self.about["precision"] not in ("fp32", "bf16"):
+                raise ValueError(f"precision {self.about['precision']!r}")
             if not isinstance(encoder["path"], str) or not isinstance(encoder["digest"], str):
                 raise ValueError(f"encoder {encoder!r}")
 

@@ -143,6 +143,9 @@ def open_probe(folder: Path, *, probe_class: str | None = None) -> tuple[AnyProb
             content = _updated(content)
         card = ProbeCard.from_json(content)
         tensors = load_file(folder / WEIGHTS)
+        depth = content["probe"].get("depth")
+        if isinstance(depth, int) and depth > len(tensors):  # the blocks would be built, to be compared
+            raise ProbeError(f"{folder / name}: depth {depth}, of {len(tensors)} tensors. Train it again.")
         with torch.device("meta"):
             probe = build_probe(**content["probe"], trusted=probe_class)
     except FileNotFoundError as error:

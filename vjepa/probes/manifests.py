@@ -83,7 +83,7 @@ class LabelledVideos:
 
 
 def _warn_of_shared(train: Manifest, val: Manifest) -> None:
-    """Warn of videos, or parts of one, that are trained on and tested on, and of groups on both sides."""
+    """Log a warning for clips, videos and groups that are in both train and val."""
     clips = [{(_place(row.path), row.start, row.end) for row in each.rows} for each in (train, val)]
     videos = [{path for path, _, _ in side} for side in clips]
     groups = [{row.group for row in each.rows} - {""} for each in (train, val)]

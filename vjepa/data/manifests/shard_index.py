@@ -69,6 +69,9 @@ def read_shard_index(path: str) -> tuple[dict[str, Any], list[Shard]]:
         content = parse_json(fetch(path), path)
         if content["format"] != SHARD_FORMAT:
             raise SettingError(f"format {content['format']!r}, this vjepa reads {SHARD_FORMAT}")
+        names = content.get("label_names", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise SettingError(f"label_names {names!r}")
         return content, [Shard.from_json(shard) for shard in content.pop("shards")]
 
 
