@@ -43,6 +43,10 @@ class DecodeError(VjepaError, RuntimeError):
         return f"{self.path}: {self.reason}"
 
 
+class FileError(VjepaError, ValueError):
+    """A file whose content is not what it should be; the message names the file and the place in it."""
+
+
 class StoppedBySignal(SystemExit):
     """The end of a run that a signal requested, with the exit code that a shell gives it.
 

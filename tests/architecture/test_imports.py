@@ -29,8 +29,9 @@ def test_importing_vjepa_loads_nothing_heavy():
 def test_help_loads_nothing_heavy():
     code = f"""
 import sys
-from vjepa.commands.app import main
-assert main(["--help"]) == 0
+from vjepa.commands.app import VERBS, main
+for name in ["", *VERBS]:
+    assert main([*name.split(), "--help"]) == 0
 print(sorted({HEAVY} & set(sys.modules)))
 """
     assert in_fresh_python(code).strip().splitlines()[-1] == "[]"

@@ -9,7 +9,7 @@ import yaml
 
 from vjepa.commands import fit
 from vjepa.commands.demo import recipe_file
-from vjepa.errors import UsageError
+from vjepa.errors import SettingError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART, FOLDER = "configs/quickstart.yaml", "configs/folder.yaml"
@@ -84,6 +84,15 @@ def test_every_recipe_and_overlay_says_how_to_run_it():
         assert is_overlay == (
             "weight_decay" not in settings.get("model", {})
         )  # an overlay is no whole recipe
+
+
+def test_training_data_on_the_command_line_replace_the_world(monkeypatch, tmp_path):
+    ijepa = "configs/objectives/ijepa.yaml"
+    data = built(monkeypatch, QUICKSTART, ijepa, more=("--data.train", str(tmp_path))).datamodule
+    assert data.world is None and data.sources["train"] == str(tmp_path)
+    assert built(monkeypatch, QUICKSTART, ijepa).datamodule.world is not None
+    with pytest.raises(SettingError, match="Give one of the two"):
+        built(monkeypatch, QUICKSTART, more=("--data.train", str(tmp_path), "--data.world.seed", "1"))
 
 
 def test_an_overlay_keeps_what_it_does_not_name(monkeypatch):

@@ -1,5 +1,8 @@
 """The video encoder: the published networks to their tolerance, clips of any shape, and its errors."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -198,3 +201,30 @@ def test_blocks_run_from_any_to_any(position):
         tokens = network.forward_blocks(half, 2, 3, grid=grid, keep=chosen)
         assert torch.equal(network.norm(tokens), network(video, chosen))
     assert torch.equal(network.norm(half), network.forward_intermediates(video, [1], keep)[0])
+
+
+EXPORT = """
+import torch
+from vjepa.models import VideoEncoder
+
+options = dict(img_size=16, patch_size=8, num_frames=8, tubelet_size=2, embed_dim=24, depth=1, num_heads=2)
+frames = 2 * torch.export.Dim("tubelets", min=2, max=32)
+shapes = {"video": {0: torch.export.Dim("clips", min=1, max=64), 2: frames}}
+short, longer = torch.randn(2, 3, 8, 16, 16), torch.randn(3, 3, 12, 16, 16)
+rotary = VideoEncoder(**options, position="rope").eval()
+exported = torch.export.export(rotary, (short,), dynamic_shapes=shapes)
+assert torch.equal(exported.module()(longer), rotary(longer))
+additive = VideoEncoder(**options, position="sincos").eval()
+try:
+    torch.export.export(additive, (short,), dynamic_shapes=shapes)
+except Exception as error:
+    print("refused", error)
+"""
+
+
+@pytest.mark.slow
+def test_an_exported_encoder_takes_any_number_of_frames_if_its_positions_are_rotary():
+    # in a process of its own: the checks of shapes in tests cannot be traced
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", EXPORT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "refused Guard failed" in done.stdout  # as docs/howto/checkpoints.md says

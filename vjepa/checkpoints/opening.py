@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import warnings
@@ -15,7 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vjepa import files
 from vjepa.checkpoints.strict import CheckpointError, few
+from vjepa.errors import FileError
 from vjepa.files import CHECKSUM, tensors_crc32
 
 PICKLE = b"\x80"  # first byte of a pickle of protocol 2 or later
@@ -160,12 +161,9 @@ def safetensors_keys(path: Path) -> list[str]:
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file} holds {type(content).__name__}, not an object.")
-    return content
+        return files.read_json(file)
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def names_in(folder: Path) -> str:

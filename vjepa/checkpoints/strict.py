@@ -191,11 +191,17 @@ def fill(
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
     if isinstance(allow_missing, str):
         raise CheckpointError(f"allow_missing is {allow_missing!r}. Give a list of keys.")
-    depth = arguments.get("depth", 0)
-    if isinstance(depth, int) and depth > len(tensors) + len(allow_missing):
-        raise CheckpointError(
-            f"{source} does not fit its {name}: it should have {depth} blocks, and has {len(tensors)} tensors in all."
-        )
+    for argument, things in (
+        ("depth", "blocks"),
+        ("num_mask_tokens", "mask tokens"),
+        ("num_levels", "levels"),
+    ):
+        count = arguments.get(argument, 0)  # each is a module or parameter, and the model is built to compare
+        if isinstance(count, int) and count > len(tensors) + len(allow_missing):
+            raise CheckpointError(
+                f"{source} does not fit its {name}: it should have {count} {things}, and has {len(tensors)} tensors in "
+                "all."
+            )
     try:
         with torch.device("meta"):
             model = model_class(**arguments)

@@ -34,7 +34,10 @@ NEGATIVE_NUMBERS = re.compile(r"^-\d[-\d.,eE+]*$")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code: 0 success, 2 user error, 1 crash, 128 + n if signal n ended it."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        find_local_modules()
+        argv = sys.argv[1:]
+    argv = list(argv)
     debug = bool(os.environ.get("VJEPA_DEBUG"))
     try:
         return _run(argv)
@@ -59,6 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return fail(f"error: {refused}", code=2)
         hint = "" if debug else "; set VJEPA_DEBUG=1 for the traceback"
         return fail(f"crashed: {type(error).__name__}: {one_line(error)}{hint}", code=1)
+
+
+def find_local_modules() -> None:
+    """Let class paths name modules in the working directory, as `python -m vjepa` does.
+
+    The directory comes last on the path, so that no file in it hides an installed package. Python's own switch for
+    this, `-P` or PYTHONSAFEPATH, turns it off.
+    """
+    here = os.getcwd()
+    if not sys.flags.safe_path and not {"", here} & set(sys.path):
+        sys.path.append(here)
 
 
 def is_users(error: Exception) -> bool:
@@ -90,7 +104,7 @@ def overview() -> str:
         [
             "example: vjepa fit --config configs/quickstart.yaml",
             "",
-            "usage: vjepa VERB [options]      `vjepa VERB --help` explains a verb",
+            "usage: vjepa VERB [options]      `vjepa VERB --help` explains a verb, --help_all every setting",
             "",
             *lines,
             "",
@@ -192,11 +206,15 @@ def _run(argv: list[str]) -> int:
         return 0
     name, rest = split_verb(argv)
     verb = VERBS[name]
+    if "-h" in rest or "--help" in rest:
+        from vjepa.commands.help import help_of
+
+        say(help_of(name))
+        return 0
+    rest = ["--help" if word == "--help_all" else word for word in rest]
     log_to_stderr()
     module, attribute = verb.target.split(":")
     function = getattr(importlib.import_module(module), attribute)
-    if "-h" in rest or "--help" in rest:
-        say(f"example: {verb.example}\n")
     if verb.forwards:
         report = as_report(function(name, rest))
         show(report)
@@ -232,7 +250,10 @@ def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
         flags = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
         arguments = grouped(function, flags)
     given = flags.get("out")
-    out = None if given is None or "://" in str(given) else Path(given)  # the verb itself writes to a URL
+    # the verb itself writes to a URL, and to a file
+    out = None if given is None or VERBS[name].writes_file or "://" in str(given) else Path(given)
+    if VERBS[name].writes_file and given is not None:
+        check_writable(Path(given).parent)
     if out is None:
         report = as_report(function(**arguments))
     else:

@@ -17,6 +17,7 @@ from vjepa.data.datasets.kinetics import kinetics, kinetics710
 from vjepa.data.datasets.physics import grasp, inflevel, intphys
 from vjepa.data.datasets.twentybn import jester, something
 from vjepa.data.manifests.rows import ManifestError
+from vjepa.files import content_of
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ def manifest_command(
             raise ManifestError(folder, 0, "no such folder. Give the one that the data set was unpacked to")
     if annotations is not None and annotations.is_file() and dataset not in ONE_FILE:
         raise ManifestError(annotations, 0, f"{dataset} has several annotation files. Give their folder")
-    annotated = BUILDERS[dataset](Sources(root, annotations or root, fold))
+    with content_of(annotations or root, "the official annotation"):
+        annotated = BUILDERS[dataset](Sources(root, annotations or root, fold))
     tree = Tree(root, images=dataset == "in1k")
     located = [Located(clip, tree.find(clip)) for clip in annotated.clips]
     if not any(path for _, path in located):

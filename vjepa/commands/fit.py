@@ -21,7 +21,7 @@ from vjepa.checkpoints.strict import CheckpointError, key_diff
 from vjepa.commands.console import StatusLine, log_terminal
 from vjepa.commands.fit_report import ReportSettings, report_run
 from vjepa.commands.parsing import explained
-from vjepa.commands.recipes import dropped_settings
+from vjepa.commands.recipes import dropped_settings, own_data_first
 from vjepa.commands.report import Report, write_result
 from vjepa.commands.run_folder import link_latest, loggers_of
 from vjepa.data import VideoDataModule
@@ -112,7 +112,7 @@ class FitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, or explain in one line what is wrong."""
-        argv = cast("list[str]", args)
+        argv = own_data_first(cast("list[str]", args))
         with explained(parser, argv):
             self.config = parser.parse_args(argv)
         for dropped in dropped_settings(self.config[self.config.subcommand].as_dict(), argv):

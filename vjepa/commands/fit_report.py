@@ -92,6 +92,9 @@ def report_run(
         random_init = random_init_like(encoder, seed=module.seed)
         trained, untrained = (_features(network, data, trainer) for network in (encoder, random_init))
         for label in settings.labels or ():
+            if label not in data.val_manifest.columns:  # the recipe's labels, with data of the user's own
+                log.warning("%s has no column %r: no probes for it", data.val_manifest.source, label)
+                continue
             results = probe_results(data, label, settings.probes, trained, untrained, seed=module.seed)
             best = max(results, key=lambda pair: pair[0].top1)
             closing.append(f"{label}: the {best[0].kind} probe {compared_in_words(*best)}")

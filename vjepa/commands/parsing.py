@@ -26,6 +26,7 @@ CALLABLE = re.compile(
 )
 NO_ATTRIBUTE = re.compile(r"[Mm]odule '([^']+)' has no attribute '([^']+)'")
 
+LONGEST = 600  # characters of a parser's message, which may quote the value
 NOT_KEYS = {"help", "config", "print_config", "print_shtab", argparse.SUPPRESS}
 
 
@@ -60,7 +61,10 @@ def explain(parser: ArgumentParser, message: str, argv: Sequence[str]) -> str:
         if len(missing) > 1 and not existing(argv):
             return f"no recipe: give one with --config RECIPE.yaml, or {spelt}. {advice}"
         return f"missing {spelt}: give it on the command line or in a --config file. {advice}"
-    return f"{readable(message.replace('<unicode string>', unreadable(argv)))}. {advice}"
+    key = ".".join(PARSER_KEY.findall(message))
+    files = ", ".join(existing(argv))
+    where = place_of(key, argv) if key else f" ({files})" if files and files not in message else ""
+    return f"{readable(message.replace('<unicode string>', unreadable(argv)))[:LONGEST]}{where}. {advice}"
 
 
 def readable(message: str) -> str:

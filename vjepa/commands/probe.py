@@ -107,6 +107,7 @@ def _report(run: ProbeRun) -> Report:
     many = len(run.label_names) > 5  # of five classes, the right one is always among the best five
     rows = [
         {"features": name, "top1": r.top1, "95 %": "{:.3g} to {:.3g}".format(*r.scores.interval)}
+        | ({"class_mean": r.class_mean} if result.is_unbalanced else {})
         | ({"top5": r.scores.top5} if many else {})
         | {"converged": r.converged}
         for name, r in compared.items()
@@ -119,6 +120,7 @@ def _report(run: ProbeRun) -> Report:
         figures={
             "top1": scores.top1,
             "interval": scores.interval,
+            "class_mean": result.class_mean,
             "top5": scores.top5 if many else None,
             "random_init_top1": None if baseline is None else baseline.top1,
             "chance": scores.chance,

@@ -37,6 +37,19 @@ def check_config_files(argv: Sequence[str]) -> None:
             raise UsageError(f"--config {file}: no such file; {found} is an overlay.{advice}")
 
 
+def own_data_first(argv: Sequence[str]) -> list[str]:
+    """Return `argv` with the recipe's world switched off, if it gives training data instead.
+
+    >>> own_data_first(["--data.train", "clips"])
+    ['--data.train', 'clips', '--data.world=null']
+    """
+    flags = [word.split("=")[0] for word in argv]
+    gives_data = {"--data.train", "--data.parts"} & {flag.removesuffix("+") for flag in flags}
+    if gives_data and not any(flag.startswith("--data.world") for flag in flags):
+        return [*argv, "--data.world=null"]
+    return list(argv)
+
+
 def overlay_advice(argv: Sequence[str]) -> str:
     """Return what to do if the first file in `argv` is an overlay, or ''."""
     first = next(iter(existing(argv)), None)

@@ -12,6 +12,8 @@ class Verb:
     `positional` names the parameters that are given without a flag, separated by spaces. A `forwards` function
     gets `(verb, argv)` unchanged and parses them itself, as LightningCLI does; for any other function a parser is
     made from its signature. `numbers` maps flags that take several numbers, separated by spaces, to settings.
+    `--out` is a folder, which also gets result.json, unless `writes_file` says that it is a file.
+    `described` is the function whose flags stand first in the help of a verb that forwards.
     """
 
     summary: str
@@ -20,6 +22,8 @@ class Verb:
     positional: str | None = None
     forwards: bool = False
     numbers: dict[str, str] = field(default_factory=dict)
+    described: str | None = None
+    writes_file: bool = False
 
 
 VERBS = {
@@ -40,6 +44,7 @@ VERBS = {
         "vjepa.commands.estimate:main",
         "vjepa estimate --config configs/k400.yaml --gpus 8 --memory 80",
         forwards=True,
+        described="vjepa.commands.estimate:Estimator.estimate",
     ),
     "probe": Verb(
         "train and test probes on a frozen encoder",
@@ -75,6 +80,7 @@ VERBS = {
         "vjepa.commands.data_index:index_command",
         "vjepa data index data/train.csv --out data/train.index",
         positional="source",
+        writes_file=True,
     ),
     "data shard": Verb(
         "write the videos of a manifest as WebDataset tar shards",

@@ -25,6 +25,7 @@ from vjepa.types import Clip, PixelScale
 log = logging.getLogger(__name__)
 
 MAX_FRAMES, MAX_SIDE = 65_536, 16_384  # of all clips of a video, and of a side in pixels
+MOST_LAYERS, LARGEST = 1000, 10**6  # of an encoder; of any number of a clip, in a file
 FLAT = ("num_frames", "fps", "frame_step", "segments", "views", "short_side")  # the same in a file
 
 
@@ -231,6 +232,7 @@ class ClipSpec:
         known = cls().to_json()
         if unknown := sorted(set(content) - set(known)):
             raise FeaturesError(f"clips with {', '.join(unknown)}: the keys are {', '.join(known)}.")
+        _check_types(content)
         values: dict[str, Any] = {name: content[name] for name in FLAT if name in content}
         windows = None
         try:
@@ -258,6 +260,28 @@ class ClipToInput:
 def default_transform(encoder: VideoEncoder) -> ClipToInput:
     """Return what turns a clip of `vjepa.read_clip` into input of `encoder`: (C, T, H, W), without the batch."""
     return ClipToInput(ClipSpec.for_encoder(encoder).transform())
+
+
+def _check_types(content: Mapping[str, Any]) -> None:
+    """Check that a file says numbers and lists of numbers where it should.
+
+    Raises:
+        FeaturesError: If it does not; the message names the key.
+    """
+    lengths = {"size": (2,), "mean": (3,), "std": (3,), "layers": range(1, MOST_LAYERS)}
+    for name, value in content.items():
+        if name in lengths:
+            numbers = value if isinstance(value, list | tuple) else [None]
+            fits = len(numbers) in lengths[name]
+        else:
+            numbers, fits = [value], True
+        if value is None or name in ("tail", "short"):
+            continue
+        numeric = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
+        if not fits or len(numeric) < len(numbers) or not all(abs(n) < LARGEST for n in numeric):
+            raise FeaturesError(
+                f"{name} of the clips is {value!r}: not a number, or not as many as it should be."
+            )
 
 
 def spec_of_features(about: Mapping[str, Any]) -> ClipSpec:

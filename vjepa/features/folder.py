@@ -141,7 +141,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 def _content(path: Path) -> dict[str, Any] | None:
     """Return the content of a JSON file; None if there is no file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return files.read_json(path) if path.exists() else None
 
 
 def describe(source: ClipSource, maker: FeatureMaker) -> dict[str, Any]:

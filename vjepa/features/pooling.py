@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from vjepa.checkpoints.strict import nonfinite
 from vjepa.features.encode import DType, Precision, autocast
 from vjepa.features.errors import FeaturesError
 from vjepa.features.reader import STORED
+from vjepa.files import UNEXPECTED, content_of, read_json
 from vjepa.layers.pooling import AttentivePooler
 from vjepa.models import VideoEncoder
 from vjepa.models.files import CONFIG, digest
@@ -51,7 +51,7 @@ def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
     try:
         card = _read_card(folder)
         stored = load_file(folder / "probe.safetensors")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, *UNEXPECTED, SafetensorError) as error:
         raise FeaturesError(
             f"--probe {folder} holds no readable probe ({error}). Give a folder written by `vjepa probe`."
         ) from error
@@ -63,16 +63,21 @@ def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
         raise FeaturesError(
             f"--probe {folder} was trained on another encoder: {card['encoder']}. Give that one with --encoder."
         )
+    if bad := nonfinite(stored):
+        raise FeaturesError(
+            f"--probe {folder}: NaN or infinite numbers in {', '.join(bad[:4])}. Train it again."
+        )
+    with content_of(folder / CONFIG, "an attentive probe"):
+        return _filled_pooler(card, stored)
+
+
+def _filled_pooler(card: dict[str, Any], stored: dict[str, Tensor]) -> TrainedPooler:
     pooler = AttentivePooler(
         embed_dim=card["embed_dim"],
         num_heads=card["num_heads"],
         depth=card["depth"] or 1,
         blocks_on=card.get("blocks_on", "tokens"),
     )
-    if bad := nonfinite(stored):
-        raise FeaturesError(
-            f"--probe {folder}: NaN or infinite numbers in {', '.join(bad[:4])}. Train it again."
-        )
     prefix = "probe.pooler."
     pooler.load_state_dict(
         {
@@ -87,8 +92,8 @@ def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
 def _read_card(folder: Path) -> dict[str, Any]:
     """Return what the pooler needs of a probe's `config.json`, or of the `probe.json` of an old one."""
     if (folder / "probe.json").is_file():
-        return json.loads((folder / "probe.json").read_text(encoding="utf-8"))
-    content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return read_json(folder / "probe.json")
+    content = read_json(folder / CONFIG)
     encoder, sizes = content["reads_encoder"], content["probe"]
     return {
         "kind": content["kind"],

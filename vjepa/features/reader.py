@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +13,9 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vjepa.errors import FileError
 from vjepa.features.errors import FeaturesError
+from vjepa.files import UNEXPECTED, content_of, read_csv, read_json, tensors_header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vjepa.features.clip_spec import ClipSpec
 
 ABOUT, INDEX = "features.json", "index.csv"
+POOLS, WHICH = ("mean", "none", "frame", "attentive"), ("target", "context", None)
+FORMATS = ("safetensors", "npy", "parquet")
 STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -56,14 +58,34 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         try:
-            self.about: dict[str, Any] = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
+            self.about: dict[str, Any] = read_json(self.folder / ABOUT)
         except FileNotFoundError as error:
             raise FeaturesError(
                 f"{folder} has no {ABOUT}: no features, or not all of them. Give a folder that `vjepa extract` "
                 "has finished; the same command again finishes one that was stopped."
             ) from error
-        except ValueError as error:
+        except FileError as error:
             raise damaged(self.folder / ABOUT, error) from error
+        self._check(self.folder / ABOUT)
+
+    def _check(self, file: Path) -> None:
+        """Check the parts of `features.json` that are read later; a command must not stop half-way for them."""
+        with content_of(file, "what `vjepa extract` writes"):
+            shape, names, encoder = (self.about[key] for key in ("shape", "label_names", "encoder"))
+            if self.about["dtype"] not in STORED or self.about["format"] not in FORMATS:
+                raise ValueError(f"dtype {self.about['dtype']!r}, format {self.about['format']!r}")
+            if not all(isinstance(n, int) and n >= 0 for n in shape) or not shape:
+                raise ValueError(f"shape {shape!r}")
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"label_names {names!r}")
+            if self.about["pool"] not in POOLS or not isinstance(self.about["probe"], str | None):
+                raise ValueError(f"pool {self.about['pool']!r}, probe {self.about['probe']!r}")
+            if not isinstance(self.about["decoder"], str) or encoder.get("which") not in WHICH:
+                raise ValueError(f"decoder {self.about['decoder']!r}, encoder {encoder!r}")
+            if self.about["precision"] not in ("fp32", "bf16"):
+                raise ValueError(f"precision {self.about['precision']!r}")
+            if not isinstance(encoder["path"], str) or not isinstance(encoder["digest"], str):
+                raise ValueError(f"encoder {encoder!r}")
 
     def __len__(self) -> int:
         return self.about["shape"][0]
@@ -76,7 +98,8 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
         """How the videos were cut into clips."""
         from vjepa.features.clip_spec import spec_of_features  # opening a folder needs no decoder
 
-        return spec_of_features(self.about)
+        with content_of(self.folder / ABOUT, "how clips are cut"):
+            return spec_of_features(self.about)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -93,7 +116,7 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
         file = self.folder / file_of(self.about["format"])
         try:
             return self._read(file)
-        except (ValueError, KeyError, RuntimeError) as error:
+        except UNEXPECTED as error:
             raise damaged(file, error) from error
 
     def _read(self, file: Path) -> Tensor:
@@ -106,12 +129,10 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
             return torch.from_numpy(flat).reshape(shape)
         if self.about["format"] == "npy":
             return torch.from_numpy(np.load(file, mmap_mode="c"))
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(length))
+        header = tensors_header(file)
         begin, end = header["features"]["data_offsets"]
         # "c" (copy on write): torch gets a tensor that may be changed, and the file does not change
-        raw = np.memmap(file, np.uint8, mode="c", offset=8 + length + begin, shape=(end - begin,))
+        raw = np.memmap(file, np.uint8, mode="c", offset=header["offset"] + begin, shape=(end - begin,))
         return torch.from_numpy(raw).view(dtype).reshape(shape)
 
     @cached_property
@@ -123,25 +144,24 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
         """
         try:
             rows = self._read_rows()
-        except (ValueError, KeyError, TypeError) as error:
+        except UNEXPECTED as error:
             raise damaged(self.folder / INDEX, error) from error
         if len(rows) != len(self):
             raise damaged(self.folder / INDEX, f"{len(rows)} rows of {len(self)}")
         return rows
 
     def _read_rows(self) -> list[FeatureRow]:
-        with (self.folder / INDEX).open(newline="", encoding="utf-8") as file:
-            return [
-                FeatureRow(
-                    path=cells["path"],
-                    start=float(cells["start"]),
-                    end=float(cells["end"]),
-                    label=int(cells["label"]),
-                    label_name=cells["label_name"],
-                    manifest_row=int(cells["manifest_row"]),
-                )
-                for cells in csv.DictReader(file)
-            ]
+        return [
+            FeatureRow(
+                path=cells["path"],
+                start=float(cells["start"]),
+                end=float(cells["end"]),
+                label=int(cells["label"]),
+                label_name=cells["label_name"],
+                manifest_row=int(cells["manifest_row"]),
+            )
+            for _, cells in read_csv(self.folder / INDEX, FeatureRow._fields)
+        ]
 
     @property
     def labels(self) -> Int[Tensor, "w"]:

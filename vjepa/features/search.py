@@ -21,7 +21,7 @@ from vjepa.features.errors import FeaturesError
 from vjepa.features.extract import ClipSource
 from vjepa.features.pooling import FeatureMaker, load_pooler
 from vjepa.features.reader import FeatureRow, FeatureStore, damaged
-from vjepa.files import write_tensors
+from vjepa.files import UNEXPECTED, write_tensors
 from vjepa.models.files import digest
 
 log = logging.getLogger(__name__)
@@ -127,9 +127,9 @@ def search(store: FeatureStore, query: str, *, top: int = 5, encoder: str | None
     asked, starts = query_features(store, query, encoder)
     try:
         stored = load_file(file)
-    except SafetensorError as error:
+        index = SearchIndex(stored["mean"], stored["norm"])
+    except (SafetensorError, *UNEXPECTED) as error:
         raise damaged(file, error) from error
-    index = SearchIndex(stored["mean"], stored["norm"])
     found = index.nearest(asked, _vectors(store), count=top)
     hits: dict[int, tuple[float, float]] = {}  # each clip once, with the window of the query it is most like
     for window, start in enumerate(starts):

@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from vjepa.features.errors import FeaturesError
-from vjepa.files import write_text
+from vjepa.files import content_of, parse_json, write_text
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
@@ -125,8 +125,9 @@ class RecordStore:
             return list(self._added)
         found = []
         for path in self._journals():
-            whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")  # the last line may be cut off
-            found += [_entry(json.loads(line)) for line in whole.splitlines()]
+            whole, _, _ = path.read_bytes().rpartition(b"\n")  # the last line may be cut off
+            with content_of(path, "the journal of an extraction; delete its folder to begin again"):
+                found += [_entry(parse_json(line, path, n)) for n, line in enumerate(whole.splitlines(), 1)]
         return found
 
     def failures(self) -> dict[int, ClipFailure]:

@@ -237,6 +237,9 @@ class VideoEncoder(Network):
     ) -> list[RotaryTables | None]:
         """Return the rotary tables of each block for a clip of this extent; None with additive positions."""
         device = device or self.patch_embed.proj.weight.device
-        ids = torch.arange(len(grid), device=device)[None] if keep is None else keep
+        length = (
+            grid.t * grid.h * grid.w
+        )  # not len(grid), which is a plain int: torch.export would fix the frames
+        ids = torch.arange(length, device=device)[None] if keep is None else keep
         head_dim = self.embed_dim // self.num_heads
         return rotary_tables(self.position, ids, grid, self.blocks, head_dim=head_dim, side=self.side)

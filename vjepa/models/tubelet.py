@@ -35,7 +35,8 @@ class TubeletEmbed(nn.Module):
             )
         frames, height, width = video.shape[2:]
         tubelet, patch, _ = self.proj.kernel_size
-        return TokenGrid(t=max(frames // tubelet, 1), h=height // patch, w=width // patch)
+        steps = 1 if frames < tubelet else frames // tubelet  # not max(): torch.export cannot resolve it
+        return TokenGrid(t=steps, h=height // patch, w=width // patch)
 
     def forward(
         self, video: Float[Tensor, "b c t h w"], keep: Int[Tensor, "b k"] | None = None

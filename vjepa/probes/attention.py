@@ -34,10 +34,14 @@ def attention_of(head: Probe, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "
 def overlay(
     frames: UInt8[Tensor, "t 3 h w"], weights: Float[Tensor, "n"], grid: TokenGrid
 ) -> UInt8[Tensor, "t 3 h w"]:
-    """Return one frame per tubelet with the weights as a red overlay, strongest at the clip's largest weight."""
+    """Return one frame per tubelet with a red overlay where the weight is above the clip's mean.
+
+    Weights below the mean are not drawn: nearly equal weights would cover the clip.
+    """
     assert len(frames) == grid.t, (frames.shape, grid)
     cube = rearrange(weights, "(t h w) -> t 1 h w", t=grid.t, h=grid.h)
-    relative = cube / cube.max().clamp(min=1e-12)
+    above = (cube - cube.mean()).clamp(min=0)
+    relative = above / above.max().clamp(min=1e-12)
     opacity = F.interpolate(relative, size=frames.shape[2:], mode="bilinear") * STRENGTH
     colour = 255 * torch.tensor(HOT)[:, None, None]
     return (frames * (1 - opacity) + colour * opacity).round().to(torch.uint8)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vjepa.checkpoints.strict import nonfinite
 from vjepa.features.clip_spec import ClipSpec, spec_of_old_probe
-from vjepa.files import write_tensors, write_text
+from vjepa.files import UNEXPECTED, read_json, write_tensors, write_text
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import CONFIG, FORMAT, digest
 from vjepa.probes.anticipation.probe import AnticipationProbe
@@ -146,8 +146,9 @@ def open_probe(
             content = _updated(content)
         card = ProbeCard.from_json(content)
         tensors = load_file(folder / WEIGHTS)
-        if (depth := content["probe"].get("depth", 1)) > len(tensors):
-            raise ValueError(f"depth {depth} with {len(tensors)} tensors")
+        depth = content["probe"].get("depth")
+        if isinstance(depth, int) and depth > len(tensors):  # the blocks would be built, to be compared
+            raise ProbeError(f"{folder / name}: depth {depth}, of {len(tensors)} tensors. Train it again.")
         with torch.device("meta"):
             probe = build_probe(**content["probe"], trusted=probe_class)
     except FileNotFoundError as error:
@@ -156,7 +157,7 @@ def open_probe(
         ) from error
     except ProbeError:
         raise
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (*UNEXPECTED, SafetensorError) as error:
         raise ProbeError(f"{folder} holds a damaged probe ({error}). Train it again.") from error
     classes = content["probe"].get("num_classes")
     if classes not in (None, len(card.label_names)):
@@ -211,10 +212,7 @@ def _arguments(probe: AnyProbe, num_classes: int) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise TypeError(f"{file.name} holds no table")
-    return content
+    return read_json(file)
 
 
 def _updated(old: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from vjepa.files import content_of, read_csv, read_json
 from vjepa.probes.base import ProbeError
 
 # beside the package in a wheel, in the repository otherwise
@@ -37,13 +36,8 @@ def read_labels(source: str) -> tuple[str, ...]:
                 "Give a CSV file with the header id,label, or a JSON file (of SSv2: its own labels.json)."
             )
         file = known[source]
-    text = file.read_text(encoding="utf-8")
-    try:
-        pairs = _json_pairs(text) if file.suffix == ".json" else _csv_pairs(text)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProbeError(
-            f"{file}: no table of ids and labels ({error}). Its header must be id,label."
-        ) from error
+    with content_of(file, "a table of ids and labels, with the header id,label"):
+        pairs = _json_pairs(file) if file.suffix == ".json" else _csv_pairs(file)
     if [i for i, _ in pairs] != list(range(len(pairs))):
         raise ProbeError(
             f"{file}: ids must be 0, 1, 2 and so on without a gap. Number the {len(pairs)} labels this way."
@@ -66,12 +60,12 @@ def names_for(count: int, stored: Sequence[str], given: str | None, where: Path)
     return names or tuple(f"class {i}" for i in range(count))
 
 
-def _csv_pairs(text: str) -> list[tuple[int, str]]:
-    return sorted((int(row["id"]), row["label"]) for row in csv.DictReader(text.splitlines()))
+def _csv_pairs(file: Path) -> list[tuple[int, str]]:
+    return sorted((int(row["id"]), row["label"]) for _, row in read_csv(file, ("id", "label")))
 
 
-def _json_pairs(text: str) -> list[tuple[int, str]]:
-    content = json.loads(text)
+def _json_pairs(file: Path) -> list[tuple[int, str]]:
+    content = read_json(file)
     if all(key.isdigit() for key in content):
         return sorted((int(i), str(name)) for i, name in content.items())
     return sorted((int(i), name) for name, i in content.items())

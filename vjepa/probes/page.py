@@ -21,18 +21,22 @@ from vjepa.features.encode import clip_tokens
 from vjepa.files import write_text
 from vjepa.probes.attention import attention_of, overlay
 from vjepa.probes.classifier import Classifier
+from vjepa.probes.results import bootstrap_interval
 from vjepa.types import ClipBatch, TokenGrid
 from vjepa.visualize.strips import pixels_of, shown_tubelets
 
 MOST_WORST = 24  # clips shown; a strip of each is about 30 kB
 FRAME_HEIGHT, QUALITY = 96, 80
 MOST_CONFUSED = 40  # classes up to which the complete matrix is drawn; above, the pairs most often confused
+VIEWPORT = '<meta name="viewport" content="width=device-width">'
 STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2733}
+body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:CanvasText}
+:root{color-scheme:light dark}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .5rem;text-align:right;font-weight:400}
-th{color:#566}.name{text-align:left;max-width:16rem;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+th{color:GrayText}.name{text-align:left;max-width:16rem;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.wide{overflow-x:auto}.down{vertical-align:bottom}.down span{writing-mode:vertical-rl;transform:rotate(180deg)}
 .matrix td{min-width:1.6rem;text-align:center;border:1px solid #fff}.clip{margin:1.2rem 0}
-.clip img{display:block;max-width:100%;margin:.15rem 0}.path{color:#566;font-size:13px;overflow-wrap:anywhere}
+.clip img{display:block;max-width:100%;margin:.15rem 0}.path{color:GrayText;font-size:13px;overflow-wrap:anywhere}
 """
 
 
@@ -66,19 +70,22 @@ def write_page(
     )
     confusion = multiclass_confusion_matrix(tested.probabilities, tested.labels, len(classifier.label_names))
     right = int(confusion.diag().sum())
+    low, high = bootstrap_interval(right, len(tested.rows))
+    chance = float(confusion.sum(dim=1).max()) / len(tested.rows)
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{right} of {len(tested.rows)} clips classified correctly: top-1 "
-        f"{100 * right / len(tested.rows):.1f} %.</p>",
+        f"{100 * right / len(tested.rows):.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %); the largest "
+        f"class alone gives {100 * chance:.1f} %.</p>",
         "<h2>Confusion</h2>",
         *_confusion(confusion, classifier.label_names),
         "<h2>Classes</h2>",
         *_classes(confusion, classifier.label_names),
-        "<h2>Worst clips</h2><p>Lowest probability of the true class first. Below the frames: the attention of an "
+        "<h2>Wrong clips</h2><p>Lowest probability of the true class first. Below the frames: the attention of an "
         "attentive probe.</p>",
         *_worst(classifier, manifest, tested, decoder),
     ]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    head = f'<meta charset="utf-8">{VIEWPORT}<title>{escape(title)}</title><style>{STYLE}</style>'
     write_text(f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>", file)
     return file
 
@@ -100,15 +107,15 @@ def _confusion(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
         yield from _confused_pairs(confusion, names)
         return
     shares = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)
-    heads = "".join(f'<th title="{escape(name)}">{i}</th>' for i, name in enumerate(names))
-    yield f'<table class="matrix"><tr><th class="name">true \\ predicted</th><th></th>{heads}</tr>'
+    heads = "".join(f'<th class="down"><span>{escape(name)}</span></th>' for name in names)
+    yield f'<div class="wide"><table class="matrix"><tr><th class="name">true \\ predicted</th>{heads}</tr>'
     for i, name in enumerate(names):
         cells = "".join(
             f'<td style="background:rgba({"30,120,180" if i == j else "210,70,40"},{share:.2f})">{count or ""}</td>'
             for j, (count, share) in enumerate(zip(confusion[i].tolist(), shares[i].tolist(), strict=True))
         )
-        yield f'<tr><th class="name">{escape(name)}</th><th>{i}</th>{cells}</tr>'
-    yield "</table>"
+        yield f'<tr><th class="name">{escape(name)}</th>{cells}</tr>'
+    yield "</table></div>"
 
 
 def _confused_pairs(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
@@ -141,7 +148,11 @@ def _classes(confusion: Tensor, names: Sequence[str]) -> Iterator[str]:
 
 def _worst(classifier: Classifier, manifest: Manifest, tested: Tested, decoder: str) -> Iterator[str]:
     clips = classifier.clips(manifest, decoder=decoder)
-    for i in tested.of_true_class.argsort()[:MOST_WORST].tolist():
+    wrong = tested.probabilities.argmax(dim=1) != tested.labels
+    if not wrong.any():
+        yield "<p>No clip is classified wrongly.</p>"
+    worst = [i for i in tested.of_true_class.argsort().tolist() if wrong[i]]
+    for i in worst[:MOST_WORST]:
         sample = clips[tested.rows[i]]
         if sample.video is None:  # it could be read before, and no longer
             continue

@@ -17,6 +17,7 @@ from vjepa.features.encode import join_segments
 from vjepa.probes.base import Probe, clips_per_chunk
 
 RESAMPLES, CONFIDENCE = 10_000, 0.95
+MOST_UNEQUAL = 2  # times as many clips of one class as of another, at which top-1 hides the small classes
 SETTLED_LOSS_CHANGE = 0.05  # share of the training loss that the last quarter of the steps may still remove
 SOLVED_ACCURACY = 0.99  # of the training clips: little is left to learn
 
@@ -71,6 +72,18 @@ class ProbeResult:
     def top1(self) -> float:
         """Share of the validation clips whose label has the highest score."""
         return self.scores.top1
+
+    @property
+    def class_mean(self) -> float:
+        """Mean of the accuracies of the classes that have validation clips; each class counts the same."""
+        known = [share for share in self.scores.per_class if share == share]
+        return sum(known) / len(known)
+
+    @property
+    def is_unbalanced(self) -> bool:
+        """Whether the largest class among the validation clips has more than twice the clips of the smallest."""
+        counts = [sum(row) for row in self.scores.confusion if sum(row)]
+        return max(counts) > MOST_UNEQUAL * min(counts)
 
     @property
     def chance(self) -> float:

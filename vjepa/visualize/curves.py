@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from vjepa.errors import SettingError
+from vjepa.files import content_of, csv_errors
 
 INK, QUIET, GRID = "#20242c", "#6b7280", "#e5e7eb"
 COLOURS = {"train": "#2563a8", "val": "#d9631e"}
@@ -39,14 +40,15 @@ def read_curves(metrics_csv: str | Path) -> dict[str, list[tuple[int, float]]]:
     Raises:
         ValueError: If the file is not the log of a run.
     """
-    with Path(metrics_csv).open(newline="", encoding="utf-8") as file:
+    with csv_errors(metrics_csv), Path(metrics_csv).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows or "step" not in rows[0]:
         raise SettingError(
             f"{metrics_csv} is not the log of a run: no column 'step'. Give the metrics.csv of vjepa fit."
         )
     names = [name for name in rows[0] if name not in ("step", "epoch")]
-    return {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in names}
+    with content_of(metrics_csv, "the log of a run"):
+        return {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in names}
 
 
 def draw_curve(axes: Any, curve: Curve, points: dict[str, list[tuple[int, float]]]) -> None:

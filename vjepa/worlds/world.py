@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vjepa.errors import VjepaError
-from vjepa.files import digest, replacing, write_text
+from vjepa.files import digest, read_json, replacing, write_text
 from vjepa.worlds.render import render
 from vjepa.worlds.scenes import SceneSpec, compose, scene_spec
 from vjepa.worlds.textures import Split
@@ -133,7 +133,7 @@ def _claim(folder: Path, config: WorldConfig) -> None:
     others = [name for name in names if not name.startswith(f".{STARTED}.")]
     for name in (STARTED, DONE):
         try:
-            settings = json.loads((folder / name).read_text())
+            settings = read_json(folder / name)
         except (FileNotFoundError, NotADirectoryError):
             continue
         if settings != config.settings:

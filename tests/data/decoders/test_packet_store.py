@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.videos import moving_frames, write_manifest, write_video
+from tests.videos import moving_frames, write_manifest, write_video, write_videos
+from vjepa.commands.app import main
 from vjepa.commands.data_index import index_command
 from vjepa.data import ClipSampler, Reading, VideoDataModule, decoder_class
 from vjepa.data.decoders import packet_store
@@ -294,3 +295,19 @@ def test_a_cell_that_fills_the_memory_is_refused(files, tmp_path, monkeypatch):
     monkeypatch.setattr(packet_store, "MAX_TIMES_BYTES", 8000)
     with pytest.raises(UsageError, match="damaged .*more than 1000 frames.*write it again"):
         PacketStore(tmp_path / "i").find(files / "a.mp4")
+
+
+@pytest.mark.slow
+def test_the_command_of_the_howto_writes_and_updates_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_videos(tmp_path / "clips", 2, num_frames=4, height=16, width=16)
+    command = ["data", "index", "clips", "--num_processes", "0", "--out"]
+    for out in ("clips.index", "new/folder/clips.index"):
+        for said in ("2 videos indexed, 0 unchanged", "0 videos indexed, 2 unchanged"):
+            assert main([*command, out]) == 0
+            assert said in capsys.readouterr().out
+        assert PacketStore(out).find("clips/clip_000.mp4") is not None
+    assert main([*command, "clips"]) == 2
+    assert "clips is a folder. Give a file" in capsys.readouterr().err
+    assert main([*command, "clips.index/other"]) == 2
+    assert "clips.index is a file. Give a folder" in capsys.readouterr().err

@@ -32,6 +32,21 @@ def test_what_is_not_read_of_a_folder_is_told(tmp_path, caplog):
     assert f"{tmp_path}: only the videos are read; not read: 2 .xyz, 1 no ending, 1 .jpg" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("names", "read", "left"),
+    [
+        (("a.mp4", "b.jpg", "more/c.mp4"), "videos", "1 .jpg, 1 folder beside them"),
+        (("a.jpg", "b.txt", "more/c.mp4", "x/d.jpg"), "images", "1 .txt, 2 folders beside them"),
+        (("wave/a.mp4", "wave/frames/1.jpg", "clap/b.png"), "videos", "1 .png, 1 folder beside them"),
+    ],
+)
+def test_images_and_folders_beside_what_is_read_are_told(tmp_path, caplog, names, read, left):
+    touch(tmp_path, *names)
+    with caplog.at_level("INFO"):
+        assert told(tmp_path)[1] == [names[0]]
+    assert f"{tmp_path}: only the {read} are read; not read: {left}" in caplog.text
+
+
 def test_a_link_to_nothing_is_told_and_can_be_deleted(tmp_path):
     touch(tmp_path, "a.mp4")
     (tmp_path / "b.mp4").symlink_to("elsewhere.mp4")

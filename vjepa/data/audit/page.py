@@ -18,8 +18,10 @@ NUM_SAMPLE, MAX_SUSPICIOUS = 24, 36  # thumbnails of about 4 kB each
 MAX_LISTED = 200  # findings of one kind; all of them are in report.json
 NUM_BARS = 30
 WIDTH, HEIGHT = 460, 150
+VIEWPORT = '<meta name="viewport" content="width=device-width">'
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #222 }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: CanvasText }
+:root { color-scheme: light dark } svg { max-width: 100%; color-scheme: light }
 table { border-collapse: collapse; margin: .5em 0 } td, th { padding: .15em .8em .15em 0; text-align: left;
 vertical-align: top } td.path { word-break: break-all } figure { display: inline-block; margin: .4em .8em .8em 0 }
 figcaption { font-size: 12px; max-width: 128px; word-break: break-all } svg { background: #f6f6f6 }
@@ -37,20 +39,21 @@ def write_page(path: Path, report: AuditReport, *, decoder: str, running: Runnin
     files = report.readable
     body = [
         f"<h1>{escape(report.manifest.describe())}</h1>",
+        "<h2>Findings</h2>",
+        *_findings(report),
+        "<h2>Figures</h2>",
         _table((escape(name), escape(str(value))) for name, value in _summary(report)),
         "<h2>The files</h2>",
         _histogram("seconds of video", [file.seconds for file in files]),
         _histogram("frames per second", [1 / file.gap for file in files if file.gap]),
         _bars("width x height", list(report.sizes.items())),
         _bars("clips per class", sorted(report.labels.items(), key=lambda item: -item[1])),
-        "<h2>Findings</h2>",
-        *_findings(report),
         "<h2>Suspicious files</h2>" if suspicious else "",
         *(_figure(name, pictures[name], _reasons(report, name)) for name in suspicious),
         "<h2>A sample</h2>",
         *(_figure(name, pictures[name], "") for name in sample),
     ]
-    head = f'<meta charset="utf-8"><title>vjepa data check</title><style>{STYLE}</style>'
+    head = f'<meta charset="utf-8">{VIEWPORT}<title>vjepa data check</title><style>{STYLE}</style>'
     page = f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>'
     write_bytes(page.encode("utf-8", "replace"), path)  # a name on disk need not be Unicode
 

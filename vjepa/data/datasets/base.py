@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vjepa import files
 from vjepa.data.manifests.rows import ManifestError
 from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -148,11 +148,8 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_json(file: Path) -> Any:
-    """Return the content of a JSON file; raise `ManifestError` if it is not JSON."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as e:
-        raise ManifestError(file, e.lineno, f"not JSON ({e.msg}). Download the file again") from e
+    """Return the content of a JSON file; raise `FileError` if it is not JSON."""
+    return files.parse_json(file.read_bytes(), file)
 
 
 def need_keys(file: Path, which: str, found: object, keys: Sequence[str]) -> None:

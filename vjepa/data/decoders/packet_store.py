@@ -92,7 +92,15 @@ class PacketStore:
 
     @classmethod
     def create(cls, path: str | Path) -> PacketStore:
-        """Return the store at `path`; create an empty one if there is none."""
+        """Return the store at `path`; create an empty one if there is none.
+
+        Raises:
+            UsageError: If `path` is a folder, or a file of another kind.
+        """
+        if Path(path).is_dir():
+            raise UsageError(
+                f"{path} is a folder. Give a file, new or old, such as {Path(path) / 'clips.index'}."
+            )
         if not Path(path).exists():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(path)) as connection:

@@ -12,6 +12,7 @@ from typing import Any
 
 from vjepa.data.jobs.local import JobResult
 from vjepa.errors import UsageError
+from vjepa.files import parse_json
 
 SYNC_SECONDS = 1.0  # work that a power cut may lose; a killed process loses nothing
 
@@ -40,7 +41,7 @@ class Journal:
 
     def _parse(self, path: Path, number: int, line: bytes) -> None:
         try:
-            entry = json.loads(line)
+            entry = parse_json(line, path, number)
             self.done[entry.pop("key")] = {name: entry[name] for name in ("value", "error", "ended")}
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise UsageError(

@@ -52,6 +52,7 @@ def folder_table(folder: Path) -> Table:
         _log_unread(folder, [top], "videos")
         return Table.listed("flat folder", {"path": top.videos})
     if top.images:
+        _log_unread(folder, [top], "images")
         return Table.listed("folder of images", {"path": top.images})
     inner = {name: listing(folder / name) for name in top.folders}
     read: Content = "videos" if any(inside.videos for inside in inner.values()) else "images"
@@ -77,13 +78,16 @@ def folder_table(folder: Path) -> Table:
 
 
 def _log_unread(folder: Path, listings: list[Listing], read: Content) -> None:
-    """Log the endings of the files that are not read."""
+    """Log the endings of the files that are not read, and the number of folders beside those that are."""
     names = [name for found in listings for name in found.others]
     if read == "videos":
         names += [name for found in listings for name in found.images]
     endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in names)
-    if endings:
-        shown = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(MAX_ENDINGS))
+    left = [f"{count} {ending}" for ending, count in endings.most_common(MAX_ENDINGS)]
+    if folders := sum(len(found.folders) for found in listings if found.content == read):
+        left.append(f"{folders} folder{'s' * (folders != 1)} beside them")
+    if left:
+        shown = ", ".join(left)
         log.info("%s: only the %s are read; not read: %s", folder, read, shown)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from vjepa.data.manifests.rows import ManifestError
+from vjepa.files import csv_errors, parse_json
 
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 HEADERLESS = re.compile(r"(?P<path>.+?)(?:::|[ \t]+)(?P<label>-?\d+)")
@@ -56,7 +56,8 @@ def text_table(source: Path, wanted: frozenset[str]) -> Table:
         names, columns = sorted(wanted), list[str]()
         rows = partial(_jsonl_rows, source, names, columns)
         return Table("jsonl", columns, _blocks(source, names, rows, as_text, kept=columns))
-    header = [name.strip() for name in next(csv.reader([first]), [])]
+    with csv_errors(source):
+        header = [name.strip() for name in next(csv.reader([first]), [])]
     if "path" in header:
         if twice := [name for name in header if header.count(name) > 1]:
             raise ManifestError(source, 1, f"two columns are named {twice[0]!r}. Rename one of them")
@@ -94,7 +95,7 @@ def _blocks(
     # one list of all cells: a list per row would keep the garbage collector busy for seconds
     flat: list[Any] = []
     lines: list[int] = []
-    with _utf8(source), source.open(newline="", encoding="utf-8-sig") as file:
+    with _utf8(source), csv_errors(source), source.open(newline="", encoding="utf-8-sig") as file:
         for line, cells in rows(file):
             flat.extend(cells)
             lines.append(line)
@@ -137,10 +138,7 @@ def _jsonl_rows(
 
 
 def _json_object(source: Path, line: int, text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as e:
-        raise ManifestError(source, line, f"not JSON ({e.msg}). Write one object per line") from e
+    found = parse_json(text.encode(), source, line)
     if not isinstance(found, dict) or "path" not in found:
         raise ManifestError(
             source, line, 'missing "path". Write one object per line: {"path": "a.mp4", "label": 3}'

@@ -14,6 +14,7 @@ import numpy as np
 
 from vjepa.data.manifests.rows import Manifest, ManifestError, Rows, join_path
 from vjepa.data.remote import is_url
+from vjepa.files import csv_errors
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def _read(source: Path) -> Iterator[Banned]:
         raise ManifestError(
             source, 0, "no such quarantine. Give the folder that `vjepa data check --out` wrote to, or a CSV"
         )
-    with source.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+    with csv_errors(source), source.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.DictReader(file)
         if "path" not in (reader.fieldnames or ()):
             raise ManifestError(

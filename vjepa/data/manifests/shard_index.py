@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from vjepa.data.manifests.rows import ManifestRow
 from vjepa.data.remote import fetch, filesystem, is_url, member_of
 from vjepa.errors import SettingError
+from vjepa.files import content_of, parse_json
 
 SHARD_INDEX = "shards.json"
 SHARD_FORMAT = "vjepa-shards-1"
@@ -66,16 +66,15 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def read_shard_index(path: str) -> tuple[dict[str, Any], list[Shard]]:
-    """Return the fields of a set's index without the shards, and the shards; `SettingError` for another file."""
-    try:
-        content = json.loads(fetch(path))
+    """Return the fields of a set's index without the shards, and the shards; `FileError` for another file."""
+    with content_of(path, "an index of shards, which `vjepa data shard` writes"):
+        content = parse_json(fetch(path), path)
         if content["format"] != SHARD_FORMAT:
-            raise SettingError(f"format {content['format']!r}")
+            raise SettingError(f"format {content['format']!r}, this vjepa reads {SHARD_FORMAT}")
+        names = content.get("label_names", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise SettingError(f"label_names {names!r}")
         return content, [Shard.from_json(shard) for shard in content.pop("shards")]
-    except (ValueError, KeyError, TypeError) as e:
-        raise SettingError(
-            f"{path} is not an index of shards ({e}). Make one with `vjepa data shard`, or give the .tar files"
-        ) from e
 
 
 def missing_shards(out: str, shards: Sequence[Shard]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from vjepa.data.manifests.tar_samples import scan
 from vjepa.data.remote import Member, filesystem, is_url
 from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vjepa.errors import DecodeError
-from vjepa.files import digest, write_text
+from vjepa.files import content_of, digest, read_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,8 @@ def scanned(tar: str) -> Shard:
         raise ManifestError(tar, 0, "no such shard. Correct the name, or copy it here") from e
     cached = Path.home() / ".cache" / "vjepa" / "shards" / f"{name}.json"
     if cached.is_file():
-        return Shard.from_json(json.loads(cached.read_text(encoding="utf-8")))
+        with content_of(cached, "the list of a shard; delete it"):
+            return Shard.from_json(read_json(cached))
     shard = scan(tar)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)

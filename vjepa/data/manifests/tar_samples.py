@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -10,10 +9,11 @@ from contextlib import AbstractContextManager
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from vjepa.data.manifests.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vjepa.data.manifests.rows import ManifestError
 from vjepa.data.manifests.shard_index import CLIP_COLUMNS, DEFAULTS, Shard, columns_of
 from vjepa.data.remote import filesystem, is_url
+from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from vjepa.files import content_of, parse_json
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,10 @@ def scan(tar: str) -> Shard:
     except (tarfile.TarError, EOFError, ValueError) as e:
         raise ManifestError(tar, 0, f"not a tar, or truncated ({e}). Copy it again") from e
     samples = _samples(tar, members)
-    rows = [row for sample in samples.values() for row in _rows(sample)]
+    rows: list[dict[str, Any]] = []
+    for key, sample in samples.items():
+        with content_of(f"{tar}:{key}.json", "the labels of a clip"):
+            rows += _rows(sample, f"{tar}:{key}.json")
     if not rows:
         reason = f"no video in {len(samples)} samples ({' '.join(sorted(VIDEO_SUFFIXES))}). Give other shards"
         raise ManifestError(tar, 0, reason)
@@ -126,16 +129,16 @@ def _opened(tar: str) -> AbstractContextManager[Any]:
     return fs.open(inside, "rb", block_size=1 << 20)  # the size of a read: videos are skipped, not read
 
 
-def _rows(sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(sample: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of one sample: one, or as many as `vjepa data shard` wrote into its `.json`."""
     if "offset" not in sample:
         return
-    about = json.loads(sample.get("json", b"{}"))
+    about = parse_json(sample.get("json", b"{}"), name)
     about = about if isinstance(about, dict) else {}
     place = {"path": sample["path"], "offset": sample["offset"], "size": sample["size"]}
     if isinstance(about.get("path"), str):
         place["path"] = about["path"]
     for fields in (about, *about.get("more", ())):
         label = fields.get("label_name", fields.get("label", sample.get("cls", b"").decode().strip()))
-        row = {name: fields.get(name, getattr(DEFAULTS, name)) for name in CLIP_COLUMNS[1:]}
+        row = {column: fields.get(column, getattr(DEFAULTS, column)) for column in CLIP_COLUMNS[1:]}
         yield place | row | {"label": str(label) if isinstance(label, (str, int)) else ""}

@@ -32,7 +32,7 @@ from vjepa.data.manifests.shard_index import (
 )
 from vjepa.data.remote import fetch, fetch_video, filesystem, is_url, suffix_of
 from vjepa.errors import DecodeError
-from vjepa.files import digest, file_crc32, replacing, write_bytes
+from vjepa.files import content_of, digest, file_crc32, parse_json, replacing, write_bytes
 
 HEADER_BYTES = tarfile.BLOCKSIZE  # names are short, so every header takes one block
 
@@ -147,9 +147,14 @@ def record_of(plan: ShardPlan) -> str:
 def written_shard(plan: ShardPlan) -> Shard | None:
     """Return the shard that this plan made of the same videos, or `None` if it is not written yet."""
     try:
-        made_by, shard, *states = json.loads(fetch(record_of(plan)))
+        record = fetch(record_of(plan))
     except DecodeError:
         return None
+    with content_of(record_of(plan), "the record of a shard; delete it"):
+        return _finished_shard(plan, *parse_json(record, record_of(plan)))
+
+
+def _finished_shard(plan: ShardPlan, made_by: str, shard: dict[str, Any], *states: Any) -> Shard | None:
     tar = f"{plan.out}/{plan.name}"
     same = all(is_same_content(state, plan.content()) for state in states)  # older records have none
     if size_of(tar) != shard["num_bytes"] or made_by != plan_hash([plan]) or not same:
