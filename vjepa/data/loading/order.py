@@ -155,9 +155,7 @@ class EvalBatches(Sampler[list[int]]):
 
     def __init__(self, num_clips: int, batch_size: int, rank: int, world_size: int) -> None:
         if num_clips < world_size:
-            log.warning(
-                "%d clips to evaluate on %d devices: the others have none and wait", num_clips, world_size
-            )
+            log.warning("clips to evaluate on %d devices: %d; the other devices wait", world_size, num_clips)
         self._mine = range(rank, num_clips, world_size)
         self._batch_size = batch_size
         self._longest = -(-num_clips // world_size)
