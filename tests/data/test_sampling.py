@@ -136,3 +136,9 @@ def test_contradictory_options_are_refused():
         ClipSampler(num_frames=0)
     with pytest.raises(ValueError, match="Use 'random' or 'start'"):
         ClipSampler(rule="reference", position="centre")
+
+
+@pytest.mark.parametrize("fps", [float("nan"), float("inf"), 0.0])
+def test_a_rate_is_a_finite_number(fps):
+    with pytest.raises(ValueError, match="finite numbers above 0"):
+        ClipSampler(fps=fps)

@@ -198,3 +198,11 @@ def test_blocks_run_from_any_to_any(position):
         tokens = network.forward_blocks(half, 2, 3, grid=grid, keep=chosen)
         assert torch.equal(network.norm(tokens), network(video, chosen))
     assert torch.equal(network.norm(half), network.forward_intermediates(video, [1], keep)[0])
+
+
+@pytest.mark.parametrize(("name", "length", "better"), [("img_size", 100, 96), ("num_frames", 15, 14)])
+def test_pixels_and_frames_that_no_token_covers_are_refused(name, length, better):
+    sizes = {"img_size": 32, "patch_size": 8, "num_frames": 4, "embed_dim": 24, "depth": 1, "num_heads": 2}
+    with pytest.raises(ValueError, match=f"{name} {length} is not a multiple of .*Give {better}"):
+        VideoEncoder(**sizes | {name: length})
+    assert VideoEncoder(**sizes | {name: better})

@@ -79,8 +79,8 @@ def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) ->
     write_index(whole, made[INDEX])
     checksums = {}
     for name in (file_of(about["format"]), INDEX):
-        with made[name].open("rb") as file:
-            checksums[name] = file_crc32(file)
+        with made[name].open("rb") as opened:
+            checksums[name] = file_crc32(opened)
     content = about | {
         CHECKSUM: checksums,
         "shape": list(whole.shape),

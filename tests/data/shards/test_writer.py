@@ -321,3 +321,25 @@ def test_shards_do_not_go_where_the_videos_are(tmp_path):
     for out in (tmp_path / "clips", tmp_path / "clips" / "shards"):
         with pytest.raises(Exception, match="would be mistaken for shards. Give a folder elsewhere"):
             shard_command(source=str(tmp_path / "clips"), out=str(out))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda shard: shard["columns"].update(label=[-2, 0, 1]), "label -2 is not one of the 2"),
+        (lambda shard: shard["columns"].update(label=[0.5, 0, 1]), "label 0.5 is not one of the 2"),
+        (lambda shard: shard["columns"].update(offset=[-1, 0, 0]), "-1 is not a place in it"),
+        (lambda shard: shard["columns"].update(size=[10**12, 1, 1]), "1000000000000 is not a place in it"),
+        (lambda shard: shard["columns"].update(path=["a"]), "cannot be"),
+        (lambda shard: shard.update(name="../up.tar"), "'../up.tar': its name"),
+        (lambda shard: shard.update(columns={}), "is not an index of shards"),
+    ],
+)
+def test_an_index_with_impossible_values_is_refused(shards, tmp_path, change, told):
+    shutil.copytree(shards, tmp_path / "set")
+    file = tmp_path / "set" / "shards.json"
+    content = json.loads(file.read_text())
+    change(content["shards"][0])
+    file.write_text(json.dumps(content))
+    with pytest.raises(ManifestError, match=f"{told}.*Make one with `vjepa data shard`"):
+        read_manifest(tmp_path / "set")
