@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+
+from safetensors import SafetensorError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,8 +53,25 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~umask())  # mkstemp makes a private file
         os.replace(temporary, path)
+    except (RuntimeError, SafetensorError) as error:
+        if (number := _failed_write(str(error))) is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _failed_write(message: str) -> int | None:
+    """Return the number of the system's error in a message of safetensors or torch; None if it is another error.
+
+    torch does not say why it could not write; it is a full disk, or a quota.
+
+    >>> _failed_write("Error while serializing: I/O error: No space left on device (os error 28)")
+    28
+    """
+    if found := re.search(r"os error (\d+)", message):
+        return int(found[1])
+    return errno.ENOSPC if "PytorchStreamWriter failed" in message or "unexpected pos" in message else None
 
 
 def tensors_crc32(tensors: Mapping[str, Tensor]) -> str:
