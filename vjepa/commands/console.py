@@ -37,7 +37,10 @@ def one_line(error: BaseException) -> str:
     """
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         place = "" if error.filename is None else f" at {error.filename}"
-        return f"the disk is full{place} ({error.strerror}). Free some space or write elsewhere, and run the command again"
+        return (
+            f"the disk is full{place} ({error.strerror}). Free some space or write elsewhere, and run the command "
+            "again"
+        )
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.strerror[0].lower()}{error.strerror[1:]}: '{error.filename}'"
     return " ".join(str(error).split()) or type(error).__name__
