@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import sys
 import zlib
@@ -13,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from safetensors import SafetensorError
 
 from vjepa.errors import FileError, VjepaError
 
@@ -196,6 +200,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except (RuntimeError, SafetensorError) as error:
+        if (number := _failed_write(str(error))) is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -228,6 +236,19 @@ def held(folder: Path, *, shared: bool = False) -> Iterator[bool]:
     finally:
         if new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _failed_write(message: str) -> int | None:
+    """Return the number of the system's error in a message of safetensors or torch; None if it is another error.
+
+    torch does not say why it could not write; it is a full disk, or a quota.
+
+    >>> _failed_write("Error while serializing: I/O error: No space left on device (os error 28)")
+    28
+    """
+    if found := re.search(r"os error (\d+)", message):
+        return int(found[1])
+    return errno.ENOSPC if "PytorchStreamWriter failed" in message or "unexpected pos" in message else None
 
 
 def tensors_crc32(tensors: Mapping[str, Tensor]) -> str:

@@ -158,3 +158,13 @@ def test_the_folder_of_a_run_is_told_from_its_networks(tmp_path):
     with pytest.raises(CheckpointError, match="give (.*export)") as error:
         load_encoder(tmp_path)
     load_encoder(str(error.value).split("give ")[1].rstrip("."))
+
+
+def test_an_encoder_of_before_with_pixels_left_over_opens(tmp_path, caplog):
+    folder = vjepa.VideoEncoder(**SETTINGS).save_pretrained(tmp_path / "net")
+    config = json.loads((folder / "config.json").read_text())
+    native = config["encoder"]["img_size"]
+    config["encoder"]["img_size"] = [side + 3 for side in native]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert tuple(vjepa.load_encoder(folder).config["img_size"]) == tuple(native)
+    assert "is taken as" in caplog.text

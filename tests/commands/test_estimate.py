@@ -11,7 +11,7 @@ from tests.training.runs import tiny_module
 from vjepa.commands.app import main
 from vjepa.data import ClipSampler, TrainTransform, VideoDataModule
 from vjepa.data.loading.mixture import MixturePart
-from vjepa.training.estimate import clip_shapes
+from vjepa.training.clip_shapes import clip_shapes
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.")

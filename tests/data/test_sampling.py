@@ -163,3 +163,9 @@ def test_only_clips_that_a_strict_sampler_refuses_are_padded(fps, rule):
 def test_an_image_is_not_a_short_video():
     assert not is_padded(np.zeros(16, np.int64), (0, 1))
     assert is_padded(np.array([6, 7, 7, 7]), (6, 8)) and not is_padded(np.array([0, 4]), (0, 9))
+
+
+@pytest.mark.parametrize("fps", [float("nan"), float("inf"), 0.0])
+def test_a_rate_is_a_finite_number(fps):
+    with pytest.raises(ValueError, match="finite numbers above 0"):
+        ClipSampler(fps=fps)

@@ -228,3 +228,11 @@ def test_an_exported_encoder_takes_any_number_of_frames_if_its_positions_are_rot
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", EXPORT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "refused Guard failed" in done.stdout  # as docs/howto/checkpoints.md says
+
+
+@pytest.mark.parametrize(("name", "length", "better"), [("img_size", 100, 96), ("num_frames", 15, 14)])
+def test_pixels_and_frames_that_no_token_covers_are_refused(name, length, better):
+    sizes = {"img_size": 32, "patch_size": 8, "num_frames": 4, "embed_dim": 24, "depth": 1, "num_heads": 2}
+    with pytest.raises(ValueError, match=f"{name} {length} is not a multiple of .*Give {better}"):
+        VideoEncoder(**sizes | {name: length})
+    assert VideoEncoder(**sizes | {name: better})

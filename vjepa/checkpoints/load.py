@@ -184,6 +184,8 @@ def load_network(
         if isinstance(source, MetaFile) and kind_of(name) == "encoder" and "depth" not in overrides:
             if remark := lost_blocks(arguments):
                 log.warning("%s: %s", source.path, remark)
+        if kind_of(name) == "encoder":
+            arguments |= _whole_parts(arguments, source.path)
         tensors = source.tensors(name, arguments)
         network = fill(
             model_class,
@@ -196,6 +198,21 @@ def load_network(
     if isinstance(network, VideoEncoder):
         network.trained_clips = source.card.get(CLIPS)
     return network
+
+
+def _whole_parts(arguments: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return a native clip without pixels and frames that no token covers: encoders of before could have some."""
+    found: dict[str, Any] = {}
+    for name, part in (("img_size", "patch_size"), ("num_frames", "tubelet_size")):
+        length, step = arguments.get(name), arguments.get(part)
+        sides: list[Any] = list(length) if isinstance(length, list | tuple) else [length]
+        if type(step) is not int or step < 1 or any(type(side) is not int for side in sides):
+            continue  # refused by the constructor
+        whole = [side - side % step if side > step else side for side in sides]
+        if whole != sides:
+            found[name] = whole if isinstance(length, list | tuple) else whole[0]
+            log.warning("%s: %s %s is taken as %s, a multiple of %s", path, name, length, found[name], part)
+    return found
 
 
 def read_contents(source: Source, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Contents:

@@ -224,7 +224,7 @@ def fill(
     if not allow_nonfinite and (bad := nonfinite(tensors)):
         raise CheckpointError(
             f"{source}: NaN or infinite numbers in {few(grouped(bad))} of its {name}. Copy the file again, or use an "
-            "earlier checkpoint; allow_nonfinite accepts it as it is."
+            "earlier checkpoint; allow_nonfinite accepts it."
         )
     tensors = dict(tensors)
     if allow_missing:

@@ -13,7 +13,8 @@ from vjepa.commands.report import Report
 if TYPE_CHECKING:
     from rich.console import Console
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk, an exceeded quota
+# a full disk, an exceeded quota, a limit of a file's size
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST = 200  # characters; longer figures are not shown
 
 
@@ -36,7 +37,11 @@ def one_line(error: BaseException) -> str:
     "no such file or directory: 'clips.csv'"
     """
     if isinstance(error, OSError) and error.errno in NO_SPACE:
-        return f"the disk is full ({error.strerror}). Free some space or write elsewhere, and run the command again"
+        place = "" if error.filename is None else f" at {error.filename}"
+        return (
+            f"the disk is full{place} ({error.strerror}). Free some space or write elsewhere, and run the command "
+            "again"
+        )
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.strerror[0].lower()}{error.strerror[1:]}: '{error.filename}'"
     return " ".join(str(error).split()) or type(error).__name__

@@ -14,8 +14,9 @@ from vjepa.commands.report import Report, write_result
 from vjepa.data import VideoDataModule
 from vjepa.errors import UsageError
 from vjepa.training import PretrainModule
+from vjepa.training.clip_shapes import clip_shapes
 from vjepa.training.dry_run import Device
-from vjepa.training.estimate import TERA, Strategy, clip_shapes, estimate_costs, plan_training
+from vjepa.training.estimate import TERA, Strategy, estimate_costs, plan_training
 from vjepa.training.precision import precision_name
 
 SECONDS_PER_DAY = 86400

@@ -11,9 +11,12 @@ from typing import Any, cast
 
 import lightning as L
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vjepa.commands.report import Report
-from vjepa.data import VideoDataModule, read_manifest
+from vjepa.data import EvalTransform, ImageEvalTransform, VideoDataModule, read_manifest
+from vjepa.data.transforms.video import ClipTransform
 from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.encode import Precision
 from vjepa.features.tokens import ClipTokens, tokens_of
@@ -21,6 +24,7 @@ from vjepa.models import VideoEncoder
 from vjepa.probes import LabelledTokens, ProbeKind, ProbeResult, fit_probe, random_init_like
 from vjepa.probes.comparison import accuracy_in_words, compared_in_words
 from vjepa.training import HealthVerdict, PretrainModule, run_folder
+from vjepa.types import PixelScale
 from vjepa.visualize import run_picture
 from vjepa.visualize.strips import pixels_of
 
@@ -174,7 +178,7 @@ def draw_run(
     with torch.no_grad():
         tokens = [network.cpu().eval()(video)[0] for network in (encoder, random_init)]
     return run_picture(
-        video=pixels_of(video[0], ClipSpec().pixel_scale),
+        video=pixels_of(video[0], shown_scale(data.transform.centred(), video[0])),
         grid=grid,
         masks=masks,
         target_tokens=tokens[0],
@@ -182,6 +186,16 @@ def draw_run(
         metrics_csv=_folder(trainer) / "metrics.csv",
         title=f"{trainer.global_step} steps, {encoder.num_parameters / 1e6:.2f} M parameters",
     )
+
+
+def shown_scale(transform: ClipTransform, video: Float[Tensor, "3 t h w"]) -> PixelScale:
+    """Return the normalisation that a transform applied; if it does not say, the range of the values."""
+    if isinstance(transform, EvalTransform | ImageEvalTransform):
+        return PixelScale(transform.mean, transform.std)
+    low, high = float(video.min()), float(video.max())
+    width = max(high - low, 1e-6)  # of a clip of one colour
+    mean, std = -low / width, 1 / width
+    return PixelScale((mean, mean, mean), (std, std, std))
 
 
 def _folder(trainer: L.Trainer) -> Path:

@@ -156,8 +156,8 @@ def _network(source: Source, name: NetworkName, model_class: type[Network]) -> t
     """Load a network and return it with its heads; 1 replaces unknown heads, as sizes do not depend on them."""
     given: dict[str, Any] = _stand_in(source) if kind_of(name) == "encoder" else {}
     heads = source.arguments(name, given).get("num_heads", UNKNOWN_HEADS)
-    given = given | ({"num_heads": 1} if heads == UNKNOWN_HEADS else {})
-    return load_network(source, name, model_class, given, allow_nonfinite=True), heads
+    overrides = given | ({"num_heads": 1} if heads == UNKNOWN_HEADS else {})
+    return load_network(source, name, model_class, overrides, allow_nonfinite=True), heads
 
 
 def _stand_in(source: Source) -> dict[str, str]:

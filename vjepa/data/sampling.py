@@ -169,9 +169,11 @@ class ClipSampler:
     ) -> None:
         if fps is not None and frame_step is not None:
             raise SettingError(f"fps {fps} and frame_step {frame_step} both given. Set one of them to null.")
-        if num_frames < 1 or (fps is not None and fps <= 0) or (frame_step is not None and frame_step < 1):
+        counts = [number for number in (num_frames, frame_step) if number is not None]
+        if min(counts) < 1 or (fps is not None and not 0 < fps < math.inf):
             raise SettingError(
-                f"num_frames {num_frames}, fps {fps}, frame_step {frame_step}: all must be above 0 (or null)."
+                f"num_frames {num_frames}, fps {fps}, frame_step {frame_step}: all must be finite numbers above 0 "
+                "(or null)."
             )
         if rule == "reference" and position == "centre":
             raise SettingError("rule 'reference' has no position 'centre'. Use 'random' or 'start'.")

@@ -119,9 +119,15 @@ class ClipSpec:
         rate: dict[str, Any] = {"fps": trained.fps, "frame_step": trained.frame_step}
         if fps is not None or windows is not None or "frame_step" in given:
             rate = {"fps": fps, "frame_step": given.pop("frame_step", None)}
-        made = replace(trained, num_frames=num_frames or trained.num_frames, windows=windows, **rate, **given)
+        rate["num_frames"] = trained.num_frames if num_frames is None else num_frames
+        made = replace(trained, windows=windows, **rate, **given)
         if encoder.trained_clips is not None and made.timing != trained.timing:
             log.warning("clips of %s; the encoder was trained on %s", made.timing, trained.timing)
+        tubelet = encoder.config["tubelet_size"]
+        if made.num_frames > 1 and made.num_frames % tubelet:
+            log.warning(
+                "clips of %d frames, tubelets of %d: the last frames are not seen", made.num_frames, tubelet
+            )
         return made
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Backward passes that are written by hand and have no derivative of their own."""
+"""Backward passes that are written by hand and cannot be differentiated again."""
 
 from __future__ import annotations
 

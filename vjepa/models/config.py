@@ -80,6 +80,20 @@ def height_and_width(size: Any) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
+def check_parts(name: str, lengths: tuple[int, ...], part_name: str, part: int) -> None:
+    """Check that whole patches or tubelets cover a native clip; a clip smaller than one is refused elsewhere.
+
+    Raises:
+        SettingError: If something is left over.
+    """
+    for length in lengths:
+        if length > part and length % part:
+            raise SettingError(
+                f"{name} {length} is not a multiple of {part_name} {part}: the rest would not be seen. Give "
+                f"{length - length % part}, which has as many tokens."
+            )
+
+
 def _check(name: str, value: Any, kind: Any) -> None:
     least = 0 if name in MAY_BE_ZERO else 1
     if kind is int and (type(value) is not int or value < least):

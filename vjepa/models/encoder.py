@@ -20,7 +20,7 @@ from vjepa.layers import (
     init_weights,
     rescale_blocks,
 )
-from vjepa.models.config import Network, build_blocks, height_and_width
+from vjepa.models.config import Network, build_blocks, check_parts, height_and_width
 from vjepa.models.files import save_alone
 from vjepa.models.positions import (
     MODALITY_STD,
@@ -97,6 +97,8 @@ class VideoEncoder(Network):
         )  # fmt: skip
         height, width = height_and_width(img_size)
         tubelet_size = min(tubelet_size, num_frames)
+        check_parts("img_size", (height, width), "patch_size", patch_size)
+        check_parts("num_frames", (num_frames,), "tubelet_size", tubelet_size)
         self.native_grid = TokenGrid(
             t=num_frames // tubelet_size, h=height // patch_size, w=width // patch_size
         )

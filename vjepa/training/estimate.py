@@ -7,11 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from vjepa.data import VideoDataModule
-from vjepa.data.loading.mixture import MixturePart
 from vjepa.layers import Block
 from vjepa.objectives import Objective
 from vjepa.training.dry_run import Clips, Device, DryRun, drawn_lengths, parts_of
@@ -21,7 +18,6 @@ from vjepa.training.precision import PrecisionName
 GIGA, TERA = 1e9, 1e12
 USABLE = 0.9  # of a device's memory; the driver, scratch memory and the allocator take the rest
 GATHERED = 2  # blocks that FSDP2 has gathered at once: the current one and the next
-ANY_FRAME = (3, 64, 64)  # transforms cut all frames to one size
 Strategy = Literal["single", "ddp", "fsdp2"]
 
 
@@ -38,19 +34,6 @@ class Cost:
     fixed_bytes: float
     clip_bytes: float
     batch_size: int
-
-
-def clip_shapes(datamodule: VideoDataModule) -> dict[Clips, float]:
-    """Return the share of each shape among a recipe's batches, the largest first, without reading its data."""
-    parts = datamodule.parts or [MixturePart(source="")]
-    shares: dict[Clips, float] = {}
-    for part in parts:
-        sampler = part.sampler or datamodule.sampler
-        frames = torch.zeros(sampler.num_frames, *ANY_FRAME, dtype=torch.uint8)
-        clip = (part.transform or datamodule.transform).centred()(frames, np.random.default_rng(0))
-        shape = (part.batch_size or datamodule.batch_size, *clip.shape)
-        shares[shape] = shares.get(shape, 0.0) + part.weight / sum(each.weight for each in parts)
-    return dict(sorted(shares.items(), reverse=True))
 
 
 def estimate_costs(

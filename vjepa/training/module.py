@@ -22,6 +22,7 @@ from vjepa.models.files import network_configs
 from vjepa.objectives import Objective
 from vjepa.optim import Constant, HalfLife, LrRule, Schedule, decay_groups, ema_update
 from vjepa.training.callbacks import log_interval, note_clips
+from vjepa.training.clip_shapes import check_clips
 from vjepa.training.health import feature_health, input_health, mask_geometry, network_health, not_measured
 from vjepa.training.precision import precision_name
 from vjepa.training.rank_means import RankMeans, as_others
@@ -124,6 +125,7 @@ class PretrainModule(L.LightningModule):
                 "Set --trainer.max_steps or --trainer.max_epochs."
             )
         self.total_steps = int(total)
+        check_clips(self.objective.exported()["encoder"], getattr(self.trainer, "datamodule", None))
         self._count_clips()
         self._check_schedules()
         if self.mask_batch == "all":

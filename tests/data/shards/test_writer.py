@@ -388,3 +388,25 @@ def test_a_label_that_fills_the_memory_and_a_sparse_member_are_refused(tmp_path,
     (tmp_path / "b.tar").write_bytes(bytes(block) + bytes(1024))
     with pytest.raises(ManifestError, match="b.json is sparse. Write the tar without --sparse"):
         scan(str(tmp_path / "b.tar"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda shard: shard["columns"].update(label=[-2, 0, 1]), "label -2 is not one of the 2"),
+        (lambda shard: shard["columns"].update(label=[0.5, 0, 1]), "label 0.5 is not one of the 2"),
+        (lambda shard: shard["columns"].update(offset=[-1, 0, 0]), "-1 is not a place in it"),
+        (lambda shard: shard["columns"].update(size=[10**12, 1, 1]), "1000000000000 is not a place in it"),
+        (lambda shard: shard["columns"].update(path=["a"]), "cannot be"),
+        (lambda shard: shard.update(name="../up.tar"), "'../up.tar': its name"),
+        (lambda shard: shard.update(columns={}), "is not an index of shards"),
+    ],
+)
+def test_an_index_with_impossible_values_is_refused(shards, tmp_path, change, told):
+    shutil.copytree(shards, tmp_path / "set")
+    file = tmp_path / "set" / "shards.json"
+    content = json.loads(file.read_text())
+    change(content["shards"][0])
+    file.write_text(json.dumps(content))
+    with pytest.raises(ManifestError, match=f"{told}.*Make one with `vjepa data shard`"):
+        read_manifest(tmp_path / "set")

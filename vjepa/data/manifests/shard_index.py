@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vjepa.data.manifests.rows import ManifestRow
@@ -74,7 +74,31 @@ def read_shard_index(path: str) -> tuple[dict[str, Any], list[Shard]]:
         names = content.get("label_names", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise SettingError(f"label_names {names!r}")
-        return content, [Shard.from_json(shard) for shard in content.pop("shards")]
+        shards = [Shard.from_json(shard) for shard in content.pop("shards")]
+        for shard in shards:
+            _check(shard, num_labels=len(names))
+        return content, shards
+
+
+def _check(shard: Shard, *, num_labels: int) -> None:
+    """Check the columns of a shard, which locate bytes and name labels.
+
+    Raises:
+        SettingError: If one cannot be; the message names the shard.
+    """
+    columns = shard.columns
+    unknown = columns.keys() - {"path", "offset", "size", *CLIP_COLUMNS}
+    if PurePosixPath(shard.name).name != shard.name or unknown or len({*map(len, columns.values())}) > 1:
+        raise SettingError(f"shard {shard.name!r}: its name or its columns {sorted(unknown)} cannot be")
+    wrong = [offset for offset in columns["offset"] if type(offset) is not int or offset < 0]
+    wrong += [size for size in columns["size"] if type(size) is not int or not 0 <= size <= shard.num_bytes]
+    if wrong:
+        raise SettingError(f"shard {shard.name!r}: {wrong[0]!r} is not a place in it")
+    for label in columns.get("label", ()):
+        if num_labels and (type(label) is not int or not DEFAULTS.label <= label < num_labels):
+            raise SettingError(
+                f"shard {shard.name!r}: label {label!r} is not one of the {num_labels}, nor -1 for none"
+            )
 
 
 def missing_shards(out: str, shards: Sequence[Shard]) -> Iterator[str]:
