@@ -118,6 +118,9 @@ class FitCLI(LightningCLI):
             log.warning(dropped)
         self.find_checkpoint()
 
+    def _parse_ckpt_path(self) -> None:
+        """Take no settings from a checkpoint: LightningCLI would import the class that its hyper_parameters name."""
+
     def find_checkpoint(self) -> None:
         """Check that the checkpoint to resume from exists, and replace "last" and "auto" by its path."""
         settings = self.config[self.config.subcommand]
