@@ -52,3 +52,11 @@ def test_an_empty_report_shows_nothing(capsys):
 )
 def test_one_line(error, line):
     assert one_line(error) == line
+
+
+def test_markup_and_emoji_codes_of_names_stay_as_they_are(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    name = ":smile: [red] \x1b[31m"
+    show(Report(title=name, rows=[{"video": name}], figures={"label": name}))
+    assert terminal.getvalue().count(":smile: [red] \\x1b[31m") == 3

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vjepa.names import redacted
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -24,8 +26,11 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
-    write_bytes(text.encode(), path)
+    """Write a text file in UTF-8, whole or not at all, with the credentials of URLs in it hidden.
+
+    Bytes of names that are not UTF-8 are written as escapes, which JSON reads back.
+    """
+    write_bytes(redacted(text).encode("utf-8", "backslashreplace"), path)
 
 
 def write_bytes(content: bytes, path: Path) -> None:

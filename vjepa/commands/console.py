@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from vjepa.commands.report import Report
+from vjepa.names import printable
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk, an exceeded quota
 LONGEST = 200  # characters; longer figures are not shown
@@ -21,7 +22,7 @@ def say(text: str) -> None:
 def fail(line: str, *, code: int) -> int:
     """Write one line to standard error and return the exit code."""
     sys.stdout.flush()
-    sys.stderr.write(f"vjepa: {line}\n")
+    sys.stderr.write(f"vjepa: {printable(line)}\n")
     return code
 
 
@@ -34,7 +35,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return f"the disk is full ({error.strerror}). Free some space or write elsewhere, and run the command again"
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.strerror[0].lower()}{error.strerror[1:]}: '{error.filename}'"
+        return f"{error.strerror[0].lower()}{error.strerror[1:]}: '{printable(str(error.filename))}'"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -44,31 +45,31 @@ def show(report: Report) -> None:
         _show_tables(report)
         return
     if report.title:
-        say(report.title)
+        say(printable(report.title))
     for line in _aligned(report.rows):
         say(line)
     for key, value in _scalars(report).items():
-        say(f"{key}: {_text(value)}")
+        say(f"{printable(key)}: {_text(value)}")
 
 
 def _show_tables(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if report.rows:
         columns = list(dict.fromkeys(key for row in report.rows for key in row))
-        table = Table(*columns, title=report.title or None, title_justify="left")
+        table = Table(*columns, title=printable(report.title) or None, title_justify="left")
         for row in report.rows:
             table.add_row(*(_text(row[key]) if key in row else "" for key in columns))
-        console.print(table, markup=False)
+        console.print(table)
     elif report.title:
-        console.print(report.title, markup=False)
+        console.print(printable(report.title))
     if figures := _scalars(report):
         table = Table(show_header=False, box=None)
         for key, value in figures.items():
-            table.add_row(key, _text(value))
-        console.print(table, markup=False)
+            table.add_row(printable(key), _text(value))
+        console.print(table)
 
 
 def _aligned(rows: list[dict[str, Any]]) -> list[str]:
@@ -101,7 +102,17 @@ def _scalars(report: Report) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
+
+
+class OneLine(logging.Formatter):
+    """Formats a log record as printable text; one of this package is one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.name.startswith("vjepa"):
+            return printable(text)
+        return "\n".join(map(printable, text.splitlines()))
 
 
 def log_to_stderr() -> None:
@@ -112,5 +123,6 @@ def log_to_stderr() -> None:
         from rich.logging import RichHandler
 
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    handler.setFormatter(OneLine("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("vjepa").setLevel(logging.INFO)

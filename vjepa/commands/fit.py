@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from jsonargparse import Namespace
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
@@ -26,6 +26,7 @@ from vjepa.commands.recipes import dropped_settings
 from vjepa.commands.report import Report, write_result
 from vjepa.data import VideoDataModule
 from vjepa.errors import UsageError
+from vjepa.files import write_text
 from vjepa.training import (
     AtomicCheckpointIO,
     ExportEncoder,
@@ -39,6 +40,7 @@ from vjepa.training import (
     StopOnSignal,
     gathered_network,
     keeps_files,
+    run_folder,
 )
 from vjepa.training.precision import precision_name
 
@@ -78,6 +80,8 @@ def started(kind: type[FitCLI], verb: str, argv: Sequence[str], *, trainer_class
     return kind(
         PretrainModule,
         VideoDataModule,
+        SaveConfig,
+        {"save_to_log_dir": False},
         trainer_class=trainer_class,
         seed_everything_default=0,
         auto_configure_optimizers=False,  # else every verb grows a second, dead --optimizer
@@ -86,6 +90,17 @@ def started(kind: type[FitCLI], verb: str, argv: Sequence[str], *, trainer_class
         | {"prog": "vjepa", "allow_abbrev": False, "exit_on_error": False},
         args=[verb, *argv],
     )
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the settings of a run to its folder, without credentials of URLs."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write `config.yaml`; called on the first rank alone."""
+        folder = run_folder(trainer)
+        assert folder is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.parser.dump(self.config, skip_none=False), folder / self.config_filename)
 
 
 class FitCLI(LightningCLI):

@@ -130,7 +130,7 @@ class FeatureStore(Dataset[tuple[Tensor, int]]):
         return rows
 
     def _read_rows(self) -> list[FeatureRow]:
-        with (self.folder / INDEX).open(newline="", encoding="utf-8") as file:
+        with (self.folder / INDEX).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             return [
                 FeatureRow(
                     path=cells["path"],

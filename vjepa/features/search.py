@@ -171,7 +171,9 @@ def query_features(
         precision=about["precision"],
     )
     manifest = read_manifest(query)
-    blocks = ClipSource(manifest, store.spec, decoder or about["decoder"]).blocks([(i, 0) for i in range(len(manifest))])
+    blocks = ClipSource(manifest, store.spec, decoder or about["decoder"]).blocks(
+        [(i, 0) for i in range(len(manifest))]
+    )
     found, starts = [], []
     for block, features in encode(network, _readable(blocks), maker, of=f"windows of {query}"):
         if features is not None:

@@ -23,6 +23,7 @@ from vjepa.features.store import Entry
 from vjepa.features.tokens import listing
 from vjepa.features.units import Units
 from vjepa.files import write_text
+from vjepa.names import redacted
 
 Format = Literal["safetensors", "npy", "parquet"]
 LISTED = 5  # failures named in an error; the rest is counted
@@ -92,13 +93,13 @@ def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) ->
 def write_index(whole: Whole, path: Path) -> None:
     """Write what each row of the features is, as CSV."""
     names = whole.manifest.label_names
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "start", "end", "label", "label_name", "manifest_row"])
         for index, start, end in whole.windows:
             row = whole.manifest.rows[index]
             name = names[row.label] if 0 <= row.label < len(names) else ""
-            writer.writerow([row.path, repr(start), repr(end), row.label, name, index])
+            writer.writerow([redacted(row.path), repr(start), repr(end), row.label, name, index])
 
 
 def write_safetensors(whole: Whole, path: Path) -> None:
@@ -151,7 +152,7 @@ def write_parquet(whole: Whole, path: Path) -> None:
             rows = [whole.manifest.rows[i] for i, _, _ in windows]
             flat = pa.array(features.flatten().numpy(), type=element)
             columns = [
-                pa.array([row.path for row in rows]),
+                pa.array([redacted(row.path).encode("utf-8", "backslashreplace").decode() for row in rows]),
                 pa.array([start for _, start, _ in windows]),
                 pa.array([end for _, _, end in windows]),
                 pa.array([row.label for row in rows]),

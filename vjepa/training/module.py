@@ -135,7 +135,9 @@ class PretrainModule(L.LightningModule):
         self.objective.train()
         # PyTorch takes a resumed optimiser's settings from the checkpoint; they are the recipe's
         for optimizer in self.trainer.optimizers:
-            for group, own in zip(optimizer.param_groups, self.configure_optimizers().param_groups, strict=True):
+            for group, own in zip(
+                optimizer.param_groups, self.configure_optimizers().param_groups, strict=True
+            ):
                 group.update(own | {"params": group["params"]})
         self._warn_of_validation_within_a_step()
 

@@ -20,6 +20,7 @@ from vjepa.data.decoders.opening import open_video
 from vjepa.data.remote import member_of
 from vjepa.data.sampling import ROUNDING_SECONDS
 from vjepa.errors import DecodeError
+from vjepa.names import redacted
 
 MAX_BYTES = 128_000_000  # of decoded frames in memory, for long videos
 UNEVEN = 0.1  # a gap that differs from the median by more than this share belongs to another frame rate
@@ -44,7 +45,7 @@ class FileJob:
             state = [found.st_size, found.st_mtime_ns]
         except OSError:
             state = []  # a URL
-        return json.dumps([self.path, *state, self.decoder, self.parts])
+        return json.dumps([redacted(self.path), *state, self.decoder, self.parts])
 
 
 @dataclass(frozen=True)
