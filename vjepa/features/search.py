@@ -154,8 +154,8 @@ def query_features(
     about, made = store.about, store.about["encoder"]
     if decoder is None and about["decoder"] not in BUILT_IN:
         raise FeaturesError(
-            f"{store.folder} names the decoder {about['decoder']}, which would be imported. If you trust it, name it with "
-            f"--decoder {about['decoder']} (in Python, decoder=...); or give one of {', '.join(BUILT_IN)}."
+            f"{store.folder} names the decoder {about['decoder']}, which would be imported. If you trust it, name it "
+            f"with --decoder {about['decoder']} (in Python, decoder=...); or give one of {', '.join(BUILT_IN)}."
         )
     network = load_encoder(encoder or made["path"], which=made["which"])
     if digest(network) != made["digest"]:
