@@ -222,10 +222,12 @@ def check_writable(out: Path) -> None:
 def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
     """Parse `argv`, run the verb's function, show its report, write it to `--out`, and return the exit code."""
     from vjepa.commands.parsing import explained
+    from vjepa.commands.recipes import check_empty_mappings
 
     parser, argv = verb_parser(name, function), gather_numbers(argv, VERBS[name].numbers)
     with explained(parser, argv):
         parsed = parser.parse_args(argv)
+        check_empty_mappings(parsed.as_dict(), argv)
         settings = json.loads(parser.dump(parsed, format="json"))
         flags = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
         arguments = grouped(function, flags)

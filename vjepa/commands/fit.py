@@ -22,7 +22,7 @@ from vjepa.checkpoints.opening import check_whole, open_safely
 from vjepa.checkpoints.strict import CheckpointError, key_diff
 from vjepa.commands.fit_report import ReportSettings, report_run
 from vjepa.commands.parsing import explained
-from vjepa.commands.recipes import dropped_settings
+from vjepa.commands.recipes import check_empty_mappings, dropped_settings
 from vjepa.commands.report import Report, write_result
 from vjepa.data import VideoDataModule
 from vjepa.errors import UsageError
@@ -129,7 +129,9 @@ class FitCLI(LightningCLI):
         argv = cast("list[str]", args)
         with explained(parser, argv):
             self.config = parser.parse_args(argv)
-        for dropped in dropped_settings(self.config[self.config.subcommand].as_dict(), argv):
+        parsed = self.config[self.config.subcommand].as_dict()
+        check_empty_mappings(parsed, argv)
+        for dropped in dropped_settings(parsed, argv):
             log.warning(dropped)
         self.find_checkpoint()
 
