@@ -52,6 +52,8 @@ def test_known_keys_may_be_empty(tmp_path, text):
 @pytest.mark.parametrize("verb", ["fit", "extract"])
 def test_every_verb_refuses_it(tmp_path, capsys, verb):
     recipe = tiny_recipe(tmp_path, tmp_path, root=tmp_path / "runs")
-    recipe.write_text((recipe.read_text() if verb == "fit" else "encoder: a\ndata: b\nout: c\n") + "datta: {}\n")
+    recipe.write_text(
+        (recipe.read_text() if verb == "fit" else "encoder: a\ndata: b\nout: c\n") + "datta: {}\n"
+    )
     assert main([verb, "--config", str(recipe)]) == 2
     assert "unknown key 'datta'" in capsys.readouterr().err

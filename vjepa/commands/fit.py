@@ -11,22 +11,25 @@ from pathlib import Path
 from typing import Any, cast
 
 from jsonargparse import Namespace
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vjepa.checkpoints.opening import check_whole, open_safely
 from vjepa.checkpoints.strict import CheckpointError, key_diff
+from vjepa.commands.console import one_line
 from vjepa.commands.fit_report import ReportSettings, report_run
 from vjepa.commands.parsing import explained
 from vjepa.commands.recipes import check_empty_mappings, dropped_settings
 from vjepa.commands.report import Report, write_result
+from vjepa.commands.save_config import SaveConfig
+from vjepa.commands.trainer_settings import check_length, explained_trainer
 from vjepa.data import VideoDataModule
 from vjepa.errors import UsageError
-from vjepa.files import write_text
 from vjepa.training import (
     AtomicCheckpointIO,
     ExportEncoder,
@@ -40,7 +43,6 @@ from vjepa.training import (
     StopOnSignal,
     gathered_network,
     keeps_files,
-    run_folder,
 )
 from vjepa.training.precision import precision_name
 
@@ -77,6 +79,13 @@ def started(kind: type[FitCLI], verb: str, argv: Sequence[str], *, trainer_class
         warnings.filterwarnings("ignore", message=noise)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # the import sets it to INFO
+    try:
+        return _cli(kind, [verb, *argv], trainer_class)
+    except MisconfigurationException as error:  # found only when the data are there
+        raise UsageError(f"a setting of the trainer: {one_line(error)}") from error
+
+
+def _cli(kind: type[FitCLI], argv: list[str], trainer_class: type[Trainer]) -> FitCLI:
     return kind(
         PretrainModule,
         VideoDataModule,
@@ -88,19 +97,8 @@ def started(kind: type[FitCLI], verb: str, argv: Sequence[str], *, trainer_class
         load_from_checkpoint_support=False,
         parser_kwargs={key: {"allow_abbrev": False, "exit_on_error": False} for key in kind.subcommands()}
         | {"prog": "vjepa", "allow_abbrev": False, "exit_on_error": False},
-        args=[verb, *argv],
+        args=argv,
     )
-
-
-class SaveConfig(SaveConfigCallback):
-    """Writes the settings of a run to its folder, without credentials of URLs."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write `config.yaml`; called on the first rank alone."""
-        folder = run_folder(trainer)
-        assert folder is not None
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.parser.dump(self.config, skip_none=False), folder / self.config_filename)
 
 
 class FitCLI(LightningCLI):
@@ -160,6 +158,8 @@ class FitCLI(LightningCLI):
         """Build the trainer with two loggers, atomic checkpoints, and a bar or lines of progress."""
         settings = self._get(self.config_init, "trainer")
         precision_name(settings.precision)
+        if self.subcommand == "fit":
+            check_length(settings)
         on_terminal = sys.stderr.isatty()
         kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings, on_terminal)]
         kwargs["enable_progress_bar"] = on_terminal and settings.enable_progress_bar is not False
@@ -179,7 +179,8 @@ class FitCLI(LightningCLI):
         if settings.strategy == "fsdp2":  # one file per checkpoint, as with every other strategy
             kwargs["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
         callbacks = kwargs.pop("callbacks")  # LightningCLI adds to the list it is given
-        trainer = super().instantiate_trainer(callbacks=list(callbacks), **kwargs)
+        with explained_trainer(settings):
+            trainer = super().instantiate_trainer(callbacks=list(callbacks), **kwargs)
         if settings.strategy in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy):
             # some weights are not used in every batch: mask tokens beyond the mask strategies, and the patch
             # embedding of clips in a batch of images
