@@ -61,6 +61,11 @@ def digest(*parts: bytes, size: int = 16) -> str:
     return state.hexdigest()
 
 
+def from_home(path: str | Path) -> Path:
+    """Return a path in which a leading `~/` stands for the home folder, as in a shell; `~x.mp4` is a file's name."""
+    return Path(path).expanduser() if str(path) == "~" or str(path).startswith("~/") else Path(path)
+
+
 def umask() -> int:
     """Return the permission bits that new files of this process lack."""
     mask = os.umask(0)

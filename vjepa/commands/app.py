@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from vjepa import __version__
-from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
+from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, say_error, show
 from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.commands.report import as_report, write_result
 from vjepa.commands.verbs import VERBS
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail("interrupted", code=130)
     except Exception as error:  # noqa: BLE001  the border: no caller can name the error better
         if debug:
-            traceback.print_exc()
+            say_error(traceback.format_exc())
         if is_users(error):
             return fail(f"error: {one_line(error)}", code=2)
         if (refused := refused_values(error)) is not None:

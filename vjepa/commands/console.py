@@ -19,6 +19,16 @@ def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def say_error(text: str) -> None:
+    """Write the lines of `text` to standard error."""
+    sys.stderr.write(printable_lines(text))
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines with each of them printable."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def fail(line: str, *, code: int) -> int:
     """Write one line to standard error and return the exit code."""
     sys.stdout.flush()
@@ -112,7 +122,7 @@ class OneLine(logging.Formatter):
         text = super().format(record)
         if record.name.startswith("vjepa"):
             return printable(text)
-        return "\n".join(map(printable, text.splitlines()))
+        return printable_lines(text)
 
 
 def log_to_stderr() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -94,12 +95,18 @@ def write_index(whole: Whole, path: Path) -> None:
     """Write what each row of the features is, as CSV."""
     names = whole.manifest.label_names
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "start", "end", "label", "label_name", "manifest_row"])
+        file.write(_csv_line(["path", "start", "end", "label", "label_name", "manifest_row"]))
         for index, start, end in whole.windows:
             row = whole.manifest.rows[index]
             name = names[row.label] if 0 <= row.label < len(names) else ""
-            writer.writerow([redacted(row.path), repr(start), repr(end), row.label, name, index])
+            cells = [redacted(row.path), repr(start), repr(end), row.label, name, index]
+            file.write(_csv_line(cells))
+
+
+def _csv_line(cells: list[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)  # its own "\r\n": with another line end it does not quote a "\r" in a name
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def write_safetensors(whole: Whole, path: Path) -> None:

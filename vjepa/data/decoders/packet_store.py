@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from vjepa.data.decoders.packets import PacketIndex, index_packets, open_video_file
 from vjepa.errors import DecodeError, UsageError
+from vjepa.files import from_home
 
 VERSION = 1
 LOCK_SECONDS = 30.0  # longest wait for another process that writes
@@ -79,7 +80,7 @@ class PacketStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser().resolve()
+        self.path = from_home(path).resolve()
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
         if not self.path.is_file():

@@ -14,6 +14,7 @@ import numpy as np
 
 from vjepa.data.manifests.rows import Manifest, ManifestError, Rows, join_path
 from vjepa.data.remote import is_url
+from vjepa.files import from_home
 from vjepa.names import redacted
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Quarantine:
     """
 
     def __init__(self, source: str | Path) -> None:
-        self.source = Path(source).expanduser()
+        self.source = from_home(source)
         if self.source.is_dir():
             self.source /= QUARANTINE_FILE
         self.banned = list(_read(self.source))

@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from vjepa.data.remote import is_url
 from vjepa.errors import VjepaError
+from vjepa.files import from_home
 from vjepa.names import redacted
 
 NO_LABEL = -1
@@ -199,4 +200,4 @@ def join_path(base: str, path: str) -> str:
         return path
     if is_url(base):
         return f"{base.rstrip('/')}/{path}"
-    return str(Path(base) / (Path(path).expanduser() if path.startswith("~") else path))
+    return str(Path(base) / from_home(path))

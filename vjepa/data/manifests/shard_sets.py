@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import re
 import tarfile
 from collections.abc import Iterator
@@ -179,7 +180,7 @@ def scanned(tar: str) -> Shard:
         ManifestError: If the file is not a tar or holds no video.
     """
     try:
-        name = digest(f"{tar}\n{_state(tar)}".encode())
+        name = digest(os.fsencode(f"{tar}\n{_state(tar)}"))
     except OSError as e:
         raise ManifestError(tar, 0, "no such shard. Correct the name, or copy it here") from e
     cached = Path.home() / ".cache" / "vjepa" / "shards" / f"{name}.json"
