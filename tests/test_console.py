@@ -1,4 +1,6 @@
 import io
+import os
+import subprocess
 import sys
 
 import pytest
@@ -60,3 +62,28 @@ def test_markup_and_emoji_codes_of_names_stay_as_they_are(monkeypatch):
     name = ":smile: [red] \x1b[31m"
     show(Report(title=name, rows=[{"video": name}], figures={"label": name}))
     assert terminal.getvalue().count(":smile: [red] \\x1b[31m") == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("verb", "stream", "code"),
+    [
+        ("--help", "| true", 0),
+        ("estimate --help", "| head -1 >/dev/null", 0),
+        ("nothing", "2>&1 | true", 2),
+        ("--help", ">&-", 0),
+        ("nothing", "2>&-", 2),
+        ("--help", ">&- 2>&-", 0),
+    ],
+)
+def test_output_that_nobody_reads_is_no_crash(tmp_path, verb, stream, code):
+    command = f"{sys.executable} -m vjepa {verb} {stream}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert ended.returncode == code and "Traceback" not in ended.stderr and "rror" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_name_is_written_in_an_encoding_that_lacks_its_letters():
+    command = [sys.executable, "-m", "vjepa", "caf\u00e9"]
+    ended = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert ended.returncode == 2 and b"caf\\xe9" in ended.stderr

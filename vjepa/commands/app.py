@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from vjepa import __version__
-from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, say_error, show
+from vjepa.commands.console import (
+    NO_SPACE,
+    fail,
+    log_to_stderr,
+    one_line,
+    say,
+    say_error,
+    show,
+    usable_streams,
+)
 from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.commands.report import as_report, write_result
 from vjepa.commands.verbs import VERBS
@@ -33,7 +42,11 @@ NEGATIVE_NUMBERS = re.compile(r"^-\d[-\d.,eE+]*$")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code: 0 success, 2 user error, 1 crash, 128 + n if signal n ended it."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    with usable_streams():
+        return _exit_code(list(sys.argv[1:] if argv is None else argv))
+
+
+def _exit_code(argv: list[str]) -> int:
     debug = bool(os.environ.get("VJEPA_DEBUG"))
     try:
         return _run(argv)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from vjepa.commands.report import Report
@@ -14,14 +18,44 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk, an exceeded quota
 LONGEST = 200  # characters; longer figures are not shown
 
 
+@contextmanager
+def usable_streams() -> Iterator[None]:
+    """Give standard output and error that can be written in the block, also if they were closed or their reader ends.
+
+    A letter that their encoding lacks is written as an escape.
+    """
+    with ExitStack() as stack:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed, as by `>&-`
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                stack.callback(setattr, sys, name, None)
+                setattr(sys, name, nowhere)
+            elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        yield
+        for stream in (sys.stdout, sys.stderr):
+            _write(stream, "")  # what others have written
+
+
+def _write(stream: Any, text: str) -> None:
+    """Write at once; if the reader of a pipe is gone, as after `| head`, this and the rest go nowhere."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 def say(text: str) -> None:
     """Write `text` and a newline to standard output."""
-    sys.stdout.write(f"{text}\n")
+    _write(sys.stdout, f"{text}\n")
 
 
 def say_error(text: str) -> None:
     """Write the lines of `text` to standard error."""
-    sys.stderr.write(printable_lines(text))
+    _write(sys.stderr, printable_lines(text))
 
 
 def printable_lines(text: str) -> str:
@@ -31,8 +65,8 @@ def printable_lines(text: str) -> str:
 
 def fail(line: str, *, code: int) -> int:
     """Write one line to standard error and return the exit code."""
-    sys.stdout.flush()
-    sys.stderr.write(f"vjepa: {printable(line)}\n")
+    _write(sys.stdout, "")
+    _write(sys.stderr, f"vjepa: {printable(line)}\n")
     return code
 
 

@@ -105,7 +105,9 @@ def write_index(whole: Whole, path: Path) -> None:
 
 def _csv_line(cells: list[object]) -> str:
     line = io.StringIO()
-    csv.writer(line).writerow(cells)  # its own "\r\n": with another line end it does not quote a "\r" in a name
+    csv.writer(line).writerow(
+        cells
+    )  # its own "\r\n": with another line end it does not quote a "\r" in a name
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 

@@ -196,7 +196,9 @@ def test_only_a_leading_tilde_and_slash_is_the_home(tmp_path, monkeypatch):
     for name in ("home/a.mp4", "clips/~/a.mp4", "clips/~a/~b.mp4", "~c.mp4"):
         write_video(tmp_path / name, num_frames=2, height=16, width=16)
     classes = read_manifest(tmp_path / "clips")
-    assert [row.path for row in classes.rows] == [str(tmp_path / "clips" / n) for n in ("~/a.mp4", "~a/~b.mp4")]
+    assert [row.path for row in classes.rows] == [
+        str(tmp_path / "clips" / n) for n in ("~/a.mp4", "~a/~b.mp4")
+    ]
     (tmp_path / "m.csv").write_text("path\n~/a.mp4\n~c.mp4\n")
     listed = [row.path for row in read_manifest(tmp_path / "m.csv").rows]
     assert listed == [str(tmp_path / "home" / "a.mp4"), str(tmp_path / "~c.mp4")]
