@@ -133,12 +133,10 @@ class PretrainModule(L.LightningModule):
     def on_train_start(self) -> None:
         """Set the objective's training mode, in which its target encoder drops no paths; Lightning keeps the mode."""
         self.objective.train()
-        # PyTorch takes a resumed optimiser's settings from the checkpoint; they are the recipe's
-        for optimizer in self.trainer.optimizers:
-            for group, own in zip(
-                optimizer.param_groups, self.configure_optimizers().param_groups, strict=True
-            ):
-                group.update(own | {"params": group["params"]})
+        # a resumed optimiser has the settings of the checkpoint
+        own = self.configure_optimizers().param_groups
+        for group, settings in zip(self.trainer.optimizers[0].param_groups, own, strict=True):
+            group.update(settings | {"params": group["params"]})
         self._warn_of_validation_within_a_step()
 
     def on_train_epoch_start(self) -> None:
