@@ -80,3 +80,36 @@ def test_one_rank_shows_its_lines_and_the_others_warn_with_their_number(given, t
 def test_the_closing_lines_come_last_and_what_was_not_measured_is_not_shown(capsys):
     show(Report(title="run", figures={"top1": 0.5, "top5": None}, closing=("done", "next: vjepa extract")))
     assert capsys.readouterr().out.splitlines() == ["run", "top1: 0.5", "done", "next: vjepa extract"]
+
+
+def test_markup_and_emoji_codes_of_names_stay_as_they_are(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    name = ":smile: [red] \x1b[31m"
+    show(Report(title=name, rows=[{"video": name}], figures={"label": name}))
+    assert terminal.getvalue().count(":smile: [red] \\x1b[31m") == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("verb", "stream", "code"),
+    [
+        ("--help", "| true", 0),
+        ("estimate --help", "| head -1 >/dev/null", 0),
+        ("nothing", "2>&1 | true", 2),
+        ("--help", ">&-", 0),
+        ("nothing", "2>&-", 2),
+        ("--help", ">&- 2>&-", 0),
+    ],
+)
+def test_output_that_nobody_reads_is_no_crash(tmp_path, verb, stream, code):
+    command = f"{sys.executable} -m vjepa {verb} {stream}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert ended.returncode == code and "Traceback" not in ended.stderr and "rror" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_name_is_written_in_an_encoding_that_lacks_its_letters():
+    command = [sys.executable, "-m", "vjepa", "caf\u00e9"]
+    ended = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert ended.returncode == 2 and b"caf\\xe9" in ended.stderr

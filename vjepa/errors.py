@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from vjepa.names import redacted
+
 # A sibling below this similarity is not a likely misspelling: then the whole tree of names is searched.
 LIKELY = 0.6
 
@@ -15,8 +17,11 @@ class VjepaError(Exception):
     """A mistake in what the user gave, or a file that cannot be used.
 
     Its message is one line that says what was got, what is allowed and what to do. The command line ends with exit
-    code 2 for a `VjepaError`; any other exception is a crash and ends with 1.
+    code 2 for a `VjepaError`; any other exception is a crash and ends with 1. Credentials of URLs are hidden.
     """
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class UsageError(VjepaError):
@@ -40,7 +45,7 @@ class DecodeError(VjepaError, RuntimeError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return redacted(f"{self.path}: {self.reason}")
 
 
 class FileError(VjepaError, ValueError):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from safetensors import SafetensorError
 
 from vjepa.errors import FileError, VjepaError
+from vjepa.names import redacted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +102,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
     Raises:
         FileError: If it is not CSV, lacks one of the `columns`, or a row has more or fewer cells than the header.
     """
-    with csv_errors(path), path.open(newline="", encoding="utf-8-sig") as file:
+    with csv_errors(path), path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(file)
         header = [name.strip() for name in next(reader, [])]
         for column in columns:
@@ -182,8 +183,11 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
-    write_bytes(text.encode(), path)
+    """Write a text file in UTF-8, whole or not at all, with the credentials of URLs in it hidden.
+
+    Bytes of names that are not UTF-8 are written as escapes, which JSON reads back.
+    """
+    write_bytes(redacted(text).encode("utf-8", "backslashreplace"), path)
 
 
 def write_bytes(content: bytes, path: Path) -> None:
@@ -277,3 +281,8 @@ def digest(*parts: bytes, size: int = 16) -> str:
     for part in parts:
         state.update(part)
     return state.hexdigest()
+
+
+def from_home(path: str | Path) -> Path:
+    """Return a path in which a leading `~/` stands for the home folder, as in a shell; `~x.mp4` is a file's name."""
+    return Path(path).expanduser() if str(path) == "~" or str(path).startswith("~/") else Path(path)

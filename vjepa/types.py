@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Int, Num, Shaped, UInt8
 from torch import Tensor
 
 from vjepa.errors import SettingError
+from vjepa.names import redacted
 
 WHITE = 255.0
 
@@ -53,10 +54,14 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipFailure:
-    """The file of a clip that could not be read, and the reason in one line."""
+    """The file of a clip that could not be read, and the reason in one line; without credentials of URLs."""
 
     path: str
     reason: str
+
+    def __post_init__(self) -> None:
+        for name in ("path", "reason"):
+            object.__setattr__(self, name, redacted(getattr(self, name)))
 
 
 def check_bytes(frames: Tensor) -> None:

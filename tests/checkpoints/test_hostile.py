@@ -26,6 +26,7 @@ from tests.checkpoints.given import (
 from vjepa.checkpoints import CheckpointError, save_folder, save_huggingface, save_meta
 from vjepa.commands.app import main
 from vjepa.commands.inspect import inspect
+from vjepa.probes import ProbeError
 
 HEADS = ["--num_heads", "2", "--predictor_num_heads", "2"]
 
@@ -257,3 +258,22 @@ def test_files_of_one_network_alone(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="has format 99.*Update vjepa"):
         vjepa.load_encoder(folder)
+
+
+@pytest.mark.parametrize("verb", ["load", "convert", "inspect"])
+def test_a_folder_cannot_trust_its_own_class(tmp_path, monkeypatch, verb):
+    folder = tmp_path / "probe"
+    folder.mkdir()
+    (tmp_path / "planted_probe.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = {"class_path": "planted_probe.Thing", "trusted": "planted_probe.Thing"}
+    (folder / "config.json").write_text(json.dumps({"probe": arguments}))
+    save_file({"weight": torch.zeros(1)}, folder / "probe.safetensors")
+    if verb == "load":
+        with pytest.raises((CheckpointError, ProbeError), match=r"--probe_class planted_probe\.Thing"):
+            vjepa.load_probe(folder)
+    elif verb == "convert":
+        assert main(["convert", str(folder), str(tmp_path / "to"), "--to", "native"]) == 2
+    else:
+        assert main(["inspect", str(folder)]) == 0
+    assert not (tmp_path / "ran").exists()

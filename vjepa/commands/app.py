@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from vjepa import __version__
-from vjepa.commands.console import NO_SPACE, fail, log_to_stderr, one_line, say, show
+from vjepa.commands.console import (
+    NO_SPACE,
+    fail,
+    log_to_stderr,
+    one_line,
+    say,
+    say_error,
+    show,
+    usable_streams,
+)
 from vjepa.commands.flags import add_flags, flag_types, grouped
 from vjepa.commands.report import as_report, write_result
 from vjepa.commands.verbs import OTHER_WORDS, VERBS
@@ -37,7 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         find_local_modules()
         argv = sys.argv[1:]
-    argv = list(argv)
+    with usable_streams():
+        return _exit_code(list(argv))
+
+
+def _exit_code(argv: list[str]) -> int:
     debug = bool(os.environ.get("VJEPA_DEBUG"))
     try:
         return _run(argv)
@@ -55,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail("interrupted", code=130)
     except Exception as error:  # noqa: BLE001  the border: no caller can name the error better
         if debug:
-            traceback.print_exc()
+            say_error(traceback.format_exc())
         if is_users(error):
             return fail(f"error: {one_line(error)}", code=2)
         if (refused := refused_values(error)) is not None:
@@ -242,10 +255,12 @@ def check_writable(out: Path) -> None:
 def _carry_out(name: str, function: Callable[..., Any], argv: list[str]) -> int:
     """Parse `argv`, run the verb's function, show its report, write it to `--out`, and return the exit code."""
     from vjepa.commands.parsing import explained
+    from vjepa.commands.recipes import check_empty_mappings
 
     parser, argv = verb_parser(name, function), gather_numbers(argv, VERBS[name].numbers)
     with explained(parser, argv):
         parsed = parser.parse_args(argv)
+        check_empty_mappings(parsed.as_dict(), argv)
         settings = json.loads(parser.dump(parsed, format="json"))
         flags = {key: value for key, value in parser.instantiate(parsed).items() if key != "config"}
         arguments = grouped(function, flags)

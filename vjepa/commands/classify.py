@@ -14,6 +14,7 @@ from torch import Tensor
 from vjepa.commands.flags import Flat
 from vjepa.commands.report import Report
 from vjepa.features.windows import windows_of
+from vjepa.names import redacted
 from vjepa.probes.base import ProbeError
 from vjepa.probes.classifier import Classifier, open_classifier
 from vjepa.probes.devices import Device, device_of
@@ -112,8 +113,8 @@ def _report(classifier: Classifier, found: ClassifiedVideos, *, top: int, window
             ]
         if windows:
             lines.append(_line(video, merged[video], span="all windows" if windowed else None))
-        if video in reasons:
-            reason = "; ".join(dict.fromkeys(reasons[video]))
+        if failed := reasons.get(redacted(video)):
+            reason = "; ".join(dict.fromkeys(failed))
             lines.append(_line(video, [], reason=reason, span="" if windowed else None))
     return Report(
         title=f"{classifier.kind} probe of {len(classifier.label_names)} classes",
@@ -141,11 +142,11 @@ def _line(video: str, labels: list[dict[str, Any]], *, span: str | None, reason:
 def _write_table(file: Path, figures: dict[str, Any]) -> None:
     """Write one line per label, of each window and of each video as a whole (without start and end)."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
         for video, labels in figures["predictions"].items():
             spans = [(w["start"], w["end"], w["labels"]) for w in figures.get("windows", {}).get(video, [])]
             for start, end, ranked in [*spans, ("", "", labels)]:
                 for rank, label in enumerate(ranked, start=1):
-                    writer.writerow([video, start, end, rank, label["label"], label["probability"]])
+                    writer.writerow([redacted(video), start, end, rank, label["label"], label["probability"]])

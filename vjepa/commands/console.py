@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from vjepa.commands.report import Report
+from vjepa.names import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,15 +22,55 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST = 200  # characters; longer figures are not shown
 
 
+@contextmanager
+def usable_streams() -> Iterator[None]:
+    """Give standard output and error that can be written in the block, also if they were closed or their reader ends.
+
+    A letter that their encoding lacks is written as an escape.
+    """
+    with ExitStack() as stack:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed, as by `>&-`
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                stack.callback(setattr, sys, name, None)
+                setattr(sys, name, nowhere)
+            elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        yield
+        for stream in (sys.stdout, sys.stderr):
+            _write(stream, "")  # what others have written
+
+
+def _write(stream: Any, text: str) -> None:
+    """Write at once; if the reader of a pipe is gone, as after `| head`, this and the rest go nowhere."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 def say(text: str) -> None:
     """Write `text` and a newline to standard output."""
-    sys.stdout.write(f"{text}\n")
+    _write(sys.stdout, f"{text}\n")
+
+
+def say_error(text: str) -> None:
+    """Write the lines of `text` to standard error."""
+    _write(sys.stderr, printable_lines(text))
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines with each of them printable."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def fail(line: str, *, code: int) -> int:
     """Write one line to standard error and return the exit code."""
-    sys.stdout.flush()
-    sys.stderr.write(f"vjepa: {line}\n")
+    _write(sys.stdout, "")
+    _write(sys.stderr, f"vjepa: {printable(line)}\n")
     return code
 
 
@@ -43,7 +87,7 @@ def one_line(error: BaseException) -> str:
             "again"
         )
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.strerror[0].lower()}{error.strerror[1:]}: '{error.filename}'"
+        return f"{error.strerror[0].lower()}{error.strerror[1:]}: '{printable(str(error.filename))}'"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -59,31 +103,31 @@ def show(report: Report) -> None:
 
 def _show_lines(report: Report) -> None:
     if report.title:
-        say(report.title)
+        say(printable(report.title))
     for line in _aligned(report.rows):
         say(line)
     for key, value in _scalars(report).items():
-        say(f"{key}: {_text(value)}")
+        say(f"{printable(key)}: {_text(value)}")
 
 
 def _show_tables(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if report.rows:
         columns = list(dict.fromkeys(key for row in report.rows for key in row))
-        table = Table(*columns, title=report.title or None, title_justify="left")
+        table = Table(*columns, title=printable(report.title) or None, title_justify="left")
         for row in report.rows:
             table.add_row(*(_text(row[key]) if key in row else "" for key in columns))
-        console.print(table, markup=False)
+        console.print(table)
     elif report.title:
-        console.print(report.title, markup=False)
+        console.print(printable(report.title))
     if figures := _scalars(report):
         table = Table(show_header=False, box=None)
         for key, value in figures.items():
-            table.add_row(key, _text(value))
-        console.print(table, markup=False)
+            table.add_row(printable(key), _text(value))
+        console.print(table)
 
 
 def _aligned(rows: list[dict[str, Any]]) -> list[str]:
@@ -116,7 +160,17 @@ def _scalars(report: Report) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
+
+
+class OneLine(logging.Formatter):
+    """Formats a log record as printable text; one of this package is one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.name.startswith("vjepa"):
+            return printable(text)
+        return printable_lines(text)
 
 
 def log_terminal() -> Console | None:
@@ -160,7 +214,8 @@ def log_to_stderr() -> None:
 
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     form = f"rank {rank}: %(message)s" if rank else "%(message)s"
-    logging.basicConfig(level=logging.WARNING, format=form, handlers=[handler])
+    handler.setFormatter(OneLine(form))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("vjepa").setLevel(logging.WARNING if rank else logging.INFO)
 
 

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,9 +19,10 @@ from vjepa.data.audit.findings import RECIPE, UNUSABLE, AuditReport, ClipNeeds
 from vjepa.data.audit.page import write_page
 from vjepa.data.audit.run import check
 from vjepa.data.jobs.engine import Engine, Running
-from vjepa.data.remote import is_url
+from vjepa.data.manifests.quarantine import absolute
 from vjepa.errors import UsageError
 from vjepa.files import write_bytes, write_text
+from vjepa.names import redacted
 
 log = logging.getLogger(__name__)
 
@@ -102,16 +102,10 @@ def check_command(
 def _report(report: AuditReport, out: Path | None) -> Report:
     written = "" if out is None else f"page: {out / 'report.html'}\nquarantine: {out / 'quarantine.csv'}\n"
     rows = [
-        {"what": found.kind, "path": printable(found.path), "reason": printable(found.reason)}
+        {"what": found.kind, "path": found.path, "reason": found.reason}
         for found in report.findings[:MAX_SHOWN]
     ]
     return Report(title=written + title_of(report), rows=rows, figures=report.figures())
-
-
-def printable(text: str) -> str:
-    """Return a name as one printable line: on disk it may have line ends, and need not be Unicode."""
-    shown = text.encode("utf-8", "replace").decode()
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
 
 
 def title_of(report: AuditReport) -> str:
@@ -140,8 +134,8 @@ def write_quarantine(path: Path, report: AuditReport) -> None:
     writer.writerow(["path", "reason", "start", "end"])
     for found in report.findings:
         if found.kind in UNUSABLE:
-            place = found.path if is_url(found.path) else os.path.abspath(found.path)
-            writer.writerow([place, found.reason, found.start, found.end])
+            place = absolute(found.path)
+            writer.writerow([place, redacted(found.reason), found.start, found.end])
     write_bytes(file.getvalue().encode("utf-8", "surrogateescape"), path)
 
 

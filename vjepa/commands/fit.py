@@ -15,15 +15,18 @@ from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vjepa.checkpoints.opening import check_whole, open_safely
 from vjepa.checkpoints.strict import CheckpointError, key_diff
-from vjepa.commands.console import StatusLine, log_terminal
+from vjepa.commands.console import StatusLine, log_terminal, one_line
 from vjepa.commands.fit_report import ReportSettings, report_run
 from vjepa.commands.parsing import explained
-from vjepa.commands.recipes import dropped_settings, own_data_first
+from vjepa.commands.recipes import check_empty_mappings, dropped_settings, own_data_first
 from vjepa.commands.report import Report, write_result
 from vjepa.commands.run_folder import link_latest, loggers_of
+from vjepa.commands.save_config import SaveConfig
+from vjepa.commands.trainer_settings import check_length, explained_trainer
 from vjepa.data import VideoDataModule
 from vjepa.errors import UsageError
 from vjepa.training import (
@@ -76,16 +79,25 @@ def started(kind: type[FitCLI], verb: str, argv: Sequence[str], *, trainer_class
         warnings.filterwarnings("ignore", message=noise)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # the import sets it to INFO
+    try:
+        return _cli(kind, [verb, *argv], trainer_class)
+    except MisconfigurationException as error:  # found only when the data are there
+        raise UsageError(f"a setting of the trainer: {one_line(error)}") from error
+
+
+def _cli(kind: type[FitCLI], argv: list[str], trainer_class: type[Trainer]) -> FitCLI:
     return kind(
         PretrainModule,
         VideoDataModule,
+        SaveConfig,
+        {"save_to_log_dir": False},
         trainer_class=trainer_class,
         seed_everything_default=0,
         auto_configure_optimizers=False,  # else every verb grows a second, dead --optimizer
         load_from_checkpoint_support=False,
         parser_kwargs={key: {"allow_abbrev": False, "exit_on_error": False} for key in kind.subcommands()}
         | {"prog": "vjepa", "allow_abbrev": False, "exit_on_error": False},
-        args=[verb, *argv],
+        args=argv,
     )
 
 
@@ -115,9 +127,14 @@ class FitCLI(LightningCLI):
         argv = own_data_first(cast("list[str]", args))
         with explained(parser, argv):
             self.config = parser.parse_args(argv)
-        for dropped in dropped_settings(self.config[self.config.subcommand].as_dict(), argv):
+        parsed = self.config[self.config.subcommand].as_dict()
+        check_empty_mappings(parsed, argv)
+        for dropped in dropped_settings(parsed, argv):
             log.warning(dropped)
         self.find_checkpoint()
+
+    def _parse_ckpt_path(self) -> None:
+        """Take no settings from a checkpoint: LightningCLI would import the class that its hyper_parameters name."""
 
     def find_checkpoint(self) -> None:
         """Check that the checkpoint to resume from exists, and replace "last" and "auto" by its path."""
@@ -141,6 +158,8 @@ class FitCLI(LightningCLI):
         """Build the trainer with two loggers, atomic checkpoints, and lines of progress."""
         settings = self._get(self.config_init, "trainer")
         precision_name(settings.precision)
+        if self.subcommand == "fit":
+            check_length(settings)
         kwargs["callbacks"] = [*(settings.callbacks or []), *self._callbacks(settings)]
         kwargs["enable_progress_bar"] = (
             False  # `ProgressLines` shows more, and shares the terminal with the log
@@ -162,7 +181,8 @@ class FitCLI(LightningCLI):
         if settings.strategy == "fsdp2":  # one file per checkpoint, as with every other strategy
             kwargs["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
         callbacks = kwargs.pop("callbacks")  # LightningCLI adds to the list it is given
-        trainer = super().instantiate_trainer(callbacks=list(callbacks), **kwargs)
+        with explained_trainer(settings):
+            trainer = super().instantiate_trainer(callbacks=list(callbacks), **kwargs)
         if settings.strategy in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy):
             # some weights are not used in every batch: mask tokens beyond the mask strategies, and the patch
             # embedding of clips in a batch of images

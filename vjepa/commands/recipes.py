@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from vjepa.errors import UsageError
+from vjepa.errors import UsageError, did_you_mean
 
 CLASS_KEYS = ("class_path", "init_args")  # levels of a class in YAML, which keys on the command line may omit
 
@@ -86,6 +86,43 @@ def dropped_settings(parsed: Any, argv: Sequence[str]) -> list[str]:
         for file in existing(argv)
         for key, class_path in _dropped(yaml.safe_load(Path(file).read_text(encoding="utf-8")), parsed)
     ]
+
+
+def check_empty_mappings(parsed: Any, argv: Sequence[str]) -> None:
+    """Check that no file holds an unknown key with an empty mapping, such as `trainerr: {}`: jsonargparse drops it.
+
+    Raises:
+        UsageError: With the key, its place and the nearest real one.
+    """
+    for file in existing(argv):
+        for key, known in _lost(yaml.safe_load(Path(file).read_text(encoding="utf-8")), parsed, ""):
+            above, dot, name = key.rpartition(".")
+            nearest = f"the nearest real one is '{above}{dot}{did_you_mean(name, known)}'"
+            advice = nearest if known else "it takes none"
+            raise UsageError(f"unknown key '{key}'{place_of(key, argv)}: {advice}.")
+
+
+def _lost(written: Any, parsed: Any, above: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each key of `written` that holds no value and is missing from `parsed`, with the keys that are there."""
+    if isinstance(written, list) and isinstance(parsed, list):
+        for each, read in zip(written, parsed, strict=False):
+            yield from _lost(each, read, above)
+    if not (isinstance(written, dict) and isinstance(parsed, dict)):
+        return
+    if written.get("class_path", parsed.get("class_path")) != parsed.get("class_path"):
+        return  # a later file names another class
+    if "class_path" in parsed and not set(CLASS_KEYS) & set(written):
+        parsed = parsed.get("init_args") or {}  # the short form of a class
+    for name, value in written.items():
+        key = above if name == "init_args" else f"{above}{name}"
+        if name in parsed:
+            yield from _lost(value, parsed[name], key if name == "init_args" else f"{key}.")
+        elif "." not in str(name) and _is_empty(value):
+            yield key, list(parsed)
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_empty, value.values()))
 
 
 def _dropped(written: Any, parsed: Any) -> Iterator[tuple[str, str]]:

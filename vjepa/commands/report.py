@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vjepa.files import write_text
+from vjepa.names import redacted
 
 VERSIONED = ("vjepa-toolkit", "torch", "lightning", "av", "numpy")
 
@@ -54,7 +55,7 @@ def versions() -> dict[str, str]:
 def _plain(value: Any) -> Any:
     """Return `value` in JSON's own types; a number that is not finite becomes null, which every reader accepts."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {redacted(str(key)): _plain(item) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -63,7 +64,7 @@ def _plain(value: Any) -> Any:
         return _plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    return value if isinstance(value, (int, float, bool, type(None))) else redacted(str(value))
 
 
 def write_result(

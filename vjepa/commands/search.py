@@ -10,7 +10,13 @@ from vjepa.features.search import search as find
 
 
 def search(
-    *, query: str, features: Path, top: int = 5, encoder: str | None = None, out: Path | None = None
+    *,
+    query: str,
+    features: Path,
+    top: int = 5,
+    encoder: str | None = None,
+    decoder: str | None = None,
+    out: Path | None = None,
 ) -> Report:
     """Find the clips most like a video, by the cosine of their features less the mean of all.
 
@@ -19,6 +25,8 @@ def search(
         features: Folder written by vjepa extract with --index.
         top: How many clips.
         encoder: The encoder that made the features, if it is no longer where it was.
+        decoder: What reads the query (default: what read the features). A class path is imported only if it is given
+            here, never because the folder names it.
         out: Folder for result.json.
     """
     rows = [
@@ -27,6 +35,6 @@ def search(
             **{"path": hit.row.path, "start": hit.row.start, "end": hit.row.end, "label": hit.row.label_name},
             "query_start": hit.query_start,
         }
-        for hit in find(FeatureStore(features), query, top=top, encoder=encoder)
+        for hit in find(FeatureStore(features), query, top=top, encoder=encoder, decoder=decoder)
     ]
     return Report(title=f"clips like {query}", rows=rows, figures={"query": query, "neighbours": rows})

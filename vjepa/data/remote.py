@@ -6,14 +6,17 @@ import logging
 import re
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError, URLError
+from urllib.parse import unquote_to_bytes
 from urllib.request import Request, urlopen
 
 from vjepa.errors import DecodeError, MissingPackageError, SettingError
+from vjepa.names import USER, redacted
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -140,7 +143,7 @@ def _fetch_url(url: str, start: int | None, end: int | None) -> bytes:
         except (OSError, *_network_errors()) as e:  # type: ignore[misc]  # mypy does not see into the tuple
             if attempt == TRIES:
                 raise DecodeError(url, f"cannot be fetched in {TRIES} tries: {_cause(e)}") from e
-            log.info("%s: %s; try %d of %d follows", url, _cause(e), attempt + 1, TRIES)
+            log.info("%s: %s; try %d of %d follows", redacted(url), _cause(e), attempt + 1, TRIES)
             time.sleep(WAIT_SECONDS * 2 ** (attempt - 1))
     raise AssertionError("the last try returns or raises")
 
@@ -153,14 +156,19 @@ def _get(url: str, start: int | None, end: int | None) -> bytes:
 
 def _get_http(url: str, start: int | None, end: int | None) -> bytes:
     """Read by http without fsspec: its event loop is not copied to forked workers, which would wait forever."""
-    headers = {}
+    user = USER.search(url)  # `name:password@`, which urlopen would take for a part of the host
+    request = Request(url if user is None else url[: user.start()] + url[user.end() :])
+    if user is not None:
+        login = b64encode(unquote_to_bytes(user[0][:-1])).decode()
+        request.add_unredirected_header("Authorization", f"Basic {login}")  # for this host alone
     if not (start is None and end is None):
-        headers["Range"] = f"bytes={start or 0}-{'' if end is None else end - 1}"
+        request.add_header("Range", f"bytes={start or 0}-{'' if end is None else end - 1}")
     most = MAX_BYTES if end is None else end - (start or 0)
     try:
-        with urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as answer:
+        with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
             return _body(url, answer, most, is_part=end is not None)
     except HTTPError as e:
+        e.close()
         kind = {404: FileNotFoundError, 410: FileNotFoundError, 401: PermissionError, 403: PermissionError}
         raise kind.get(e.code, OSError)(f"{e.code} {e.reason}") from e
     except IncompleteRead as e:

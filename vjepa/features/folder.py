@@ -26,6 +26,7 @@ from vjepa.features.units import Units, unit_rows
 from vjepa.features.writers import WRITERS, Format, merge
 from vjepa.models import VideoEncoder
 from vjepa.models.files import digest
+from vjepa.names import redacted
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def _merged(out: Path, units: Units, source: ClipSource, about: dict[str, Any]) 
 
 def _prepare(out: Path, about: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
     """Return `features.json` if all was done before; else make a folder for the units of these features alone."""
-    about = json.loads(json.dumps(about))
+    about = json.loads(redacted(json.dumps(about)))  # as the folder holds it
     there = _content(out / ABOUT) or _content(out / PARTS / PLAN)
     if there is not None:
         before = asked_for(there)

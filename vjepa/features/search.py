@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vjepa.checkpoints import load_encoder
 from vjepa.data import read_manifest
+from vjepa.data.decoders.base import BUILT_IN
 from vjepa.features.clips import WindowBlock
 from vjepa.features.encode import encode
 from vjepa.features.errors import FeaturesError
@@ -105,7 +106,9 @@ def write_search(folder: Path) -> None:
     write_tensors({"mean": found.mean, "norm": found.norm}, folder / SEARCH)
 
 
-def search(store: FeatureStore, query: str, *, top: int = 5, encoder: str | None = None) -> list[Hit]:
+def search(
+    store: FeatureStore, query: str, *, top: int = 5, encoder: str | None = None, decoder: str | None = None
+) -> list[Hit]:
     """Return the clips most like a video, by the cosine of their features less the mean of all.
 
     Args:
@@ -113,6 +116,7 @@ def search(store: FeatureStore, query: str, *, top: int = 5, encoder: str | None
         query: The video; of features of windows, each of its windows is looked for, and the best hits are returned.
         top: How many clips.
         encoder: The encoder that made the features, if it is no longer where it was.
+        decoder: What reads the query; a class path is imported only if it is given here, never from the folder.
 
     Raises:
         FeaturesError: If there is no index, or the video cannot be compared with these features.
@@ -124,7 +128,7 @@ def search(store: FeatureStore, query: str, *, top: int = 5, encoder: str | None
         raise FeaturesError(
             f"{store.folder} has no {SEARCH}. Run its `vjepa extract` again with --index: no feature is made twice."
         )
-    asked, starts = query_features(store, query, encoder)
+    asked, starts = query_features(store, query, encoder, decoder)
     try:
         stored = load_file(file)
         index = SearchIndex(stored["mean"], stored["norm"])
@@ -140,7 +144,7 @@ def search(store: FeatureStore, query: str, *, top: int = 5, encoder: str | None
 
 
 def query_features(
-    store: FeatureStore, query: str, encoder: str | None = None
+    store: FeatureStore, query: str, encoder: str | None = None, decoder: str | None = None
 ) -> tuple[Float[Tensor, "q d"], list[float]]:
     """Return the features of a video's windows, made as those of `store` were, and when each begins.
 
@@ -148,6 +152,11 @@ def query_features(
         FeaturesError: If the encoder is another one, or the video cannot be read.
     """
     about, made = store.about, store.about["encoder"]
+    if decoder is None and about["decoder"] not in BUILT_IN:
+        raise FeaturesError(
+            f"{store.folder} names the decoder {about['decoder']}, which would be imported. If you trust it, name it "
+            f"with --decoder {about['decoder']} (in Python, decoder=...); or give one of {', '.join(BUILT_IN)}."
+        )
     network = load_encoder(encoder or made["path"], which=made["which"])
     if digest(network) != made["digest"]:
         raise FeaturesError(
@@ -162,7 +171,9 @@ def query_features(
         precision=about["precision"],
     )
     manifest = read_manifest(query)
-    blocks = ClipSource(manifest, store.spec, about["decoder"]).blocks([(i, 0) for i in range(len(manifest))])
+    blocks = ClipSource(manifest, store.spec, decoder or about["decoder"]).blocks(
+        [(i, 0) for i in range(len(manifest))]
+    )
     found, starts = [], []
     for block, features in encode(network, _readable(blocks), maker, of=f"windows of {query}"):
         if features is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ from vjepa.features.store import Entry
 from vjepa.features.tokens import listing
 from vjepa.features.units import Units
 from vjepa.files import CHECKSUM, file_crc32, write_text
+from vjepa.names import redacted
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +110,21 @@ def merge(out: Path, units: Units, manifest: Manifest, about: dict[str, Any]) ->
 def write_index(whole: Whole, path: Path) -> None:
     """Write what each row of the features is, as CSV."""
     names = whole.manifest.label_names
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "start", "end", "label", "label_name", "manifest_row"])
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(_csv_line(["path", "start", "end", "label", "label_name", "manifest_row"]))
         for index, start, end in whole.windows:
             row = whole.manifest.rows[index]
             name = names[row.label] if 0 <= row.label < len(names) else ""
-            writer.writerow([row.path, repr(start), repr(end), row.label, name, index])
+            cells = [redacted(row.path), repr(start), repr(end), row.label, name, index]
+            file.write(_csv_line(cells))
+
+
+def _csv_line(cells: list[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(
+        cells
+    )  # its own "\r\n": with another line end it does not quote a "\r" in a name
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def write_safetensors(whole: Whole, path: Path) -> None:
@@ -167,7 +177,7 @@ def write_parquet(whole: Whole, path: Path) -> None:
             rows = [whole.manifest.rows[i] for i, _, _ in windows]
             flat = pa.array(features.flatten().numpy(), type=element)
             columns = [
-                pa.array([row.path for row in rows]),
+                pa.array([redacted(row.path).encode("utf-8", "backslashreplace").decode() for row in rows]),
                 pa.array([start for _, start, _ in windows]),
                 pa.array([end for _, _, end in windows]),
                 pa.array([row.label for row in rows]),

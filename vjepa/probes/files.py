@@ -150,7 +150,7 @@ def open_probe(
         if isinstance(depth, int) and depth > len(tensors):  # the blocks would be built, to be compared
             raise ProbeError(f"{folder / name}: depth {depth}, of {len(tensors)} tensors. Train it again.")
         with torch.device("meta"):
-            probe = build_probe(**content["probe"], trusted=probe_class)
+            probe = build_probe(probe_class, **content["probe"])
     except FileNotFoundError as error:
         raise ProbeError(
             f"{folder} has no {CONFIG} with {WEIGHTS} beside it. Give a folder written by `vjepa probe --out`."
@@ -174,14 +174,15 @@ def open_probe(
 
 
 def build_probe(
-    *, class_path: str | None = None, standardized: bool = False, trusted: str | None = None, **arguments: Any
+    trusted: str | None, /, *, class_path: str | None = None, standardized: bool = False, **arguments: Any
 ) -> AnyProbe:
     """Return a new probe as a `config.json` describes it.
 
     Args:
+        trusted: Class path that may be imported though it is not of this package: a file must not run code. It has no
+            name that a file could give.
         class_path: Its class, or a kind of `vjepa probe`; without one, the arguments tell it.
         standardized: Put a standardisation before it.
-        trusted: Class path that may be imported though it is not of this package: a file must not run code.
         **arguments: Arguments of the class.
     """
     if class_path is None:

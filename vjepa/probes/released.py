@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,5 +67,5 @@ def class_in(source: Source, overrides: Mapping[str, Any]) -> Callable[..., AnyP
     """Return what builds a checkpoint's probe from its arguments."""
     arguments = source.arguments("probe", overrides) if "probe" in source.networks else {}
     if "class_path" in arguments:
-        return build_probe
+        return partial(build_probe, None)
     return AnticipationProbe if "num_verbs" in arguments else AttentiveProbe

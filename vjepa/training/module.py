@@ -139,6 +139,10 @@ class PretrainModule(L.LightningModule):
         """Set the objective's training mode, in which its target encoder drops no paths; Lightning keeps the mode."""
         self.objective.train()
         check_whole_steps(self.trainer)
+        # a resumed optimiser has the settings of the checkpoint
+        own = self.configure_optimizers().param_groups
+        for group, settings in zip(self.trainer.optimizers[0].param_groups, own, strict=True):
+            group.update(settings | {"params": group["params"]})
 
     def on_train_epoch_start(self) -> None:
         """Count the batches of an epoch from 0. Resumed at the end of an epoch, Lightning would not."""

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vjepa.errors import VjepaError
-from vjepa.files import digest, read_json, replacing, write_text
+from vjepa.files import digest, from_home, read_json, replacing, write_text
 from vjepa.worlds.render import render
 from vjepa.worlds.scenes import SceneSpec, compose, scene_spec
 from vjepa.worlds.textures import Split
@@ -84,7 +84,7 @@ class WorldConfig:
     @property
     def folder(self) -> Path:
         """Folder of this world below `root`, named by a digest of its settings."""
-        root = Path(self.root).expanduser() if self.root else Path.home() / ".cache" / "vjepa" / "worlds"
+        root = from_home(self.root) if self.root else Path.home() / ".cache" / "vjepa" / "worlds"
         return root / f"world-{digest(json.dumps(self.settings, sort_keys=True).encode(), size=5)}"
 
     @property

@@ -202,3 +202,18 @@ def test_a_tar_is_read_where_its_listing_cannot_be_cached(tmp_path, monkeypatch,
     with caplog.at_level(logging.INFO):
         assert len(read_manifest(str(tmp_path / "a.tar"))) == 1
     assert "not listed for the next time" in caplog.text
+
+
+def test_only_a_leading_tilde_and_slash_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("home/a.mp4", "clips/~/a.mp4", "clips/~a/~b.mp4", "~c.mp4"):
+        write_video(tmp_path / name, num_frames=2, height=16, width=16)
+    classes = read_manifest(tmp_path / "clips")
+    assert [row.path for row in classes.rows] == [
+        str(tmp_path / "clips" / n) for n in ("~/a.mp4", "~a/~b.mp4")
+    ]
+    (tmp_path / "m.csv").write_text("path\n~/a.mp4\n~c.mp4\n")
+    listed = [row.path for row in read_manifest(tmp_path / "m.csv").rows]
+    assert listed == [str(tmp_path / "home" / "a.mp4"), str(tmp_path / "~c.mp4")]
+    monkeypatch.chdir(tmp_path)
+    assert read_manifest("~c.mp4").rows[0].path.endswith("~c.mp4")

@@ -19,6 +19,7 @@ from vjepa.data.decoders.opening import open_video
 from vjepa.data.manifests.identity import state_of
 from vjepa.data.sampling import ROUNDING_SECONDS
 from vjepa.errors import DecodeError
+from vjepa.names import redacted
 
 MAX_BYTES = 128_000_000  # of decoded frames in memory, for long videos
 UNEVEN = 0.1  # a gap that differs from the median by more than this share belongs to another frame rate
@@ -38,7 +39,9 @@ class FileJob:
 
     def key(self) -> str:
         """Return a name of the file in its present state, which changes with the file."""
-        return json.dumps([self.path, *state_of(self.path), self.decoder, self.parts, self.thorough])
+        return json.dumps(
+            [redacted(self.path), *state_of(self.path), self.decoder, self.parts, self.thorough]
+        )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from vjepa.data.audit.examine import FileJob, thumbnail
 from vjepa.data.audit.findings import AuditReport
 from vjepa.data.jobs.engine import Running
 from vjepa.files import write_bytes
+from vjepa.names import redacted
 
 NUM_SAMPLE, MAX_SUSPICIOUS = 24, 36  # thumbnails of about 4 kB each
 MAX_LISTED = 200  # findings of one kind; all of them are in report.json
@@ -55,7 +56,7 @@ def write_page(path: Path, report: AuditReport, *, decoder: str, running: Runnin
     ]
     head = f'<meta charset="utf-8">{VIEWPORT}<title>vjepa data check</title><style>{STYLE}</style>'
     page = f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>'
-    write_bytes(page.encode("utf-8", "replace"), path)  # a name on disk need not be Unicode
+    write_bytes(redacted(page).encode("utf-8", "replace"), path)  # a name on disk need not be Unicode
 
 
 def _pictures(paths: Sequence[str], decoder: str, running: Running) -> dict[str, str]:

@@ -17,6 +17,7 @@ from numpy import ndarray
 from vjepa.data.decoders.packets import PacketIndex, index_packets
 from vjepa.data.decoders.stream import open_video_file
 from vjepa.errors import DecodeError, UsageError
+from vjepa.files import from_home
 
 VERSION = 2  # 1 counted packets that give no frame, and knew no files that are read from their start
 LOCK_SECONDS = 30.0  # longest wait for another process that writes
@@ -83,7 +84,7 @@ class PacketStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser().resolve()
+        self.path = from_home(path).resolve()
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
         if not self.path.is_file():

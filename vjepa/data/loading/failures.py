@@ -95,7 +95,7 @@ class FailureLedger:
 
     def write(self, path: str | Path) -> None:
         """Write path and reason of each file as CSV."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with Path(path).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "reason"])
             writer.writerows(self.reasons.items())

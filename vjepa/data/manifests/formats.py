@@ -42,7 +42,10 @@ class Table:
     @classmethod
     def listed(cls, kind: str, cells: Mapping[str, Sequence[str]]) -> Table:
         """Return the table of what a folder or a set of shards holds; its rows have no lines."""
-        return cls(kind, list(cells), [TextBlock(cells, [0] * len(cells["path"]))], is_file=False)
+        paths = [
+            f"./{path}" if path.startswith("~") else path for path in cells["path"]
+        ]  # a name, not a home
+        return cls(kind, list(cells), [TextBlock({**cells, "path": paths}, [0] * len(paths))], is_file=False)
 
 
 def text_table(source: Path, wanted: frozenset[str]) -> Table:

@@ -14,7 +14,8 @@ import numpy as np
 
 from vjepa.data.manifests.rows import Manifest, ManifestError, Rows, join_path
 from vjepa.data.remote import is_url
-from vjepa.files import csv_errors
+from vjepa.files import csv_errors, from_home
+from vjepa.names import redacted
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Quarantine:
     """
 
     def __init__(self, source: str | Path) -> None:
-        self.source = Path(source).expanduser()
+        self.source = from_home(source)
         if self.source.is_dir():
             self.source /= QUARANTINE_FILE
         self.banned = list(_read(self.source))
@@ -85,11 +86,12 @@ class Quarantine:
 
 
 def absolute(path: str) -> str:
-    """Return the absolute path; a URL does not change."""
-    return path if is_url(path) else os.path.abspath(path)
+    """Return the absolute path; of a URL, without credentials, which a quarantine does not hold."""
+    return redacted(path) if is_url(path) else os.path.abspath(path)
 
 
 def _last_name(path: bytes) -> bytes:
+    path = path.split(b"?")[0]  # of a URL: what follows may be hidden, or hold slashes
     return path[max(path.rfind(b"/"), path.rfind(b"\\")) + 1 :]
 
 

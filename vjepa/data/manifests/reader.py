@@ -19,6 +19,7 @@ from vjepa.data.manifests.shard_sets import shard_set
 from vjepa.data.remote import fetch, is_url, member_of
 from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vjepa.errors import DecodeError
+from vjepa.files import from_home
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +62,11 @@ def read_manifest(
         read = partial(read_manifest, label_column=label_column, split=split, label_names=label_names)
         return _read_remote(str(source), root, read)
     else:
-        source = Path(source).expanduser()
+        source = from_home(source)
         table = _table(source, MANIFEST_COLUMNS | {label_column})
         base = str(source if source.is_dir() else source.parent)
     if root is not None and table.is_file:
-        base = str(root) if is_url(root) else str(Path(root).expanduser())
+        base = str(root) if is_url(root) else str(from_home(root))
     columns = ColumnBuilder(source, label_column)
     for block in table.blocks:
         columns.add(_of_split(block, split))

@@ -13,6 +13,8 @@ from numpy import ndarray
 
 from vjepa.data.remote import is_url
 from vjepa.errors import VjepaError
+from vjepa.files import from_home
+from vjepa.names import redacted
 
 NO_LABEL = -1
 DTYPES = {"label": np.int64, "start": np.float64, "end": np.float64, "weight": np.float64, "line": np.int64}
@@ -28,7 +30,8 @@ class ManifestError(VjepaError, ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}" if self.line else f"{self.file}: {self.reason}"
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return redacted(f"{place}: {self.reason}")
 
 
 class ManifestRow(NamedTuple):
@@ -75,7 +78,7 @@ class Manifest:
         clips = f"{len(self.rows):,} clip{'s' * (len(self.rows) != 1)}"
         count = len(self.label_names)
         classes = f"{count:,} class{'es' * (count != 1)}" if count else "no labels"
-        return f"{clips}, {classes}, from {self.kind} {self.source}"
+        return f"{clips}, {classes}, from {self.kind} {redacted(self.source)}"
 
     def __repr__(self) -> str:
         return f"Manifest({self.describe()})"
@@ -197,4 +200,4 @@ def join_path(base: str, path: str) -> str:
         return path
     if is_url(base):
         return f"{base.rstrip('/')}/{path}"
-    return str(Path(base) / (Path(path).expanduser() if path.startswith("~") else path))
+    return str(Path(base) / from_home(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -176,7 +177,7 @@ def scanned(tar: str) -> Shard:
         ManifestError: If the file is not a tar or holds no video.
     """
     try:
-        name = digest(f"{SCAN}\n{tar}\n{_state(tar)}".encode())
+        name = digest(os.fsencode(f"{SCAN}\n{tar}\n{_state(tar)}"))
     except OSError as e:
         raise ManifestError(tar, 0, "no such shard. Correct the name, or copy it here") from e
     cached = Path.home() / ".cache" / "vjepa" / "shards" / f"{name}.json"

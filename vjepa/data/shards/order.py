@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -49,7 +50,9 @@ class ShardPlaces:
         self.extent = _extents(self.shard, self.offset, self.size)
         self.names = list(numbers)
         # from the file name alone: a copy in another place has the same order
-        self.keys = np.array([hash_64(name.rpartition("/")[2].encode()) for name in self.names], np.uint64)
+        self.keys = np.array(
+            [hash_64(os.fsencode(name.rpartition("/")[2])) for name in self.names], np.uint64
+        )
         self.identities = row_identities(manifest)
 
 

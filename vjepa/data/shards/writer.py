@@ -33,6 +33,7 @@ from vjepa.data.manifests.shard_index import (
 from vjepa.data.remote import fetch, fetch_video, filesystem, is_url, suffix_of
 from vjepa.errors import DecodeError
 from vjepa.files import content_of, digest, file_crc32, parse_json, replacing, write_bytes
+from vjepa.names import redacted
 
 HEADER_BYTES = tarfile.BLOCKSIZE  # names are short, so every header takes one block
 
@@ -97,7 +98,7 @@ def plan_shards(
         if groups[-1] and full:
             groups.append([])
             num_bytes = num_clips = 0
-        groups[-1].append(ShardFile(path, name_in(path, manifest.base), rows))
+        groups[-1].append(ShardFile(path, redacted(name_in(path, manifest.base)), rows))
         num_bytes, num_clips = num_bytes + size, num_clips + len(rows)
     numbers = itertools.accumulate(map(len, groups), initial=0)
     return [
@@ -124,13 +125,13 @@ def write_shard(plan: ShardPlan) -> Shard:
                 try:
                     content = _readable(file.path, videos)
                 except DecodeError as e:
-                    omitted.append({"path": e.path, "reason": e.reason})
+                    omitted.append({"path": redacted(e.path), "reason": redacted(e.reason)})
                     continue
                 key = f"{plan.number + place:09d}"
                 fields = [_fields(row, plan.label_names) for row in file.rows]
                 about = {"path": file.name, **fields[0], **({"more": fields[1:]} if fields[1:] else {})}
                 offset = _add(tar, key + suffix_of(file.path), content)
-                _add(tar, f"{key}.json", json.dumps(about, ensure_ascii=False).encode())
+                _add(tar, f"{key}.json", _encoded(json.dumps(about, ensure_ascii=False)))
                 place_of = {"path": file.name, "offset": offset, "size": len(content)}
                 rows += [place_of | {c: getattr(row, c) for c in CLIP_COLUMNS} for row in file.rows]
         shard = Shard(plan.name, raw.tell(), columns_of(rows), omitted, file_crc32(raw))
@@ -204,6 +205,11 @@ def _fields(row: ManifestRow, label_names: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
+def _encoded(text: str) -> bytes:
+    """Return JSON as UTF-8; bytes of names that are not UTF-8 become escapes, which JSON reads back."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
     """Add a file without owner and date, so that equal files make equal shards; return where its bytes begin."""
     member = tarfile.TarInfo(name)
@@ -244,4 +250,4 @@ def write_shard_index(out: str, *, shards: Sequence[Shard], plans: Sequence[Shar
         "shards": [asdict(shard) for shard in shards],
     }
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-    put(f"{out}/{SHARD_INDEX}", io.BytesIO(text.encode()))
+    put(f"{out}/{SHARD_INDEX}", io.BytesIO(_encoded(text)))
