@@ -15,6 +15,16 @@ def one_thread():
     os.environ["OMP_NUM_THREADS"] = "1"  # and in the processes that tests start
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Write names that are not UTF-8 with escapes in what a report captured: the processes of xdist send UTF-8."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_home(tmp_path_factory):
     """A home of the tests' own, so that the cache of packet indices in it is not the user's."""

@@ -17,14 +17,20 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from vjepa.checkpoints.opening import check_whole, open_safely
-from vjepa.checkpoints.strict import CheckpointError, key_diff
+from vjepa.checkpoints.strict import key_diff
 from vjepa.commands.console import StatusLine, log_terminal, one_line
 from vjepa.commands.fit_report import ReportSettings, report_run
 from vjepa.commands.parsing import explained
 from vjepa.commands.recipes import check_empty_mappings, dropped_settings, own_data_first
 from vjepa.commands.report import Report, write_result
-from vjepa.commands.run_folder import link_latest, loggers_of
+from vjepa.commands.run_folder import (
+    LAST,
+    checkpoint_at,
+    link_latest,
+    loggers_of,
+    newest_checkpoint,
+    run_root,
+)
 from vjepa.commands.save_config import SaveConfig
 from vjepa.commands.trainer_settings import check_length, explained_trainer
 from vjepa.data import VideoDataModule
@@ -48,7 +54,6 @@ from vjepa.training.precision import precision_name
 
 log = logging.getLogger(__name__)
 
-LAST = "last.ckpt"
 QUIET = (  # warnings of Lightning that do not help the user of a recipe
     r".*isinstance\(treespec, LeafSpec\)",
     r".*The number of training batches .* is smaller than the logging interval",
@@ -306,31 +311,3 @@ class FitCLI(LightningCLI):
         if settings.enable_checkpointing is not False:
             own += [LastCheckpoint(LAST), StopOnSignal(LAST), StopOnLostWorker(LAST)]
         return own
-
-
-def run_root(settings: Namespace) -> Path:
-    """Return the folder of a recipe's runs: `--trainer.default_root_dir`, or `runs`."""
-    return Path(settings.trainer.default_root_dir or "runs")
-
-
-def checkpoint_at(path: Path) -> dict[str, Any]:
-    """Return the content of a run's checkpoint, with memory-mapped tensors.
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        CheckpointError: If torch did not write it, or it is not a checkpoint.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint. Give a .ckpt file, or 'last'.")
-    content = open_safely(path)
-    check_whole(path)
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} holds {type(content).__name__}, not a run. Give a .ckpt file of `fit`."
-        )
-    return content
-
-
-def newest_checkpoint(root: Path) -> Path | None:
-    """Return the newest `last.ckpt` below `root`, if there is one."""
-    return max(root.glob(f"**/{LAST}"), key=lambda path: path.stat().st_mtime, default=None)
