@@ -20,7 +20,7 @@ from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.encode import ManifestClips, Precision, autocast, clip_tokens, encode, placed_batches
 from vjepa.features.errors import FeaturesError
 from vjepa.features.store import ALONE, Ranks, RecordStore, space
-from vjepa.models.files import digest
+from vjepa.models.files import weights_digest
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def cache_folder(
     """
     rows = (json.dumps([row.path, row.start, row.end, *state_of(row.path)]).encode() for row in manifest.rows)
     about = {
-        "encoder": digest(encoder),
+        "encoder": weights_digest(encoder),
         "config": getattr(encoder, "config", {}),
         "preprocessing": dict(preprocessing),
         "num_rows": len(manifest.rows),

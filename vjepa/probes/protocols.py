@@ -13,7 +13,8 @@ from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
 from vjepa.probes.fitting.trials import ProbeSettings
 
-LEAST_STEPS = 4  # a probe is measured after a half, three quarters and all of them
+# a probe is measured after a half, three quarters and all of its steps; with fewer steps these points coincide
+LEAST_MARKED_STEPS = 4
 NUM_HEADS = 16  # of every published probe
 FIVE_RATES, FOUR_DECAYS = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4), (0.01, 0.1, 0.4, 0.8)
 # blocks whose tokens the probes of Diving48 and Jester read, by the depth of the encoder
@@ -93,7 +94,7 @@ class Protocol:
             depth=self.depth,
             num_heads=NUM_HEADS,
             batch_size=self.batch_size,
-            num_steps=max(LEAST_STEPS, math.ceil(self.epochs * num_videos / self.batch_size)),
+            num_steps=max(LEAST_MARKED_STEPS, math.ceil(self.epochs * num_videos / self.batch_size)),
         )
         default = asdict(ProbeSettings())
         changed = {k: v for k, v in asdict(given).items() if v != default[k]}

@@ -228,8 +228,8 @@ class PretrainModule(L.LightningModule):
         if self.device_mesh is not None:
             add_missing_state(cast("Any", optimizer).optimizer)
         logged = {"lr": lr, "weight_decay": decay}
-        if self.average is not None:
-            logged["momentum"] = self.average.value(step, self.total_steps)
+        if self.momentum_schedule is not None:
+            logged["momentum"] = self.momentum_schedule.value(step, self.total_steps)
             ema_update(self.objective.ema_pairs(), logged["momentum"])
         if log_now:
             self.log_dict({f"train/{name}": value for name, value in logged.items()})
@@ -274,17 +274,17 @@ class PretrainModule(L.LightningModule):
             )
         self.clips_per_step = (batch or 0) * trainer.world_size * trainer.accumulate_grad_batches
         self.lr_factor = 1.0 if self.lr_rule is None else self.lr_rule.factor(self.clips_per_step)
-        self.average: Schedule | None
+        self.momentum_schedule: Schedule | None
         if isinstance(self.momentum, HalfLife):
-            self.average = Constant(at=self.momentum.momentum(self.clips_per_step))
+            self.momentum_schedule = Constant(at=self.momentum.momentum(self.clips_per_step))
         else:
-            self.average = self.momentum
+            self.momentum_schedule = self.momentum
         log.info("%g clips per step, peak learning rate %.4g", self.clips_per_step, self.peak_lr())
 
     def _check_schedules(self) -> None:
         """Check all scheduled values before the run instead of failing during it."""
         ranges = [("lr", self.lr, 0.0, np.inf), ("weight_decay", self.weight_decay, 0.0, np.inf)]
-        ranges += [("momentum", self.average, 0.0, 1.0)] if self.average is not None else []
+        ranges += [("momentum", self.momentum_schedule, 0.0, 1.0)] if self.momentum_schedule is not None else []
         for name, schedule, least, most in ranges:
             for step in self._some_steps():
                 value = schedule.value(step, self.total_steps)

@@ -22,7 +22,7 @@ from vjepa.types import ClipBatch, ClipFailure
 log = logging.getLogger(__name__)
 
 
-class Progress(NamedTuple):
+class TrainingProgress(NamedTuple):
     """The progress of training: the epoch, and how many of its batches were trained on."""
 
     epoch: int
@@ -55,7 +55,7 @@ class ResumableLoader:
     parts: Sequence[PartBatches]
     schedule: MixtureSchedule
     make: Callable[[Iterable[list[SampleKey]]], DataLoader[Any]]
-    progress: Callable[[], Progress]
+    progress: Callable[[], TrainingProgress]
     batches_per_step: int = 1
 
     def __post_init__(self) -> None:
