@@ -14,7 +14,7 @@ from vjepa.data.loading.batches import PartBatches, collate_group, rows_per_rank
 from vjepa.data.loading.dataset import VideoClips, collate
 from vjepa.data.loading.failures import FailureLedger
 from vjepa.data.loading.frame_cache import FrameCache, cache_for
-from vjepa.data.loading.loader import TrainingProgress, ResumableLoader
+from vjepa.data.loading.loader import ResumableLoader, TrainingProgress
 from vjepa.data.loading.mixture import MixtureClips, MixturePart, MixtureSchedule
 from vjepa.data.loading.order import ClipOrder, EvalBatches, SampleKey, row_weights
 from vjepa.data.loading.reading import Reading

@@ -32,9 +32,10 @@ ABOUT = "about.json"
 class ClipTokens:
     """Tokens of the clips that could be read.
 
-    `tokens` (clips, N, D) fp16: after the encoder's last norm they are small numbers, of which fp16 keeps 11
-    bits (bf16: 8), as a large constant component asks for; `index` (clips,) rows of the manifest;
-    `failures`: the others. `num_padded` clips repeat the last frame of a video that is too short.
+    `tokens` (clips, N, D) are fp16, because a large constant part needs 11 bits where bf16 has 8. They are
+    small numbers after the encoder's last norm (with probe finetune, they come before it). `index` (clips,)
+    are rows of the manifest, `failures` the other clips. `num_padded` clips repeat the last frame of a video
+    that is too short.
     """
 
     tokens: Float16[Tensor, "clips n d"]

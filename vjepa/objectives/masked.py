@@ -73,8 +73,8 @@ class MaskedObjective(Objective):
     ) -> Float[Tensor, "rows nt d"]:
         """Return predictions of the hidden tokens from the visible tokens alone.
 
-        `pair` has B rows; or B rows per target of `MaskStrategy.sample_apart`, where the encoder sees the context once
-        and the predictor once per target.
+        `pair` has B rows, or m * B if each clip has m targets with one context: then the clip is encoded once
+        and predicted m times.
         """
         context = self.context_encoder(video, keep=pair.context[: len(video)])
         context = _to_rows(context, len(pair.context))

@@ -57,8 +57,9 @@ class _Piece(NamedTuple):
 class EpochReader:
     """The state of one epoch of one data set on one rank while it is read.
 
-    Batches have `size` rows. With `batches` given, the epoch has that many and repeats its rows if it runs out; with
-    None it ends with its rows. `begun` is where to begin. All numbers count rows, of `clips_per_row` clips.
+    Batches have `size` rows. With `batches` given, the epoch has that many and repeats its rows if it runs
+    out; with None it ends with its rows. `begun` is where to begin. All numbers count rows, of
+    `clips_per_row` clips.
     """
 
     share: Share

@@ -45,7 +45,9 @@ class Table:
         paths = [
             f"./{path}" if path.startswith("~") else path for path in cells["path"]
         ]  # a name, not a home
-        return cls(kind, list(cells), [TextBlock({**cells, "path": paths}, [0] * len(paths))], takes_root=False)
+        return cls(
+            kind, list(cells), [TextBlock({**cells, "path": paths}, [0] * len(paths))], takes_root=False
+        )
 
 
 def text_table(source: Path, wanted: frozenset[str]) -> Table:
