@@ -4,7 +4,7 @@ python tools/bench_data.py [--pairs 30] [--folder CLIPS]      (in a quiet hour, 
 
 16 frames, every 4th, from a random start, one thread. First decoding alone (open, decode, close), all frames
 compared bit for bit; then the whole way to a batch: decode, random resized crop to 224, flip. "published" is decord
-and the crop in floats with normalisation, as the V-JEPA code does it (spec: 4.6, 5); "torchcodec + crop" decodes
+and the crop in floats with normalisation, as the released V-JEPA code does it; "torchcodec + crop" decodes
 with torchcodec and crops in floats. All of them take turns; a line gives median milliseconds and the median of the
 ratios to ours. The clips are generated: like Kinetics (340x256, 30 fps, 10 s, H.264, a keyframe every 250), like
 Something-Something (427x240, 12 fps, VP9), and HD; or those in --folder.
@@ -99,7 +99,7 @@ def by_torchcodec(path: str, indices: list[int]) -> torch.Tensor:
 
 
 def in_floats(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Crop, flip and normalisation as spec 4.6 says them: channels first, in floats, in place after the resize."""
+    """Crop, flip and normalise as the released V-JEPA code: channels first, floats, in place after resizing."""
     clip = frames.float().permute(1, 0, 2, 3)
     box = random_resized_crop_box(frames.shape[2], frames.shape[3], (0.3, 1.0), (0.75, 1.35), rng)
     cut = clip[:, :, box.top : box.top + box.height, box.left : box.left + box.width]

@@ -86,7 +86,7 @@ def schedule(peak: float) -> Schedule:
 
 def no_average(module: PretrainModule, batches: Batches) -> None:
     """Targets of the encoder that is trained."""
-    module.average = Constant(at=0.0)
+    module.momentum_schedule = Constant(at=0.0)
 
 
 def hundredfold_rate(module: PretrainModule, batches: Batches) -> None:

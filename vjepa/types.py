@@ -101,10 +101,10 @@ class ClipBatch:
     number `part`. `extras` holds what else belongs to the clips, by name, each (B, ...): by convention "actions"
     (B, T - 1, A) and "states" (B, T, S).
 
-    `failures` lists the clips that could not be read. They are not in `video`: an evaluation batch may be smaller
-    than the batch size, and even empty; in training other clips take their place. `num_padded` counts the videos, as
-    read together, that are shorter than a clip. `turn` identifies a training
-    batch: the epoch of its data set and its number in it; with several data sets, 0 and its number in the run.
+    `failures` lists the clips that could not be read. They are not in `video`: an evaluation batch may be
+    smaller than the batch size, and even empty; in training other clips take their place. `num_padded` counts
+    the videos, as read together, that are shorter than a clip. `turn` identifies a training batch: (epoch of
+    its data set, number of the batch in that epoch), or (0, number in the run) with several data sets.
     """
 
     video: Float[Tensor, "b c t h w"] | UInt8[Tensor, "b c t h w"]

@@ -278,7 +278,7 @@ def test_a_mask_token_for_each_length_trains_that_token_alone():
             token.grad is not None and bool(token.grad.any()) for token in objective.predictor.mask_tokens
         ]
         assert tokens == [trained == 0, trained == 1]
-    assert tiny().mask_tokens(8) == tiny().mask_tokens(4) == [0, 1]
+    assert tiny().mask_token_numbers(8) == tiny().mask_token_numbers(4) == [0, 1]
 
 
 def test_a_length_without_a_mask_token_is_refused_and_the_advice_holds():

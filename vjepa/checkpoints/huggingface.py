@@ -230,7 +230,7 @@ def _refuse(contents: Contents) -> None:
 
 
 def _warnings(contents: Contents) -> list[str]:
-    """Return the differences of the model in transformers from ours (spec 9.4)."""
+    """Return the differences of the model in transformers from ours."""
     encoder, probe = contents.arguments.get("encoder"), contents.arguments.get("probe")
     found = []
     if encoder is None:

@@ -49,15 +49,17 @@ def probe(
         encoder: Folder or .ckpt of the encoder.
         out: Folder for the probe (which `vjepa classify` opens) and result.json.
         videos: The labelled videos.
-        protocol: A published protocol by name, like ssv2; other flags replace single values of it.
+        protocol: A published protocol by name, like ssv2. Other flags replace single values of it; a `--grid`
+            value that equals its default does not.
         probe: Kind of probe: linear, attentive, knn, finetune, or the class path of a Probe of your own, like
             my_package.MyProbe. finetune also trains the encoder's last blocks (`--grid.num_blocks`), and writes the
             tuned encoder to the folder `encoder` in `out`.
         clips: How clips are cut.
         random_init: Also probe the same architecture with random weights, to compare.
         report: Also write report.html: confusion, classes, the worst clips, and the attention of the probe.
-        grid: How the probe is trained; a held-out fifth of the training clips chooses from the grids. `--lr 1e-3
-            3e-4` is short for `--grid.lr '[1e-3, 3e-4]'`; so is `--weight_decay`.
+        grid: How the probe is trained; a held-out fifth of the training clips chooses from the grids. `--lr
+            1e-3 3e-4` is short for `--grid.lr '[1e-3, 3e-4]'`; `--weight_decay` likewise for
+            `--grid.weight_decay`.
         tokens: Where tokens are kept.
         compute: How and where the run computes.
         anticipation: What protocol ek100 alone needs. Its train and val are the official EPIC_100_train.csv and

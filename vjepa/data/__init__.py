@@ -14,7 +14,7 @@ from vjepa.data.manifests.rows import Manifest, ManifestError, ManifestRow
 from vjepa.data.sampling import ClipSampler, ShortVideoError, reference_indices
 from vjepa.data.transforms.augment import ProbeTrainTransform
 from vjepa.data.transforms.images import ImageEvalTransform, ImageTrainTransform
-from vjepa.data.transforms.video import EvalTransform, TrainingTransform, TrainTransform
+from vjepa.data.transforms.video import EvalTransform, RandomTransform, TrainTransform
 from vjepa.data.transforms.views import SegmentSampler, ViewsTransform
 from vjepa.errors import DecodeError
 
@@ -31,6 +31,7 @@ __all__ = [
     "ManifestRow",
     "MixturePart",
     "ProbeTrainTransform",
+    "RandomTransform",
     "Reading",
     "Sample",
     "SampleKey",
@@ -38,7 +39,6 @@ __all__ = [
     "ShortVideoError",
     "TooManyUnreadableClipsError",
     "TrainTransform",
-    "TrainingTransform",
     "VideoClips",
     "VideoDataModule",
     "ViewsTransform",

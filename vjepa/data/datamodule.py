@@ -14,7 +14,7 @@ from vjepa.data.loading.batches import PartBatches, collate_group, rows_per_rank
 from vjepa.data.loading.dataset import VideoClips, collate
 from vjepa.data.loading.failures import FailureLedger
 from vjepa.data.loading.frame_cache import FrameCache, cache_for
-from vjepa.data.loading.loader import Progress, ResumableLoader
+from vjepa.data.loading.loader import ResumableLoader, TrainingProgress
 from vjepa.data.loading.mixture import MixtureClips, MixturePart, MixtureSchedule
 from vjepa.data.loading.order import ClipOrder, EvalBatches, SampleKey, row_weights
 from vjepa.data.loading.reading import Reading
@@ -26,7 +26,7 @@ from vjepa.data.manifests.rows import Manifest, ManifestError
 from vjepa.data.remote import Fetch, fetch_video
 from vjepa.data.sampling import ClipSampler, Position
 from vjepa.data.shards.order import BlockReader, ShardOrder, ShardPlaces
-from vjepa.data.transforms.video import ClipTransform, TrainingTransform, TrainTransform
+from vjepa.data.transforms.video import ClipTransform, RandomTransform, TrainTransform
 from vjepa.errors import SettingError
 from vjepa.types import ClipBatch
 from vjepa.worlds import WorldConfig
@@ -63,7 +63,7 @@ class VideoDataModule(L.LightningDataModule):
         root: str | None = None,
         world: WorldConfig | None = None,
         sampler: ClipSampler | None = None,
-        transform: TrainTransform | TrainingTransform | None = None,
+        transform: TrainTransform | RandomTransform | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
         decoder: str = "auto",
@@ -303,12 +303,12 @@ class VideoDataModule(L.LightningDataModule):
         )
         return clips, PartBatches(order=order, batch_size=batch_size, ledger=self.ledger, clips_per_row=each)
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> TrainingProgress:
         if self.trainer is None:
-            return Progress(epoch=0, batch=0)
+            return TrainingProgress(epoch=0, batch=0)
         # `processed`: a batch that was fetched but not trained on must be read again
         trained = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        return Progress(epoch=self.trainer.current_epoch, batch=trained)
+        return TrainingProgress(epoch=self.trainer.current_epoch, batch=trained)
 
     def _cache(self, name: str, manifest: Manifest, decoder: str) -> FrameCache | None:
         if not self.reading.cache_bytes:

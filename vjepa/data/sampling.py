@@ -60,7 +60,7 @@ def reference_indices(
     allow_overlap: bool = False,
     random_start: Callable[[int, int], int] | None = None,
 ) -> Int64[ndarray, "c t"]:
-    """Return frame indices by the rule of the published V-JEPA code (spec.md section 5), with all its quirks.
+    """Return frame indices by the rule of the released V-JEPA code, with all its quirks.
 
     Args:
         num_frames_video: Frames in the video.

@@ -171,7 +171,7 @@ class ClipSpec:
 
     def sampler(self, position: Literal["centre", "random"] = "centre") -> FrameSampler:
         """Return what chooses the frames of a video, or of a part of it."""
-        assert self.windows is None, "the windows of a video are `frames`"
+        assert self.windows is None, "a spec with windows has no sampler; use `frames`"
         sampler = self._clip_sampler(position)
         if self.segments == 1:
             return sampler

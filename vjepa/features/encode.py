@@ -60,9 +60,10 @@ C = TypeVar("C", bound=Clips)
 
 @dataclass(frozen=True)
 class PlacedBatch:
-    """Clips of a data set: `places` of all that were read, `clips` that could be, `failures` of the others by place.
+    """Clips of a data set.
 
-    `padded` are the places of clips that repeat the last frame of a video that is too short.
+    `places` were tried, `clips` could be read, and `failures` has the others by place. `padded` are the places
+    of clips that repeat the last frame of a video that is too short.
     """
 
     places: list[int]
@@ -170,7 +171,10 @@ def _features(
         )
     kept = features.to(dtype).cpu()
     if not kept.isfinite().all():
-        raise FeaturesError(f"features of {of} are too large for fp16. Keep them in bf16 or fp32 (--dtype).")
+        raise FeaturesError(
+            f"features of {of} are too large for fp16. Write features in bf16 or fp32; a probe reads fp16 "
+            "only, so give it an earlier checkpoint."
+        )
     return kept
 
 

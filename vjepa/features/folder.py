@@ -25,7 +25,7 @@ from vjepa.features.store import ALONE, Ranks
 from vjepa.features.units import Units, unit_rows
 from vjepa.features.writers import WRITERS, Format, merge
 from vjepa.models import VideoEncoder
-from vjepa.models.files import digest
+from vjepa.models.files import weights_digest
 from vjepa.names import redacted
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ def describe_encoder(encoder: VideoEncoder, path: str, which: str) -> dict[str, 
     return {
         "path": path if "://" in path else str(Path(path).resolve()),
         "which": which,
-        "digest": digest(encoder),
+        "digest": weights_digest(encoder),
         "config": encoder.config,
     }
 

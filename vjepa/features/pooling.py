@@ -19,7 +19,7 @@ from vjepa.features.reader import STORED
 from vjepa.files import UNEXPECTED, content_of, read_json
 from vjepa.layers.pooling import AttentivePooler
 from vjepa.models import VideoEncoder
-from vjepa.models.files import CONFIG, digest
+from vjepa.models.files import CONFIG, weights_digest
 from vjepa.types import TokenGrid
 
 Pool = Literal["mean", "none", "frame", "attentive"]
@@ -59,7 +59,7 @@ def load_pooler(folder: Path, encoder: VideoEncoder) -> TrainedPooler:
         raise FeaturesError(
             f"--probe {folder}: a probe of kind {card['kind']}. Give an attentive one, or --pool mean."
         )
-    if card["encoder_digest"] != digest(encoder):
+    if card["encoder_digest"] != weights_digest(encoder):
         raise FeaturesError(
             f"--probe {folder} was trained on another encoder: {card['encoder']}. Give that one with --encoder."
         )

@@ -23,7 +23,7 @@ from vjepa.features.extract import ClipSource
 from vjepa.features.pooling import FeatureMaker, load_pooler
 from vjepa.features.reader import FeatureRow, FeatureStore, damaged
 from vjepa.files import UNEXPECTED, write_tensors
-from vjepa.models.files import digest
+from vjepa.models.files import weights_digest
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def query_features(
             f"with --decoder {about['decoder']} (in Python, decoder=...); or give one of {', '.join(BUILT_IN)}."
         )
     network = load_encoder(encoder or made["path"], which=made["which"])
-    if digest(network) != made["digest"]:
+    if weights_digest(network) != made["digest"]:
         raise FeaturesError(
             f"{encoder or made['path']} is not the encoder that made {store.folder}: its weights differ. "
             "Give that one with --encoder."

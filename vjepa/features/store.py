@@ -30,7 +30,10 @@ PATIENCE_SECONDS = 600.0  # without a new record from any other process
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of `world_size` processes that share the work this is: it does each `world_size`-th part from `rank` on."""
+    """Which of `world_size` processes that share the work this is.
+
+    It does parts rank, rank + world_size, rank + 2 world_size, ...
+    """
 
     rank: int = 0
     world_size: int = 1
@@ -51,9 +54,10 @@ ALONE = Ranks()
 
 @dataclass(frozen=True)
 class Entry:
-    """What was added at once: the `places` of records, their `shape`, type and checksums, and what failed, by number.
+    """What was added at once: the `places` of records, with their `shape`, type and checksums.
 
-    `note` holds what the caller reads again.
+    `failures` are by the caller's number (place or row). `note` is data that the caller gets again from
+    `entries`.
     """
 
     places: list[int]
@@ -73,7 +77,7 @@ class RecordStore:
 
     Args:
         folder: Where the files are; None: in memory.
-        name: First part of the files' names, of several stores in a folder.
+        name: Prefix of the file names, so that a folder can hold several stores.
         num_records: How many places there are; None: as many as are added, in a folder only.
         max_ram_gb: Size in 10^9 bytes above which records in memory go to the scratch file.
         scratch: Folder for that file, which the caller deletes; None: too large is an error.

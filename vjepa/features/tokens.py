@@ -20,7 +20,7 @@ from vjepa.features.clip_spec import ClipSpec
 from vjepa.features.encode import ManifestClips, Precision, autocast, clip_tokens, encode, placed_batches
 from vjepa.features.errors import FeaturesError
 from vjepa.features.store import ALONE, Ranks, RecordStore, space
-from vjepa.models.files import digest
+from vjepa.models.files import weights_digest
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,10 @@ ABOUT = "about.json"
 class ClipTokens:
     """Tokens of the clips that could be read.
 
-    `tokens` (clips, N, D) fp16: after the encoder's last norm they are small numbers, of which fp16 keeps 11
-    bits (bf16: 8), as a large constant component asks for; `index` (clips,) rows of the manifest;
-    `failures`: the others. `num_padded` clips repeat the last frame of a video that is too short.
+    `tokens` (clips, N, D) are fp16, because a large constant part needs 11 bits where bf16 has 8. They are
+    small numbers after the encoder's last norm (with probe finetune, they come before it). `index` (clips,)
+    are rows of the manifest, `failures` the other clips. `num_padded` clips repeat the last frame of a video
+    that is too short.
     """
 
     tokens: Float16[Tensor, "clips n d"]
@@ -141,7 +142,7 @@ def cache_folder(
     """
     rows = (json.dumps([row.path, row.start, row.end, *state_of(row.path)]).encode() for row in manifest.rows)
     about = {
-        "encoder": digest(encoder),
+        "encoder": weights_digest(encoder),
         "config": getattr(encoder, "config", {}),
         "preprocessing": dict(preprocessing),
         "num_rows": len(manifest.rows),

@@ -36,9 +36,9 @@ def read_tokens(
 ) -> Float[Tensor, "b hq d"]:
     """Return, for each query, the softmax-weighted mean of each clip's layer-normed tokens.
 
-    Concatenate the queries of several poolers, from `AttentivePooler.token_queries`, to normalise and read the tokens
-    only once for all of them. `prepare` is applied first to frozen tokens, a few clips at a time, such as a
-    standardisation. By default, outside of autocast, it casts the tokens to the dtype of the queries.
+    Concatenate the queries of several poolers, from `AttentivePooler.token_queries`, to normalise and read
+    the tokens only once for all of them. Tokens without gradient are read a few clips at a time, after
+    `prepare`, such as a standardisation (default: a cast to the dtype of the queries, none within autocast).
     """
     if not tokens.requires_grad:
         mixes_types = torch.is_autocast_enabled(tokens.device.type)

@@ -62,8 +62,9 @@ def take_ids(
 ) -> Int[Tensor, "b {count}"]:
     """Return the ids of `count` chosen tokens per row, in ascending order; each row has as many, or more.
 
-    `surplus` tells which excess tokens to drop: a "random" part, or the "tail", the highest ids. The tail is the
-    latest frames, as in the released code; with it the task depends on the batch size.
+    `surplus` tells which excess tokens to drop: a "random" part, or the "tail", the highest ids. The tail is
+    the latest frames, as in the released code. With it the task depends on the batch size, because rows are
+    cut to the smallest row of the batch.
     """
     kept, extra = chosen, bool((chosen.sum(1) > count).any())
     if extra and surplus == "tail":

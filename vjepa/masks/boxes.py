@@ -45,7 +45,8 @@ def draw_corners(
     places: Int[Tensor, "m axes"], rows: int, generator: torch.Generator
 ) -> Int[Tensor, "b m axes"]:
     """Draw the first corner of each of m boxes for each row, among the number of `places` along each axis."""
-    # one call for all boxes gives the ids of one call per number: r mod lcm mod n == r mod n
+    # One draw modulo the least common multiple, reduced per axis, equals one draw per axis in the released
+    # sampler: r mod lcm mod n == r mod n
     draws = torch.randint(math.lcm(*places.flatten().tolist()), (rows, *places.shape), generator=generator)
     return draws % places
 

@@ -58,7 +58,8 @@ class VideoEncoder(Network):
             (jepa-intuitive-physics). "sincos" adds a table with equal widths per axis, as V-JEPA does, and
             interpolates it for clips that are not native. "sincos_first" takes its first rows for clips that are
             only shorter (V-JEPA 2 without rotation). "sincos_plain" gives time half of the channels. "sincos_wh" is
-            for images and puts width first (I-JEPA, which accepts native sizes only).
+            for images and puts width first (I-JEPA; the released encoder accepts native sizes only, this one
+            interpolates).
         drop_path: Probability of skipping a branch, rising linearly from 0 at the first block.
         levels: Blocks (0-based, ascending, ending with the last) whose tokens have their own norm. If it is not
             empty, the encoder is one of V-JEPA 2.1: no shared norm, one patch embedding for clips and one for single
@@ -148,7 +149,8 @@ class VideoEncoder(Network):
     ) -> Float[Tensor, "b n d"]:
         """Encode a normalised clip (B, C, T, H, W) to tokens (B, N, D), time slowest.
 
-        With ids `keep` (B, K) only these tokens are encoded, in this order, and the rest of the clip is not read.
+        With ids `keep` (B, K) only these tokens are encoded, in this order. The pixels of the others are not
+        multiplied.
         """
         return self.forward_intermediates(video, indices=[len(self.blocks) - 1], keep=keep)[0]
 

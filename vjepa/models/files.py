@@ -25,7 +25,7 @@ def network_configs(encoder: nn.Module, predictor: nn.Module | None = None) -> d
     return {"format": FORMAT, **arguments, **({} if clips is None else {CLIPS: clips})}
 
 
-def digest(network: nn.Module) -> str:
+def weights_digest(network: nn.Module) -> str:
     """Return a hash of all weights of a network."""
     state = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(network.state_dict().items()):

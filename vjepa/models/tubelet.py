@@ -18,7 +18,7 @@ class TubeletEmbed(nn.Module):
     """Linear projection of tubelets: boxes of `tubelet_size` frames and `patch_size` x `patch_size` pixels.
 
     The weight has the shape of a 3-D convolution, as in the released checkpoints. It multiplies gathered tubelets, so
-    tokens that are not kept cost nothing.
+    tokens that are not kept are not multiplied.
     """
 
     def __init__(self, *, patch_size: int, tubelet_size: int, embed_dim: int) -> None:

@@ -51,11 +51,11 @@ class LatentPrediction(MaskedObjective):
     def forward(self, batch: ClipBatch, generator: torch.Generator) -> LossOutput:
         """See `Objective.forward`. Logs the loss of each mask strategy as `loss_mask<i>`."""
         masks = self.draw_masks(batch, generator)
-        tokens = self.mask_tokens(batch.video.shape[2])
+        numbers = self.mask_token_numbers(batch.video.shape[2])
         targets = self.targets(batch.video)
-        return self.compare_hidden(batch.video, targets, masks, self.distance, tokens)
+        return self.compare_hidden(batch.video, targets, masks, self.distance, numbers)
 
-    def mask_tokens(self, num_frames: int) -> list[int]:
+    def mask_token_numbers(self, num_frames: int) -> list[int]:
         """Return the number of the mask token for each strategy in clips of `num_frames`."""
         if not self.frame_counts:
             return list(range(len(self.masks)))

@@ -63,6 +63,7 @@ class MaskedObjective(Objective):
     def draw_masks(self, batch: ClipBatch, generator: torch.Generator) -> tuple[TokenGrid, list[MaskPair]]:
         """Return the grid of the clips, and a pair of ids per strategy on the clips' device."""
         grid = self.context_encoder.grid_of(batch.video)
+        # `sample_apart` is `sample`, except for strategies with several targets per clip
         drawn = ((mask, mask.sample_apart(grid, len(batch), generator)) for mask in self.masks)
         pairs = [checked(pair, mask, grid) for mask, pair in drawn]
         return grid, [pair.to(batch.video.device) for pair in pairs]
@@ -72,8 +73,8 @@ class MaskedObjective(Objective):
     ) -> Float[Tensor, "rows nt d"]:
         """Return predictions of the hidden tokens from the visible tokens alone.
 
-        `pair` has B rows; or B rows per target of `MaskStrategy.sample_apart`, where the encoder sees the context once
-        and the predictor once per target.
+        `pair` has B rows, or m * B if each clip has m targets with one context: then the clip is encoded once
+        and predicted m times.
         """
         context = self.context_encoder(video, keep=pair.context[: len(video)])
         context = _to_rows(context, len(pair.context))
@@ -85,17 +86,17 @@ class MaskedObjective(Objective):
         targets: Float[Tensor, "b n d"],
         masks: tuple[TokenGrid, list[MaskPair]],
         distance: Distance,
-        mask_tokens: Iterable[int] | None = None,
+        mask_token_numbers: Iterable[int] | None = None,
     ) -> LossOutput:
         """Predict the hidden tokens of each mask, and return their mean distance from the targets.
 
-        `targets` are what is to be predicted, of all tokens; `masks` come from `draw_masks`. `mask_tokens` has the
-        number of the mask token for each strategy; 0, 1, 2, ... by default.
+        `targets` are what is to be predicted, of all tokens; `masks` come from `draw_masks`.
+        `mask_token_numbers` has the number of the mask token for each strategy; 0, 1, 2, ... by default.
         """
         grid, pairs = masks
-        tokens = range(len(pairs)) if mask_tokens is None else mask_tokens
+        numbers = range(len(pairs)) if mask_token_numbers is None else mask_token_numbers
         hidden = [tokens_at(targets, pair.target) for pair in pairs]
-        predictions = [self.predict(video, pair, grid, i) for pair, i in zip(pairs, tokens, strict=True)]
+        predictions = [self.predict(video, pair, grid, i) for pair, i in zip(pairs, numbers, strict=True)]
         losses = [distance(z, h) for z, h in zip(predictions, hidden, strict=True)]
         return as_loss_output(losses, predictions, hidden, masks)
 

@@ -1,7 +1,8 @@
 """Schedules: the value at each optimiser step, as pure functions of the step and the length of the run.
 
-Steps count from 0. The published schedules (arXiv 2404.08471, appendix) use a counter that starts at 1. They are
-written for a run `stretch` times longer than the actual run, which therefore ends before the schedule does.
+Steps count from 0. The published schedules (arXiv 2404.08471, appendix) use a counter that starts at 1, so
+all but `Linear` evaluate at step + 1. They are written for a run `stretch` times longer than the actual run,
+which therefore ends before the schedule does.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from vjepa.checkpoints.strict import nonfinite
 from vjepa.features.clip_spec import ClipSpec, spec_of_old_probe
 from vjepa.files import UNEXPECTED, read_json, write_tensors, write_text
 from vjepa.models import Predictor, VideoEncoder
-from vjepa.models.files import CONFIG, FORMAT, digest
+from vjepa.models.files import CONFIG, FORMAT, weights_digest
 from vjepa.probes.anticipation.probe import AnticipationProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
 from vjepa.probes.kinds import class_path_of, is_built_in, probe_class_of
@@ -41,7 +41,7 @@ class NetworkReference:
     @classmethod
     def of(cls, network: VideoEncoder | Predictor, path: str) -> NetworkReference:
         """Return the reference of a network that lies at `path`."""
-        return cls(path=path, digest=digest(network), config=dict(network.config))
+        return cls(path=path, digest=weights_digest(network), config=dict(network.config))
 
     def check(self, network: nn.Module, path: str) -> None:
         """Check that a network is the one that the probe was trained on.
@@ -49,7 +49,7 @@ class NetworkReference:
         Raises:
             ProbeError: If its weights differ.
         """
-        if digest(network) != self.digest:
+        if weights_digest(network) != self.digest:
             raise ProbeError(
                 f"{path} is not the encoder this probe was trained on: its weights differ. "
                 "Give that one with --encoder, or train a probe on this one."

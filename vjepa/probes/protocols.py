@@ -1,4 +1,4 @@
-"""The published protocols of probes, as data (spec 6.3; V-JEPA, arXiv 2404.08471, and V-JEPA 2, 2506.09985)."""
+"""The published protocols of probes, as data (V-JEPA, arXiv 2404.08471, and V-JEPA 2, arXiv 2506.09985)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from vjepa.models import VideoEncoder
 from vjepa.probes.base import ProbeError
 from vjepa.probes.fitting.trials import ProbeSettings
 
-LEAST_STEPS = 4  # a probe is measured after a half, three quarters and all of them
+# a probe is measured after a half, three quarters and all of its steps; below 4 these points coincide
+LEAST_MARKED_STEPS = 4
 NUM_HEADS = 16  # of every published probe
 FIVE_RATES, FOUR_DECAYS = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4), (0.01, 0.1, 0.4, 0.8)
 # blocks whose tokens the probes of Diving48 and Jester read, by the depth of the encoder
@@ -21,6 +22,7 @@ READ_BLOCKS = {24: (17, 19, 21, 23), 32: (25, 27, 29, 31), 40: (24, 29, 34, 39)}
 CHOICE = "a held-out fifth of the training clips chooses the head; published: the best on validation"
 STANDARDISED = "tokens are standardised in front of the probe; published: not standardised"
 PLAIN = "training clips are plain unless --augment says how many random views; published: a new one per epoch"
+CROP = "images: the largest central crop; published: the short side resized to 256 / 224 of the crop first"
 FP32 = "the probe trains in fp32; published: fp16 autocast"
 COMMON = (CHOICE, STANDARDISED, PLAIN, FP32)
 V1 = (
@@ -34,9 +36,9 @@ V1 = (
 class Protocol:
     """How a data set is probed.
 
-    `frame_step` is the distance between frames of a clip (None: all of it is one image, repeated); `batch_size` that of
-    all GPUs together; `departures` say where this package's training differs from the published one, and are stored
-    with each result.
+    `frame_step` is the distance between frames of a clip (None: every frame, or the rate given; an image
+    repeats). `batch_size` is that of all GPUs together. `departures` say where this package differs from the
+    published protocol, and are stored with each result.
     """
 
     num_classes: int | None
@@ -93,7 +95,7 @@ class Protocol:
             depth=self.depth,
             num_heads=NUM_HEADS,
             batch_size=self.batch_size,
-            num_steps=max(LEAST_STEPS, math.ceil(self.epochs * num_videos / self.batch_size)),
+            num_steps=max(LEAST_MARKED_STEPS, math.ceil(self.epochs * num_videos / self.batch_size)),
         )
         default = asdict(ProbeSettings())
         changed = {k: v for k, v in asdict(given).items() if v != default[k]}
@@ -110,7 +112,7 @@ def _image(classes: int) -> Protocol:
         lr=(1e-3,),
         weight_decay=(0.001,),
         depth=1,
-        departures=V1,
+        departures=(*V1, CROP),
     )
 
 
@@ -137,7 +139,9 @@ PROTOCOLS = {
     "in1k": Protocol(
         1000, 1, 1, frame_step=None, batch_size=1024, lr=(5e-4, 1e-3, 1.5e-3, 2e-3),
         weight_decay=(8e-3, 4e-3, 2e-3, 1e-3, 5e-4),
-        departures=(*COMMON, "no warm-up; published: 5 epochs from 2e-4, and a 21st head of wd falling to 0"),
+        departures=(
+            *COMMON, CROP, "no warm-up; published: 5 epochs from 2e-4, and a 21st head of wd falling to 0"
+        ),
     ),
     "ek100": Protocol(
         None, 1, 1, num_frames=32, frame_step=None, batch_size=128, weight_decay=(1e-4, 1e-3, 1e-2, 1e-1),

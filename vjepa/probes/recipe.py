@@ -17,8 +17,10 @@ class ClipChoice:
     """How clips are cut, as far as the user says it; None leaves a value to the protocol, or to the default.
 
     Args:
-        num_frames: Frames of a clip (default: those of the run that trained the encoder, else its native ones).
-        fps: Frames of the clip per second of video (default: those of the run, else every frame).
+        num_frames: Frames of a clip (default: the protocol's; without one, those of the run that trained the
+            encoder, else its native ones).
+        fps: Frames of the clip per second of video (default: the protocol's frame step; without one, the rate
+            of the run that trained the encoder, else every frame).
         segments: Clips of a video, from equal parts of it, whose tokens the probe sees together; in training too
             (default: the protocol's, or 1).
         views: Squares along the longer side in the test, whose probabilities are averaged; 3 as published (default:

@@ -40,8 +40,9 @@ class Progress:
 class Scores:
     """Accuracies on some clips, shares of 1.
 
-    `interval` holds top-1 in 95 of 100 resamples of the clips; `per_class` has the accuracy of each class, nan without
-    clips of it; `confusion` has a row of counts per true class; `chance` is the share of the largest class.
+    `interval` is the 95 % bootstrap interval of top-1 over the clips. `per_class` has the accuracy of each
+    class, nan without clips of it. `confusion` has a row of counts per true class. `chance` is the share of
+    the largest class.
     """
 
     top1: float

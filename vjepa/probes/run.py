@@ -126,8 +126,7 @@ def run_probe(work: ProbeWork) -> ProbeRun | None:
     Returns:
         The outcome; None in a process that only computes its share of the cache.
     """
-    if work.probe != "finetune":
-        probe_class_of(work.probe)  # an unknown one is refused before the work
+    probe_class_of(work.probe)  # an unknown one is refused before the work
     check_free(work.out)
     manifests = train, _ = work.videos.manifests(seed=work.compute.seed)
     ranks, model = work.tokens.ranks, load_encoder(work.encoder).to(device_of(work.compute.device))

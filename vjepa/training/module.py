@@ -47,7 +47,7 @@ class PretrainModule(L.LightningModule):
         lr_rule: How the learning rate scales with the clips per step; without it, `lr` is used unchanged.
         betas: Decay rates of AdamW's two averages.
         eps: AdamW's epsilon.
-        seed: Seed of the masks, which depend only on it, the rank, the epoch and the batch's number in the epoch.
+        seed: Seed of the masks, which depend only on it, the rank and `ClipBatch.turn`.
         mask_batch: Draw masks for the clips of one "rank", or for the batch of "all" ranks, which then train as one
             rank with the whole batch does.
         recompute_blocks: Compute each block again in the backward pass: costs about one third more compute, and keeps
@@ -136,7 +136,7 @@ class PretrainModule(L.LightningModule):
         log.info("%s parameters, %d steps", message, self.total_steps)
 
     def on_train_start(self) -> None:
-        """Set the objective's training mode, in which its target encoder drops no paths; Lightning keeps the mode."""
+        """Call `Objective.train`, which leaves untrained networks in eval mode (no drop path)."""
         self.objective.train()
         check_whole_steps(self.trainer)
         # a resumed optimiser has the settings of the checkpoint
@@ -153,7 +153,7 @@ class PretrainModule(L.LightningModule):
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         """Prevent a checkpoint after a batch that ends no step: checkpoints do not hold its gradients.
 
-        Lightning saves each step once, but does not remember that when it resumes there.
+        Lightning skips a step that `_last_global_step_saved` names; resuming does not restore this name.
         """
         self._step_before = self.trainer.global_step
         saving = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
@@ -162,7 +162,7 @@ class PretrainModule(L.LightningModule):
             each._last_global_step_saved = self._step_before
 
     def on_train_batch_end(self, outputs: Any, batch: ClipBatch, batch_idx: int) -> None:
-        """Allow checkpoints of a validation within a step: its score matters more."""
+        """Allow checkpoints of a validation within a step: its score matters more than exact resumption."""
         if self.trainer.global_step == self._step_before:
             for each, step in self._saved:
                 each._last_global_step_saved = step
@@ -228,8 +228,8 @@ class PretrainModule(L.LightningModule):
         if self.device_mesh is not None:
             add_missing_state(cast("Any", optimizer).optimizer)
         logged = {"lr": lr, "weight_decay": decay}
-        if self.average is not None:
-            logged["momentum"] = self.average.value(step, self.total_steps)
+        if self.momentum_schedule is not None:
+            logged["momentum"] = self.momentum_schedule.value(step, self.total_steps)
             ema_update(self.objective.ema_pairs(), logged["momentum"])
         if log_now:
             self.log_dict({f"train/{name}": value for name, value in logged.items()})
@@ -274,17 +274,17 @@ class PretrainModule(L.LightningModule):
             )
         self.clips_per_step = (batch or 0) * trainer.world_size * trainer.accumulate_grad_batches
         self.lr_factor = 1.0 if self.lr_rule is None else self.lr_rule.factor(self.clips_per_step)
-        self.average: Schedule | None
-        if isinstance(self.momentum, HalfLife):
-            self.average = Constant(at=self.momentum.momentum(self.clips_per_step))
-        else:
-            self.average = self.momentum
+        momentum = self.momentum
+        if isinstance(momentum, HalfLife):
+            momentum = Constant(at=momentum.momentum(self.clips_per_step))
+        self.momentum_schedule: Schedule | None = momentum
         log.info("%g clips per step, peak learning rate %.4g", self.clips_per_step, self.peak_lr())
 
     def _check_schedules(self) -> None:
         """Check all scheduled values before the run instead of failing during it."""
         ranges = [("lr", self.lr, 0.0, np.inf), ("weight_decay", self.weight_decay, 0.0, np.inf)]
-        ranges += [("momentum", self.average, 0.0, 1.0)] if self.average is not None else []
+        if self.momentum_schedule is not None:
+            ranges.append(("momentum", self.momentum_schedule, 0.0, 1.0))
         for name, schedule, least, most in ranges:
             for step in self._some_steps():
                 value = schedule.value(step, self.total_steps)

@@ -30,7 +30,8 @@ class NonFiniteGuard(L.Callback):
     """Checks the loss of each batch, and the gradients before each step.
 
     If one is NaN or infinite, the batch's files are listed, the batch is written to `bad_batches` in the run's folder
-    and the optimiser step is skipped; the moving average, the schedules and the data continue.
+    and the optimiser step is skipped; the moving average, the schedules and the data continue. With precision
+    16-mixed nothing is listed or written: the gradient scaler skips such steps itself.
 
     Args:
         action: "stop" ends the run; "skip" continues with the next batch; "rollback" also restores weights and
@@ -93,7 +94,7 @@ class NonFiniteGuard(L.Callback):
                 f"{message}. Lower model.lr, repair the files, or set the action of vjepa.training.NonFiniteGuard to "
                 f"'skip' or 'rollback' (most: {self.most})."
             )
-        optimizer.zero_grad(set_to_none=True)  # without gradients AdamW changes neither weights nor averages
+        optimizer.zero_grad(set_to_none=True)  # then AdamW changes neither weights nor its own two averages
         if self.action == "rollback":
             message = f"{message}; {_roll_back(trainer, pl_module, optimizer)}"
         log.warning("%s; the step is skipped (%d of %d)", message, self.count, self.most)

@@ -132,7 +132,7 @@ def test_folders_and_one_video(folder, tmp_path):
     one = read_manifest(folder / "clip_000.mp4")
     assert one.describe() == f"1 clip, no labels, from one video {folder / 'clip_000.mp4'}"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ManifestError, match="no videos or images here or one folder down"):
+    with pytest.raises(ManifestError, match="no videos or images here or up to two folders down"):
         read_manifest(tmp_path / "empty")
 
 

@@ -23,8 +23,8 @@ INFLEVEL = ("continuity", "solidity", "gravity")
 def intphys(sources: Sources) -> Annotated:
     """Read `dev/O1/01/1/scene/*.png` with `dev/O1/01/1/status.json`, whose `header.is_possible` is the label.
 
-    A scene's four videos, two possible and two not, are one `pair`: their frames, not the annotation, decide which of
-    them to compare (spec section 8.3). `dev` becomes val.csv, `test` (without status) test.csv. The root may be the
+    A scene's four videos, two possible and two not, are one `pair`: their frames, not the annotation, decide
+    which of them to compare. `dev` becomes val.csv, `test` (without status) test.csv. The root may be the
     folder of `dev` and `test`, or one that has O1, O2 and O3 itself. The training set is not read: all of it is
     possible, and it opens as a folder of frame folders.
     """

@@ -99,7 +99,10 @@ class Child:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it has ended by itself; valid while no request is open, when only the pipe's end can be read."""
+        """Whether it has ended by itself.
+
+        Ask only between requests: then the pipe is readable only if the child ended.
+        """
         with self._lock:
             return self.pipe.closed or self.pipe.poll(0)
 

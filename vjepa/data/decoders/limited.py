@@ -148,7 +148,7 @@ class LimitedDecoder(Decoder):
 
 
 def opener(decoder: str, timeout_seconds: float, *, index: str | None = None) -> Opener:
-    """Return the opener of videos for a backend: the class itself, or a child process if there is a time limit.
+    """Return the opener of a backend, or with a time limit a child process that uses it.
 
     The arguments are those of `LimitedProcess`; 0 seconds set no limit.
 

@@ -20,7 +20,8 @@ TEMPORARY_PREFIX = "vjepa-"
 def open_video(decoder: Opener, path: str | Path, *, fetch: Fetch = fetch_video) -> Iterator[Decoder]:
     """Open a row's video: a file, or a URL or member of a shard, whose bytes `fetch` returns.
 
-    While the latter is open, it is in a temporary file: every decoder reads files, also one in another process.
+    A URL or member is copied to a temporary file while open, because every decoder reads files, also one in
+    another process.
 
     Raises:
         DecodeError: With `path` and the reason.

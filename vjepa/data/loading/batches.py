@@ -27,7 +27,7 @@ class Group(NamedTuple):
 
 
 def collate_group(samples: Sequence[Sample]) -> Group:
-    """Combine the samples that a worker read to a group."""
+    """Make a group of the samples that a worker read."""
     return Group(collate(samples), tuple(i for i, s in enumerate(samples) if s.failure is None))
 
 
@@ -40,25 +40,26 @@ class Place(NamedTuple):
 
 
 class _Request(NamedTuple):
-    """Keys that a worker must read, and their places in the share."""
+    """Keys that a worker must read, and their positions in the share."""
 
     keys: list[SampleKey]
-    places: list[int]
+    positions: list[int]
 
 
 class _Piece(NamedTuple):
-    """Readable clips in the share's order, and their places in it."""
+    """Readable clips in the share's order, and their positions in it."""
 
     batch: ClipBatch
-    places: list[int]
+    positions: list[int]
 
 
 @dataclass
 class EpochReader:
     """The state of one epoch of one data set on one rank while it is read.
 
-    The epoch of `batches` batches of `size` rows starts again when it has no more clips; None ends it with its clips.
-    `begun` is where to begin. All numbers count rows, of `clips_per_row` clips.
+    Batches have `size` rows. With `batches` given, the epoch has that many and repeats its rows if it runs
+    out; with None it ends with its rows. `begun` is where to begin. All numbers count rows, of
+    `clips_per_row` clips.
     """
 
     share: Share
@@ -70,7 +71,7 @@ class EpochReader:
     def __post_init__(self) -> None:
         self.at = self.done = self.begun.at
         self.planned = self.given = self.begun.batches
-        self._good = self.given * self.size  # readable clips so far
+        self._good = self.given * self.size  # readable rows so far
         self._requests: deque[_Request] = deque()
         self._groups: deque[Group] = deque()
         self._pieces: list[_Piece] = []
@@ -101,7 +102,7 @@ class EpochReader:
             else:
                 skipped = 0
                 request.keys.append(key)
-                request.places.append(self.at)
+                request.positions.append(self.at)
             self.at += 1
         if request.keys:
             self._requests.append(request)
@@ -128,11 +129,11 @@ class EpochReader:
             )
             self._good += len(kept)
             if kept:
-                self._pieces.append(_Piece(clips, [request.places[group.slots[i]] for i in kept]))
+                self._pieces.append(_Piece(clips, [request.positions[group.slots[i]] for i in kept]))
 
     def take(self) -> ClipBatch | None:
         """Return the next batch, if its clips have been read; it is not full only if the epoch is too short."""
-        ready = sum(len(piece.places) for piece in self._pieces)
+        ready = sum(len(piece.positions) for piece in self._pieces)
         size = self.size
         if ready < size:
             if not (self.exhausted() and self.given == 0 and ready):
@@ -141,13 +142,13 @@ class EpochReader:
         taken: list[ClipBatch] = []
         while size:
             piece = self._pieces.pop(0)
-            if len(piece.places) > size:
+            if len(piece.positions) > size:
                 each = self.clips_per_row * size
-                self._pieces.insert(0, _Piece(_part(piece.batch, slice(each, None)), piece.places[size:]))
-                piece = _Piece(_part(piece.batch, slice(each)), piece.places[:size])
+                self._pieces.insert(0, _Piece(_part(piece.batch, slice(each, None)), piece.positions[size:]))
+                piece = _Piece(_part(piece.batch, slice(each)), piece.positions[:size])
             taken.append(piece.batch)
-            size -= len(piece.places)
-            self.done = piece.places[-1] + 1
+            size -= len(piece.positions)
+            self.done = piece.positions[-1] + 1
         batch = taken[0] if len(taken) == 1 else _concatenated(taken)
         turn = (self.share.epoch, self.given)
         batch = replace(batch, failures=tuple(self.failures), part=self.share.part, turn=turn, num_padded=0)

@@ -1,4 +1,4 @@
-"""The clips of a manifest; each is a function of (seed, epoch, row), whichever process reads it."""
+"""The clips of a manifest; each is a function of (seed, epoch, row, draw), whichever process reads it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from vjepa.types import ClipBatch, ClipFailure, PixelScale
 
 @dataclass(frozen=True)
 class Sample:
-    """The clips of one row: `video` (3, T, H, W) and `more` like it, or the `failure` instead of them.
+    """The clips of one row: `video` (3, T, H, W) is the first one, or `failure` says why there is none.
 
-    Pixels are float and normalised, or uint8 with the `scale` that normalises them. `extras` is empty, or holds one
-    mapping of further named tensors per clip. `is_padded`: the clip repeats the last frame of a
-    video that is too short.
+    `more` holds the further clips of the row (`clips_per_video` above 1). Pixels are float and normalised, or
+    uint8 with the `scale` that normalises them. `extras` is empty, or holds one mapping of further named
+    tensors per clip. `is_padded`: the clip repeats the last frame of a video that is too short.
     """
 
     index: int
@@ -58,7 +58,8 @@ class _Chosen(NamedTuple):
 class VideoClips(Dataset[Sample]):
     """The clips of a manifest, by `SampleKey`, or by row number for epoch 0.
 
-    A clip that cannot be read becomes a failure, never another clip and never an exception.
+    A clip that cannot be read (`DecodeError`, `ShortVideoError`) becomes a failure, never another clip. Any
+    other error ends the run.
 
     Args:
         manifest: The videos.

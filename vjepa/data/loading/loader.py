@@ -22,7 +22,7 @@ from vjepa.types import ClipBatch, ClipFailure
 log = logging.getLogger(__name__)
 
 
-class Progress(NamedTuple):
+class TrainingProgress(NamedTuple):
     """The progress of training: the epoch, and how many of its batches were trained on."""
 
     epoch: int
@@ -55,7 +55,7 @@ class ResumableLoader:
     parts: Sequence[PartBatches]
     schedule: MixtureSchedule
     make: Callable[[Iterable[list[SampleKey]]], DataLoader[Any]]
-    progress: Callable[[], Progress]
+    progress: Callable[[], TrainingProgress]
     batches_per_step: int = 1
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class ResumableLoader:
         return steps * self.batches_per_step
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        # A generator starts at the first `next`; Lightning makes the iterator before it knows the epoch. Its
+        # Read the epoch here, at the first `next`: Lightning makes the iterator earlier. Lightning's
         # `set_epoch` is one epoch ahead after a resume at an epoch's end with max_steps, hence `progress`.
         epoch = self.progress().epoch
         if epoch != self._epoch:
@@ -170,7 +170,7 @@ class ResumableLoader:
             self._groups = iter(self.make(self._requests()))
         part = self.parts[self.schedule.part(self._number)]
         while (batch := part.take()) is None:
-            group = next_of(self._groups)  # requests more, so that something is in flight
+            group = next_of(self._groups)  # the loader draws from `_requests`, which fills `_in_flight`
             self._in_flight.popleft().receive(group)
         if len(self.parts) > 1:
             batch = replace(batch, turn=(0, self._number))

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from vjepa.data.loading.dataset import Sample, VideoClips
 from vjepa.data.loading.order import SampleKey
 from vjepa.data.sampling import ClipSampler
-from vjepa.data.transforms.video import TrainingTransform, TrainTransform
+from vjepa.data.transforms.video import RandomTransform, TrainTransform
 from vjepa.errors import SettingError
 
 GOLDEN_STEP = 0x9E3779B97F4A7C15  # 2**64 / the golden ratio: its multiples fill the circle most evenly
@@ -38,7 +38,7 @@ class MixturePart:
     weight: float = 1.0
     root: str | None = None
     sampler: ClipSampler | None = None
-    transform: TrainTransform | TrainingTransform | None = None
+    transform: TrainTransform | RandomTransform | None = None
     batch_size: int | None = None
     decoder: str | None = None
     stream_bytes: int = 0
@@ -68,8 +68,9 @@ class MixtureClips(Dataset[Sample]):
 class MixtureSchedule:
     """The data set that each batch of a run comes from: a function of seed and batch number, equal on all ranks.
 
-    Batch numbers go round a circle in golden steps, from a place that the seed determines. Each part has its share,
-    up to a few batches, of any n consecutive batches and also of every k-th batch, as gradient accumulation needs.
+    Batch numbers go round a circle in golden steps, from a place that the seed determines. Each part has its
+    share, up to a few batches, of any n consecutive batches. It has the same share of every k-th batch: with
+    gradient accumulation over k batches, no position in the step gets one part alone.
 
     >>> schedule = MixtureSchedule([3.0, 1.0], seed=0)
     >>> [schedule.part(i) for i in range(8)]

@@ -1,4 +1,7 @@
-"""The order of a data set's clips: a pure function of seed, epoch and the identity of each row."""
+"""The order of a data set's clips: a pure function of seed, epoch and the identity of each row.
+
+Weighted rows are drawn by their number instead, and streamed shards are arranged by their files.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ def epoch_order(identities: UInt64[ndarray, "n"], seed: int, epoch: int) -> Int6
 
 
 def weighted_order(weights: Float64[ndarray, "n"], seed: int, epoch: int) -> Int64[ndarray, "n"]:
-    """Draw as many rows as there are, with replacement, by the published rule (spec.md section 5, V-JEPA 2).
+    """Draw as many rows as there are, with replacement, by the rule of V-JEPA 2's released code.
 
     The weights are at least 0, and need not sum to 1.
 
@@ -139,9 +142,9 @@ class Share(NamedTuple):
     rows: Int64[ndarray, "n"]
     draws: Int64[ndarray, "n"] | None = None
 
-    def key(self, place: int) -> SampleKey:
-        """Return the sample at `place`; beyond the end, the share starts again, with other clips of its videos."""
-        turn, at = divmod(place, len(self.rows))
+    def key(self, position: int) -> SampleKey:
+        """Return the key at `position`; beyond the end the rows repeat, with new draws."""
+        turn, at = divmod(position, len(self.rows))
         draw = turn if self.draws is None else int(self.draws[at]) + turn * len(self.rows)
         return SampleKey(self.epoch, int(self.rows[at]), draw, self.part)
 

@@ -27,8 +27,9 @@ class Reading:
         max_failures: Largest number of unreadable files per device; with more, the run stops and lists them.
         quarantine: Files and rows to exclude: the folder that `vjepa data check --out` wrote to, or a CSV with the
             column path.
-        index: Where the packets of each video are kept, so that opening it reads none: "auto" is a file in the user's
-            cache that the first pass fills; or a file that `vjepa data index` wrote; null keeps none.
+        index: A file with the packet times of each video; a video found in it opens without reading its
+            packets. "auto" is a file in the user's cache that the first pass fills. Else give a file that
+            `vjepa data index` wrote; null uses none.
         clips_per_video: Clips read in training each time a video is opened; it must divide the batch size. Above 1, a
             batch has fewer videos, and an epoch more batches.
         extras: Reads further tensors of a clip, such as a robot's actions and states. A function, or a class with

@@ -71,8 +71,8 @@ def folder_table(folder: Path) -> Table:
     raise ManifestError(
         folder,
         0,
-        f"no videos or images here or one folder down. Give a folder of videos, of images, of frame folders or "
-        f"of class folders ({' '.join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))}), or a manifest "
+        "no videos or images here or up to two folders down. Give a folder of videos, of images, of frame "
+        f"folders or of class folders ({' '.join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))}), or a manifest "
         "(data_manifests/README.md)",
     )
 

@@ -30,14 +30,14 @@ class TextBlock(NamedTuple):
 class Table:
     """The content of a source as text: `columns` names all its columns, `blocks` yields the requested ones.
 
-    `columns` of a JSONL file are complete only after its blocks have been read. `is_file`: paths in it are relative
-    to a folder that the user may name.
+    `columns` of a JSONL file are complete only after its blocks have been read. `takes_root`: its paths
+    may start from a folder that the user names (`root`).
     """
 
     kind: str
     columns: list[str]
     blocks: Iterable[TextBlock]
-    is_file: bool = True
+    takes_root: bool = True
 
     @classmethod
     def listed(cls, kind: str, cells: Mapping[str, Sequence[str]]) -> Table:
@@ -45,7 +45,9 @@ class Table:
         paths = [
             f"./{path}" if path.startswith("~") else path for path in cells["path"]
         ]  # a name, not a home
-        return cls(kind, list(cells), [TextBlock({**cells, "path": paths}, [0] * len(paths))], is_file=False)
+        return cls(
+            kind, list(cells), [TextBlock({**cells, "path": paths}, [0] * len(paths))], takes_root=False
+        )
 
 
 def text_table(source: Path, wanted: frozenset[str]) -> Table:

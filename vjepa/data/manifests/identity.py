@@ -116,7 +116,7 @@ def content_state(paths: Iterable[str], *, thorough: bool) -> dict[str, str]:
 def is_same_content(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
     """Return whether two values of `content_state` are of the same videos, by the surest digest that both have.
 
-    What was made before version 0.2 has none, and counts as the same.
+    What was made before results held the state of their videos has none, and counts as the same.
     """
     known = [name for name in ("content", "files") if name in before and name in now]
     return not known or before[known[0]] == now[known[0]]

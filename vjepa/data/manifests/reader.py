@@ -65,7 +65,7 @@ def read_manifest(
         source = from_home(source)
         table = _table(source, MANIFEST_COLUMNS | {label_column})
         base = str(source if source.is_dir() else source.parent)
-    if root is not None and table.is_file:
+    if root is not None and table.takes_root:
         base = str(root) if is_url(root) else str(from_home(root))
     columns = ColumnBuilder(source, label_column)
     for block in table.blocks:

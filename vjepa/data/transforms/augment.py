@@ -16,7 +16,7 @@ from vjepa.data.transforms.video import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     EvalTransform,
-    TrainingTransform,
+    RandomTransform,
     check_random_crop,
     crop_and_resize,
     normalise,
@@ -51,7 +51,7 @@ def erase_box(
 
 
 @dataclass(kw_only=True, eq=False)
-class ProbeTrainTransform(TrainingTransform):
+class ProbeTrainTransform(RandomTransform):
     """The view on which the published video probes train: RandAugment, random resized crop, erasing.
 
     Each call draws again, so that several views of a video differ; within a view all frames change in the same way.

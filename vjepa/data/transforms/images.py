@@ -19,7 +19,7 @@ from vjepa.data.transforms.video import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     SHORT_SIDE_PER_CROP,
-    TrainingTransform,
+    RandomTransform,
     check_random_crop,
     covering_size,
     normalise,
@@ -43,7 +43,7 @@ def resize_image(
 
 
 @dataclass(kw_only=True, eq=False)
-class ImageTrainTransform(TrainingTransform):
+class ImageTrainTransform(RandomTransform):
     """A random view of an image: I-JEPA's pre-training by default.
 
     The published probe of V-JEPA on ImageNet trains with scale [0.08, 1.0], flip 0.5, interpolation bicubic,

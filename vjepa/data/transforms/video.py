@@ -46,7 +46,7 @@ class ClipTransform(Protocol):
     ) -> Float[Tensor, "3 t h2 w2"]: ...
 
 
-class TrainingTransform(ABC):
+class RandomTransform(ABC):
     """A random transform with a deterministic counterpart; the base class of what `data.transform` may name."""
 
     @abstractmethod
@@ -143,7 +143,7 @@ def check_random_crop(scale: tuple[float, float], ratio: tuple[float, float], **
         )
 
 
-class TrainTransform(TrainingTransform):
+class TrainTransform(RandomTransform):
     """The random resized crop, flip and normalisation of pre-training, the same for all frames of a clip.
 
     Args:

@@ -122,7 +122,7 @@ def fit_anticipation(
     seed: int,
     reading: Reading,
 ) -> tuple[list[AnticipationProbe], set[ClipFailure]]:
-    """Train a head for every pair of learning rate and weight decay, all on the same clips (spec 6.5).
+    """Train a head for every pair of learning rate and weight decay, all on the same clips.
 
     As published: AdamW with one group per head, so with decay on biases and norms, a cosine to 0 and no warm-up.
     """

@@ -19,9 +19,10 @@ from vjepa.probes.attentive import AttentiveProbe
 class ProbeGrid:
     """Attentive probes that see the same tokens.
 
-    The weights of all heads lie in one matrix, one row per head. The heads' own parameters are views of their row, so
-    that each head can be used by itself at any time. An optimiser steps the rows, `weights`: a few large tensors
-    instead of hundreds of small ones.
+    For depth 1, the weights of all heads lie in one matrix, one row per head. The heads' own parameters are
+    views of their row, so that each head can be used by itself at any time. An optimiser steps the rows,
+    `weights`: a few large tensors instead of hundreds of small ones. For other depths, `weights` are the
+    heads' own parameters.
     """
 
     def __init__(self, heads: Sequence[AttentiveProbe]) -> None:

@@ -171,8 +171,10 @@ def _fixed(kind: str, settings: ProbeSettings, data: ProbeData) -> dict[str, int
 
 def _history(final: Trial, chosen: Trial) -> tuple[Progress, ...]:
     return tuple(
-        Progress(kept.step, kept.train_loss, kept.train_accuracy, other.held_out_accuracy)
-        for kept, other in zip(final.marks, chosen.marks, strict=True)
+        Progress(
+            final_mark.step, final_mark.train_loss, final_mark.train_accuracy, held_out_mark.held_out_accuracy
+        )
+        for final_mark, held_out_mark in zip(final.marks, chosen.marks, strict=True)
     )
 
 

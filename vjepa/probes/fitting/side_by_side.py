@@ -22,7 +22,7 @@ from vjepa.probes.fitting.grid import ProbeGrid
 from vjepa.probes.fitting.trials import MARKS, Mark, ProbeData, ProbeSettings, Trial, mark_of
 from vjepa.probes.random_init import seeded
 
-HEAD_DIM = 64  # channels per head in all published encoders of which probes are known, except the largest
+HEAD_DIM = 64  # channels per head in every published encoder that has a probe, except the largest
 EPOCHS, LEAST_STEPS = 20, 600  # the published passes; small data sets need more steps than that
 MEASURED = 4096  # training clips on which the loss is measured at a mark
 
@@ -107,7 +107,7 @@ def fit_finetune(data: ProbeData, plan: Plan, *, tuned_blocks: TunedBlocks) -> l
 
 
 def train_side_by_side(data: ProbeData, trained: SideBySide, plan: Plan) -> list[Trial]:
-    """Train with AdamW and a cosine to 0; see `fit_attentive`."""
+    """Train with AdamW and a cosine to 0. The seed of the plan draws the order of the clips."""
     num_steps, settings = plan.num_steps, plan.settings
     peaks = [group["lr"] for group in trained.groups]
     optimizer = torch.optim.AdamW(trained.groups, fused=data.device.type in ("cpu", "cuda"))
@@ -118,6 +118,7 @@ def train_side_by_side(data: ProbeData, trained: SideBySide, plan: Plan) -> list
     batches = _minibatches(plan.rows, settings.batch_size, generator)
     for step, batch in enumerate(itertools.islice(batches, num_steps)):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            # `Cosine` counts from 1: step 0 gets the peak
             group["lr"] = peak * cosine.value(step - 1, num_steps)
         logits = trained.scores(data.tokens[batch].to(data.device))
         optimizer.zero_grad()

@@ -41,7 +41,11 @@ def held_out_videos(
     videos: Int[Tensor, "clips"],
     generator: torch.Generator,
 ) -> tuple[Int[Tensor, "fit"], Int[Tensor, "held"]]:
-    """Apply `held_out_split` to videos: return all clips of those to fit on, and the first clip of each other."""
+    """Apply `held_out_split` to videos.
+
+    Returns:
+        All clips of the videos to fit on, and the first clip of each held-out video.
+    """
     shown = first_views(videos)
     groups_shown = [groups[i] for i in shown.tolist()] if groups else ()
     fit, held = held_out_split(labels[shown], groups_shown, generator)

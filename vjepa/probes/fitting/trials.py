@@ -24,22 +24,23 @@ MARKS = (0.5, 0.75, 1.0)  # shares of the training at which a probe is measured
 class ProbeSettings:
     """How probes are trained; each tuple is a grid.
 
-    A held-out fifth of the training clips chooses from it.
+    A held-out fifth of the training clips chooses from it. Each entry begins with the kind of probe that
+    reads it; finetune also reads those of attentive, and a class path the first four.
 
     Args:
-        lr: Learning rates of the attentive probe (AdamW, cosine to 0).
-        weight_decay: Its weight decays.
-        num_steps: Its optimiser steps (default: 20 passes over the training videos, at least 600; then twice as
-            many if the probe has not converged).
-        batch_size: Clips of one of its steps.
-        num_heads: Its attention heads (default: one per 64 channels).
-        depth: 1 for the probe of V-JEPA, 4 for that of V-JEPA 2.
-        l2: Penalties of the linear probe on its squared weights, for pooled features of variance 1.
-        max_iterations: Iterations of its full-batch L-BFGS.
-        num_blocks: Last blocks of the encoder that fine-tuning trains too.
-        tail_scale: Their learning rate relative to that of the probe.
-        k: Neighbours of the k-NN probe.
-        temperature: Its temperatures, for the cosines of mean tokens.
+        lr: attentive: learning rates (AdamW, cosine to 0).
+        weight_decay: attentive: weight decays.
+        num_steps: attentive: optimiser steps (default: 20 passes over the training videos, at least 600; then
+            twice as many if the probe has not converged).
+        batch_size: attentive: clips per step.
+        num_heads: attentive: attention heads (default: one per 64 channels).
+        depth: attentive: 1 for the probe of V-JEPA, 4 for that of V-JEPA 2.
+        l2: linear: penalties on the squared weights, for pooled features of variance 1.
+        max_iterations: linear: iterations of full-batch L-BFGS.
+        num_blocks: finetune: last blocks of the encoder that are trained too.
+        tail_scale: finetune: learning rate of these blocks relative to that of the probe.
+        k: knn: numbers of neighbours.
+        temperature: knn: temperatures, for the cosines of mean tokens.
     """
 
     lr: tuple[float, ...] = (3e-3, 1e-3)
