@@ -201,8 +201,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give the path of a temporary file beside `path`, which replaces `path` if the block raises nothing."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     temporary.touch(exist_ok=False)  # unlike a file of `tempfile`, it has the permissions that umask leaves
+    permissions = temporary.stat().st_mode
     try:
         yield temporary
+        temporary.chmod(permissions)  # safetensors puts a private file in its place
         os.replace(temporary, path)
     except (RuntimeError, SafetensorError) as error:
         if (number := _failed_write(str(error))) is None:

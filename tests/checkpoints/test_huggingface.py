@@ -174,7 +174,7 @@ def broken_shards(folder, kind):
     [
         ("a shard missing", "has no model-0000.-of-00003.safetensors, a shard"),
         ("a shard cut off", "is not a complete safetensors file"),
-        ("no JSON", "is not JSON"),
+        ("no JSON", ":1:2: not JSON"),
         ("no map", "has no weight_map"),
         ("a key in another shard", "disagree about"),
         ("a way out", "is not a file of its folder"),

@@ -65,7 +65,9 @@ def test_features_are_compared_with_what_was_written(tmp_path):
         (tmp_path / name).write_bytes(name.encode())
         with (tmp_path / name).open("rb") as file:
             checksums[name] = file_crc32(file)
-    (tmp_path / ABOUT).write_text(json.dumps({"crc32": checksums}))
+    (tmp_path / ABOUT).write_text(
+        json.dumps({"crc32": checksums, "shape": [1, 2], "label_names": [], "encoder": {}})
+    )
     assert inspect(ckpt=tmp_path, verify=True).figures == {"files": 2, "checked": 2, "damaged": []}
     flip(tmp_path / "features.npy", 3)
     assert inspect(ckpt=tmp_path, verify=True).figures["damaged"] == [str(tmp_path / "features.npy")]
@@ -79,7 +81,7 @@ def test_a_damaged_shard_is_found_and_written_again(tmp_path):
     shard = write_shard(plan)
     tar = tmp_path / "shards" / shard.name
     whole = tar.read_bytes()
-    write_shard_index(plan.out, shards=[shard], label_names=plan.label_names, plan="")
+    write_shard_index(plan.out, shards=[shard], plans=[plan])
     assert inspect(ckpt=tmp_path / "shards", verify=True).figures["checked"] == 1
     flip(tar, 1000)
     assert inspect(ckpt=tmp_path / "shards" / "shards.json", verify=True).figures["damaged"] == [str(tar)]

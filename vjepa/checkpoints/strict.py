@@ -191,17 +191,7 @@ def fill(
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
     if isinstance(allow_missing, str):
         raise CheckpointError(f"allow_missing is {allow_missing!r}. Give a list of keys.")
-    for argument, things in (
-        ("depth", "blocks"),
-        ("num_mask_tokens", "mask tokens"),
-        ("num_levels", "levels"),
-    ):
-        count = arguments.get(argument, 0)  # each is a module or parameter, and the model is built to compare
-        if isinstance(count, int) and count > len(tensors) + len(allow_missing):
-            raise CheckpointError(
-                f"{source} does not fit its {name}: it should have {count} {things}, and has {len(tensors)} tensors in "
-                "all."
-            )
+    _check_counts(arguments, len(tensors) + len(allow_missing), f"{source} does not fit its {name}")
     try:
         with torch.device("meta"):
             model = model_class(**arguments)
@@ -232,6 +222,18 @@ def fill(
         tensors |= {key: fresh[key] for key in allow_missing}
     model.load_state_dict(tensors, assign=True)
     return model.eval()
+
+
+def _check_counts(arguments: Mapping[str, Any], most: int, where: str) -> None:
+    """Raise `CheckpointError` if a config asks for more modules than there are tensors; they would all be built."""
+    for argument, things in (
+        ("depth", "blocks"),
+        ("num_mask_tokens", "mask tokens"),
+        ("num_levels", "levels"),
+    ):
+        count = arguments.get(argument, 0)
+        if isinstance(count, int) and count > most:
+            raise CheckpointError(f"{where}: it should have {count} {things}, and has {most} tensors in all.")
 
 
 def _mlp_ratio(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

@@ -102,11 +102,7 @@ def report_run(
             results = probe_results(data, label, settings.probes, trained, untrained, seed=module.seed)
             best = max(results, key=lambda pair: pair[0].top1)
             closing.append(f"{label}: the {best[0].kind} probe {compared_in_words(*best)}")
-            scores = {
-                after.kind: {"trained": after.top1, "random init": before.top1, "chance": after.chance}
-                for after, before in results
-            }
-            figures[f"probe_{label}"] = scores
+            figures[f"probe_{label}"] = scores = _scores(results)
             rows += [
                 {"what": f"{label}, {kind} probe (top-1)"} | {k: f"{100 * v:.1f} %" for k, v in s.items()}
                 for kind, s in scores.items()
@@ -120,6 +116,14 @@ def report_run(
         f"next: {next_command(data, run)}",
     ]
     return Report(title="run", rows=rows, figures=figures, closing=tuple(closing))
+
+
+def _scores(results: list[tuple[ProbeResult, ProbeResult]]) -> dict[str, dict[str, float]]:
+    """Return top-1 by kind of probe: of the trained encoder, of random init, and by chance."""
+    return {
+        after.kind: {"trained": after.top1, "random init": before.top1, "chance": after.chance}
+        for after, before in results
+    }
 
 
 def next_command(data: VideoDataModule, run: Path) -> str:

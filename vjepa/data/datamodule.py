@@ -116,13 +116,8 @@ class VideoDataModule(L.LightningDataModule):
             self.train_manifest, *self._other_manifests = (
                 self._usable(read_manifest(part.source, root=part.root or self.root)) for part in self.parts
             )
-        if self.train_manifest is None and stage == "fit":
-            raise ManifestError(
-                "--data.train",
-                0,
-                "no training data given. Give a manifest or a folder of videos (data_manifests/README.md "
-                "shows how to make one), or generate a world with --data.world",
-            )
+        if stage == "fit":
+            self.manifest("train")
         if self.val_manifest is None and self.sources["val"]:
             names = self.train_manifest.label_names if self.train_manifest else ()
             self.val_manifest = self._usable(
@@ -153,9 +148,11 @@ class VideoDataModule(L.LightningDataModule):
         """Return the manifest of a split; raise `ManifestError` if none was given."""
         manifest = self.train_manifest if split == "train" else self.val_manifest
         if manifest is None:
-            raise ManifestError(
-                f"--data.{split}", 0, f"no {split} clips given. Give a manifest or a folder of videos"
+            reason = (
+                f"no {split} clips given. Give a manifest or a folder of videos (data_manifests/README.md shows how to "
+                "make one), or generate a world with --data.world"
             )
+            raise ManifestError(f"--data.{split}", 0, reason)
         return manifest
 
     def paths_of(self, batch: ClipBatch) -> list[str]:
@@ -311,9 +308,7 @@ class VideoDataModule(L.LightningDataModule):
         return TrainingProgress(epoch=self.trainer.current_epoch, batch=trained)
 
     def _cache(self, name: str, manifest: Manifest, decoder: str) -> FrameCache | None:
-        if not self.reading.cache_bytes:
-            return None
-        if name not in self._caches:
+        if self.reading.cache_bytes and name not in self._caches:
             used = sum(cache.num_bytes for cache in self._caches.values() if cache is not None)
             self._caches[name] = cache_for(
                 [row.path for row in manifest.rows],
@@ -321,4 +316,4 @@ class VideoDataModule(L.LightningDataModule):
                 limit_bytes=self.reading.cache_bytes - used,
                 shared=self.num_workers > 0,
             )
-        return self._caches[name]
+        return self._caches.get(name)

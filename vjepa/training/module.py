@@ -9,7 +9,6 @@ from typing import Any, Literal, cast
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
@@ -27,7 +26,7 @@ from vjepa.training.health import feature_health, input_health, mask_geometry, n
 from vjepa.training.precision import precision_name
 from vjepa.training.rank_means import RankMeans, as_others
 from vjepa.training.sharding import add_missing_state, shard_objective, sharding_mesh
-from vjepa.training.whole_steps import check_whole_steps
+from vjepa.training.whole_steps import HeldBack, check_whole_steps
 from vjepa.types import ClipBatch
 
 log = logging.getLogger(__name__)
@@ -151,21 +150,12 @@ class PretrainModule(L.LightningModule):
             progress.reset_on_run()
 
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Prevent a checkpoint after a batch that ends no step: checkpoints do not hold its gradients.
-
-        Lightning skips a step that `_last_global_step_saved` names; resuming does not restore this name.
-        """
-        self._step_before = self.trainer.global_step
-        saving = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
-        self._saved = [(each, each._last_global_step_saved) for each in saving]
-        for each in saving:
-            each._last_global_step_saved = self._step_before
+        """Prevent a checkpoint after a batch that ends no step: checkpoints do not hold its gradients."""
+        self._held_back = HeldBack(self.trainer)
 
     def on_train_batch_end(self, outputs: Any, batch: ClipBatch, batch_idx: int) -> None:
         """Allow checkpoints of a validation within a step: its score matters more than exact resumption."""
-        if self.trainer.global_step == self._step_before:
-            for each, step in self._saved:
-                each._last_global_step_saved = step
+        self._held_back.release(self.trainer)
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
@@ -179,7 +169,6 @@ class PretrainModule(L.LightningModule):
                 log.info("%s: %s", type(self.objective).__name__, absent)
             self._said = True
         self.log_dict(self._named("train", logged), batch_size=len(batch))
-        self.log("loss", output.loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return output.loss
 
     def on_validation_epoch_start(self) -> None:

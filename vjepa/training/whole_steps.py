@@ -1,4 +1,4 @@
-"""Checks that accumulated batches make whole optimiser steps."""
+"""Checks that accumulated batches make whole optimiser steps, and no checkpoint within one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from vjepa.errors import SettingError
 
@@ -37,3 +38,23 @@ def check_whole_steps(trainer: L.Trainer) -> None:
             "--trainer.val_check_interval to a multiple of %d.",
             *(every, batches, batches),
         )
+
+
+class HeldBack:
+    """The checkpoints of a step, held back until a batch ends it.
+
+    Lightning skips a step that `_last_global_step_saved` names; resuming does not restore this name.
+    """
+
+    def __init__(self, trainer: L.Trainer) -> None:
+        self.step = trainer.global_step
+        saving = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+        self.saved = [(each, each._last_global_step_saved) for each in saving]
+        for each in saving:
+            each._last_global_step_saved = self.step
+
+    def release(self, trainer: L.Trainer) -> None:
+        """Allow the checkpoints again, if the batch ended no step."""
+        if trainer.global_step == self.step:
+            for each, step in self.saved:
+                each._last_global_step_saved = step
