@@ -54,7 +54,8 @@ def content_of(path: str | Path, what: str = "") -> Iterator[None]:
     except VjepaError as error:
         if str(path) in str(error):
             raise
-        raise FileError(f"{path}: {error}") from error
+        should = f"not {what}: " if what else ""
+        raise FileError(f"{path}: {should}{error}") from error
     except UNEXPECTED as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         should = f"not {what}" if what else "unexpected content"

@@ -240,7 +240,7 @@ def test_missing_data_is_one_line_that_says_how_to_make_it(tmp_path):
     ) as error:
         VideoDataModule(train=str(tmp_path / "k400_train.csv")).setup("fit")
     assert "\n" not in str(error.value)
-    with pytest.raises(ManifestError, match="no training data given.*data_manifests/README.md"):
+    with pytest.raises(ManifestError, match="no train clips given.*data_manifests/README.md"):
         VideoDataModule().setup("fit")
     with pytest.raises(ValueError, match="at least 1"):
         VideoDataModule(batch_size=0)

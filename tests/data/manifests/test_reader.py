@@ -6,6 +6,7 @@ import pytest
 
 from tests.videos import write_video, write_videos
 from vjepa.data import ManifestError, read_manifest
+from vjepa.errors import FileError
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_jsonl(folder):
     manifest = read_manifest(write(folder, "m.jsonl", "\n".join(map(json.dumps, lines))))
     assert manifest.kind == "jsonl" and [r.label for r in manifest.rows] == [2, -1]
     assert manifest.rows[0].start == 0.5
-    with pytest.raises(ManifestError, match=r"bad.jsonl:2: not JSON"):
+    with pytest.raises(FileError, match=r"bad.jsonl:2: not JSON"):
         read_manifest(write(folder, "bad.jsonl", '{"path": "clip_000.mp4"}\n{"path": \n'))
     with pytest.raises(ManifestError, match=r'nopath.jsonl:1: missing "path"'):
         read_manifest(write(folder, "nopath.jsonl", '{"label": 1}\n'))

@@ -19,7 +19,7 @@ from vjepa.data.manifests.shard_sets import expand_braces
 from vjepa.data.manifests.tar_samples import scan
 from vjepa.data.remote import fetch_video
 from vjepa.data.shards.writer import plan_shards, write_shard
-from vjepa.errors import UsageError
+from vjepa.errors import FileError, UsageError
 
 NUM_CLIPS = 10
 
@@ -225,7 +225,7 @@ def test_what_is_missing_or_no_set_is_named(shards, tmp_path):
     assert len(read_manifest(copy)) == NUM_CLIPS
     (copy / "shards.json").write_text('{"format": "else"}')
     with pytest.raises(
-        ManifestError, match="is not an index of shards .format 'else'.. Make one with `vjepa data"
+        FileError, match="not an index of shards, which `vjepa data shard` writes: format 'else'"
     ):
         read_manifest(copy)
     with pytest.raises(ManifestError, match="compressed, so single clips cannot be read.*Unpack it"):
@@ -399,7 +399,7 @@ def test_a_label_that_fills_the_memory_and_a_sparse_member_are_refused(tmp_path,
         (lambda shard: shard["columns"].update(size=[10**12, 1, 1]), "1000000000000 is not a place in it"),
         (lambda shard: shard["columns"].update(path=["a"]), "cannot be"),
         (lambda shard: shard.update(name="../up.tar"), "'../up.tar': its name"),
-        (lambda shard: shard.update(columns={}), "is not an index of shards"),
+        (lambda shard: shard.update(columns={}), "no 'offset'"),
     ],
 )
 def test_an_index_with_impossible_values_is_refused(shards, tmp_path, change, told):
@@ -408,5 +408,5 @@ def test_an_index_with_impossible_values_is_refused(shards, tmp_path, change, to
     content = json.loads(file.read_text())
     change(content["shards"][0])
     file.write_text(json.dumps(content))
-    with pytest.raises(ManifestError, match=f"{told}.*Make one with `vjepa data shard`"):
+    with pytest.raises(FileError, match=f"not an index of shards, which `vjepa data shard` writes.*{told}"):
         read_manifest(tmp_path / "set")

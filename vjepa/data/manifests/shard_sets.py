@@ -124,10 +124,7 @@ def _listed(folder: str) -> list[str]:
 
 
 def _from_index(index: str, wanted: list[str]) -> ShardSet:
-    try:
-        about, shards = read_shard_index(index)
-    except ValueError as e:
-        raise ManifestError(index, 0, str(e)) from e
+    about, shards = read_shard_index(index)
     folder = _folder_of(index)
     if wanted:
         named = {PurePosixPath(tar).name for tar in wanted}
