@@ -25,7 +25,7 @@ UNTIMED_FORMATS = ("avi",)  # they count packets; the order of display is known 
 ORDERED_CODECS = ("mjpeg", "ffv1", "huffyuv", "rawvideo", "dvvideo", "png", "msmpeg4v2", "msmpeg4v3", "vp8")
 NO_TIMES = 0x80  # libavformat's flag AVFMT_NOTIMESTAMPS: a bare stream
 DROPPING_CODECS = ("hevc", "mpeg4")  # their decoders give no frame for one that refers to a missing one
-GAP_FRAMES = 1.9  # a step of this many times the usual one is a gap
+GAP_FRAMES = 1.9  # a gap is a step of this many times the usual one
 MISSING = "packets may be missing"
 # MPEG-4 part 2 (XviD, DivX) and related codecs do not define their inverse cosine transform to the bit
 INEXACT_CODECS = ("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1", "wmv1", "wmv2")
