@@ -181,6 +181,19 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     metadata = {"format": "pt", CHECKSUM: tensors_crc32(ready)}  # transformers reads no file without "format"
     with replacing(path) as temporary:
         save_file(ready, temporary, metadata=metadata)
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Write the metadata in the header of a safetensors file in order: the library's order changes from run to run."""
+    with path.open("r+b") as file:
+        header = file.read(int.from_bytes(file.read(HEADER_BYTES), "little"))
+        start = header.index(b'"__metadata__":{') + len(b'"__metadata__":')
+        old = header[start : header.index(b"}", start) + 1]
+        new = json.dumps(json.loads(old), sort_keys=True, separators=(",", ":")).encode()
+        assert len(new) == len(old), f"{path}: {old!r}"
+        file.seek(HEADER_BYTES + start)
+        file.write(new)
 
 
 def write_text(text: str, path: Path) -> None:

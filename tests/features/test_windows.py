@@ -46,7 +46,7 @@ def test_a_short_video_is_refused_or_repeats_its_last_frame():
     "wrong", [{"seconds": 0.0}, {"seconds": 1.0, "stride": -1.0}, {"seconds": float("nan")}]
 )
 def test_lengths_are_above_zero(wrong):
-    with pytest.raises(FeaturesError, match="above 0"):
+    with pytest.raises(FeaturesError, match="both are seconds, at least 0.001"):
         Windows(**wrong)
 
 

@@ -57,9 +57,8 @@ def probe(
         clips: How clips are cut.
         random_init: Also probe the same architecture with random weights, to compare.
         report: Also write report.html: confusion, classes, the worst clips, and the attention of the probe.
-        grid: How the probe is trained; a held-out fifth of the training clips chooses from the grids. `--lr
-            1e-3 3e-4` is short for `--grid.lr '[1e-3, 3e-4]'`; `--weight_decay` likewise for
-            `--grid.weight_decay`.
+        grid: How the probe is trained; a held-out fifth of the training clips chooses from it. `--lr 1e-3
+            3e-4` is short for `--grid.lr '[1e-3, 3e-4]'`, `--weight_decay` for `--grid.weight_decay`.
         tokens: Where tokens are kept.
         compute: How and where the run computes.
         anticipation: What protocol ek100 alone needs. Its train and val are the official EPIC_100_train.csv and
