@@ -25,7 +25,7 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path):
     (tmp_path / "tiny.yaml").write_text(recipe, encoding="utf-8")
     given = ["--config", str(tmp_path / "tiny.yaml"), "--ckpt_path", str(BEFORE / "last.ckpt")]
     assert main(["fit", *given, "--trainer.max_steps", "6"]) == 0
-    (table,) = (tmp_path / "run").glob("*/metrics.csv")
+    (table,) = (tmp_path / "run").glob("version_*/metrics.csv")
     with table.open(newline="") as file:
         losses = {
             int(row["step"]): float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]

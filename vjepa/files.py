@@ -84,10 +84,7 @@ def parse_json(text: bytes, path: str | Path, line: int = 0) -> Any:
     """
     where = f"{path}:{line}" if line else str(path)
     try:
-        content = json.loads(text.decode("utf-8-sig"))
-        if rb"\u" in text:
-            json.dumps(content, ensure_ascii=False).encode()  # half a character could not be printed
-        return content
+        return json.loads(text.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         place = where if line else f"{path}:{error.lineno}:{error.colno}"
         raise FileError(f"{place}: not JSON ({error.msg}). Write it again, or correct it.") from error

@@ -157,7 +157,7 @@ def test_the_clips_of_the_run_are_the_default_and_another_flag_is_said(tmp_path,
     config = json.loads((tmp_path / "export" / "config.json").read_text())
     config["trained_clips"]["size"] = 7
     (tmp_path / "export" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(FeaturesError, match="cannot be read"):
+    with pytest.raises(FeaturesError, match="size of the clips is 7: not a number"):
         ClipSpec.for_encoder(vjepa.load_encoder(tmp_path / "export"))
 
 

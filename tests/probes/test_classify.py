@@ -14,6 +14,7 @@ from tests.videos import moving_frames, write_broken, write_video
 from vjepa.checkpoints import save_meta
 from vjepa.commands.app import main
 from vjepa.data.manifests.rows import Manifest, ManifestRow
+from vjepa.errors import FileError
 from vjepa.features import FeaturesError
 from vjepa.models.files import save_folder
 from vjepa.probes import AttentiveProbe, ProbeError, mean_probabilities, view_tokens
@@ -126,7 +127,7 @@ def test_label_files(tmp_path):
     with pytest.raises(ProbeError, match="without a gap"):
         read_labels(str(tmp_path / "gap.csv"))
     (tmp_path / "bare.csv").write_text("a\nb\n")
-    with pytest.raises(ProbeError, match="header must be id,label"):
+    with pytest.raises(FileError, match="bare.csv:1: missing column 'id'"):
         read_labels(str(tmp_path / "bare.csv"))
     with pytest.raises(ProbeError, match="labels.json"):
         read_labels("ssv2")

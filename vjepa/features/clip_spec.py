@@ -25,7 +25,7 @@ from vjepa.types import Clip, PixelScale
 log = logging.getLogger(__name__)
 
 MAX_FRAMES, MAX_SIDE = 65_536, 16_384  # of all clips of a video, and of a side in pixels
-MOST_LAYERS, LARGEST = 1000, 10**6  # of an encoder; of any number of a clip, in a file
+MOST_LAYERS = 1000  # of an encoder
 FLAT = ("num_frames", "fps", "frame_step", "segments", "views", "short_side")  # the same in a file
 
 
@@ -283,8 +283,7 @@ def _check_types(content: Mapping[str, Any]) -> None:
             numbers, fits = [value], True
         if value is None or name in ("tail", "short"):
             continue
-        numeric = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
-        if not fits or len(numeric) < len(numbers) or not all(abs(n) < LARGEST for n in numeric):
+        if not fits or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
             raise FeaturesError(
                 f"{name} of the clips is {value!r}: not a number, or not as many as it should be."
             )

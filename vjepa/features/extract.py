@@ -53,11 +53,12 @@ class ClipSource:
             )
 
         for block in from_workers(rest, lambda: self.manifest.rows[left[0][0]].path):
-            while left[0][0] != block.row:
+            while left[0][0] < block.row:
                 left.pop(0)
-            left[0] = (block.row, block.first + len(block))
-            if block.failure is not None and len(left) > 1:
-                left.pop(0)  # nothing more is read of it
+            if left[0][0] == block.row:  # else another worker has read on behind a broken window
+                left[0] = (block.row, block.first + len(block))
+                if block.failure is not None and len(left) > 1:
+                    left.pop(0)  # nothing more is read of it
             yield block
 
 
