@@ -44,7 +44,8 @@ def test_the_howto(downloads, capsys):
         assert main(shlex.split(command)[1:]) == 0, command
     assert "max_abs_difference" in capsys.readouterr().out
     for block in blocks:
-        if block.language == "python":
+        # the checks of shapes in tests cannot be traced; tests/models/test_encoder.py runs the export
+        if block.language == "python" and "torch.export" not in block.text:
             exec(compile(block.text, str(HOWTO), "exec"), {})
 
 

@@ -65,9 +65,17 @@ def test_features_are_compared_with_what_was_written(tmp_path):
         (tmp_path / name).write_bytes(name.encode())
         with (tmp_path / name).open("rb") as file:
             checksums[name] = file_crc32(file)
-    (tmp_path / ABOUT).write_text(
-        json.dumps({"crc32": checksums, "shape": [1, 2], "label_names": [], "encoder": {}})
-    )
+    about = {
+        "shape": [1, 2],
+        "label_names": [],
+        "dtype": "fp32",
+        "format": "npy",
+        "pool": "mean",
+        "probe": None,
+    }
+    about |= {"decoder": "auto", "precision": "fp32", "crc32": checksums}
+    about |= {"encoder": {"path": "e", "digest": "0", "which": "target"}}
+    (tmp_path / ABOUT).write_text(json.dumps(about))
     assert inspect(ckpt=tmp_path, verify=True).figures == {"files": 2, "checked": 2, "damaged": []}
     flip(tmp_path / "features.npy", 3)
     assert inspect(ckpt=tmp_path, verify=True).figures["damaged"] == [str(tmp_path / "features.npy")]
