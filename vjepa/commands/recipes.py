@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from vjepa.errors import UsageError, did_you_mean
+from vjepa.files import read_yaml
 
 CLASS_KEYS = ("class_path", "init_args")  # levels of a class in YAML, which keys on the command line may omit
 
@@ -84,7 +85,7 @@ def dropped_settings(parsed: Any, argv: Sequence[str]) -> list[str]:
     return [
         f"{class_path} has no {key}: the value in {file} is not used"
         for file in existing(argv)
-        for key, class_path in _dropped(yaml.safe_load(Path(file).read_text(encoding="utf-8")), parsed)
+        for key, class_path in _dropped(read_yaml(Path(file)), parsed)
     ]
 
 
@@ -95,7 +96,7 @@ def check_empty_mappings(parsed: Any, argv: Sequence[str]) -> None:
         UsageError: With the key, its place and the nearest real one.
     """
     for file in existing(argv):
-        for key, known in _lost(yaml.safe_load(Path(file).read_text(encoding="utf-8")), parsed, ""):
+        for key, known in _lost(read_yaml(Path(file)), parsed, ""):
             above, dot, name = key.rpartition(".")
             nearest = f"the nearest real one is '{above}{dot}{did_you_mean(name, known)}'"
             advice = nearest if known else "it takes none"
