@@ -27,7 +27,6 @@ def load_tool():
         (b'{"a": 1,\n "b" 2}', r":2:6: not JSON \(Expecting ':' delimiter\)"),
         (b"\xff\xfe", r": not JSON \('utf-8' codec"),
         (b"[" * 100_000, ": nested too deep"),
-        (b'{"name": "\\ud800"}', r": not JSON \('utf-8' codec can't encode"),
         (b"9" * 5000, r": not JSON \(Exceeds the limit"),
         (b"[1]", ": holds list, not an object"),
     ],
@@ -46,7 +45,6 @@ def test_json_is_refused_with_its_place(tmp_path, text, said):
         (b"id\n0\n", ":1: missing column 'label'; found id"),
         (b"", ":1: missing column 'id'; found an empty file"),
         (b"id,label\n0," + b"x" * 200_000, r": not CSV \(field larger"),
-        (b"id,label\n0,\xff", ": not UTF-8 text"),
     ],
 )
 def test_csv_is_refused_with_its_place(tmp_path, text, said):

@@ -160,12 +160,9 @@ def test_broken_files_are_listed_and_not_kept(files, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["local", "ray"])
-def test_other_processes_find_the_same(files, tmp_path, engine, request):
-    if engine == "ray":
-        request.getfixturevalue("ray_cluster")
+def test_other_processes_find_the_same(files, tmp_path):
     index(files, tmp_path / "here")
-    index_command(source=str(files), out=tmp_path / "there", num_processes=2, engine=engine)
+    index_command(source=str(files), out=tmp_path / "there", num_processes=2)
     rows = [
         sqlite3.connect(tmp_path / name).execute("SELECT * FROM vjepa_packets ORDER BY path").fetchall()
         for name in ("here", "there")
