@@ -103,7 +103,7 @@ class ClipBatch:
 
     `failures` lists the clips that could not be read. They are not in `video`: an evaluation batch may be
     smaller than the batch size, and even empty; in training other clips take their place. `num_padded` counts
-    the videos, as read together, that are shorter than a clip. `turn` identifies a training batch: (epoch of
+    the videos that are shorter than a clip. `turn` identifies a training batch: (epoch of
     its data set, number of the batch in that epoch), or (0, number in the run) with several data sets.
     """
 

@@ -39,8 +39,8 @@ class VideoDataModule(L.LightningDataModule):
 
     Args:
         train: Manifest, folder of class folders, folder of videos, one video, or shards to train on.
-        parts: Several data sets to train on, instead of `train`; each batch comes from one of them. The labels of
-            the first stand for all.
+        parts: Several data sets to train on, instead of `train`; each batch comes from one of them. The class
+            names of the first are those of `val`.
         val: The same as `train`, for validation.
         root: Folder that relative paths in the manifests start from (default: each manifest's own folder).
         world: Generate these videos, instead of `train` and `val`.

@@ -46,7 +46,7 @@ class Clips(Protocol):
 
 @runtime_checkable
 class ManifestClips(Protocol):
-    """A data set whose clips are those of a manifest, once or several times in a row."""
+    """A data set whose clips are those of a manifest, once or several times one after the other."""
 
     manifest: Manifest
 

@@ -139,7 +139,7 @@ class RecordStore:
         return dict(sorted(item for entry in self.entries() for item in entry.failures.items()))
 
     def missing(self, places: Iterable[int]) -> list[int]:
-        """Return which of these places have not failed and hold no undamaged record."""
+        """Return the places still to compute: neither failed nor with an intact record."""
         good: set[int] = set()
         failed: set[int] = set()
         damaged: set[int] = set()

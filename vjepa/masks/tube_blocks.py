@@ -51,6 +51,10 @@ class TubeBlocks(MaskStrategy):
         check_range("spatial_scale", self.spatial_scale)
         check_range("temporal_scale", self.temporal_scale)
         check_range("aspect_ratio", self.aspect_ratio, math.inf)
+        if not 0 < self.max_temporal_keep <= 1:
+            raise SettingError(
+                f"max_temporal_keep is {self.max_temporal_keep}. Give a share above 0, at most 1."
+            )
         if self.num_blocks < 1 or (self.max_keep is not None and self.max_keep < 1):
             given = f"{self.num_blocks}, {self.max_keep}"
             raise SettingError(f"num_blocks and max_keep must be at least 1, got {given}.")
@@ -112,7 +116,7 @@ class TubeBlocks(MaskStrategy):
         return max(1, int(grid.t * self.max_temporal_keep))
 
     def _check_fit(self, grid: TokenGrid, size: tuple[int, int, int]) -> None:
-        if size[1:] == (grid.h, grid.w) and size[0] >= self._visible_time(grid) and size[0] == grid.t:
+        if size == (grid.t, grid.h, grid.w):
             raise SettingError(
                 f"a block of {size} tokens hides the whole grid ({grid.t}, {grid.h}, {grid.w}). "
                 "Lower spatial_scale or temporal_scale, or use larger clips."

@@ -102,7 +102,7 @@ class MaskedObjective(Objective):
 
 
 def tokens_at(tokens: Float[Tensor, "b n d"], ids: Int[Tensor, "rows nt"]) -> Float[Tensor, "rows nt d"]:
-    """Return the tokens that `ids` name; its rows may hold several targets of the same B clips, target by target."""
+    """Return the tokens that `ids` name. `ids` may have m * B rows: m targets of the B clips, target by target."""
     return gather_tokens(_to_rows(tokens, len(ids)), ids)
 
 

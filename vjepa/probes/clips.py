@@ -61,7 +61,9 @@ def training_clips(
     random = VideoClips(
         manifest,
         sampler=spec.sampler("random"),
-        transform=ProbeTrainTransform(size=height if height == width else spec.size),
+        transform=ProbeTrainTransform(
+            size=height if height == width else spec.size, mean=spec.mean, std=spec.std
+        ),
         decoder=decoder,
         seed=seed,
     )

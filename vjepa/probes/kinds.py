@@ -69,3 +69,15 @@ def class_path_of(probe: Probe) -> str:
     kind = type(probe)
     module = "vjepa.probes" if kind in CLASSES.values() else kind.__module__
     return f"{module}.{kind.__qualname__}"
+
+
+def check_kind(kind: str) -> None:
+    """Check that a probe to train is a kind, or a class of one's own.
+
+    Raises:
+        ProbeError: If it is neither, or the class of a kind, which is trained in its own way.
+    """
+    found = probe_class_of(kind)
+    for name, probe_class in CLASSES.items():
+        if kind not in CLASSES and probe_class is found:
+            raise ProbeError(f"{kind} is a built-in probe. Give its kind, {name!r}.")

@@ -22,7 +22,7 @@ from vjepa.probes.files import NetworkReference, ProbeCard, check_free, save_pro
 from vjepa.probes.fitting.blocks import FinetunedProbe, FrozenBlocks
 from vjepa.probes.fitting.selection import fit_probe
 from vjepa.probes.fitting.trials import LabelledTokens, ProbeSettings
-from vjepa.probes.kinds import probe_class_of
+from vjepa.probes.kinds import check_kind
 from vjepa.probes.manifests import LabelledVideos
 from vjepa.probes.page import write_page
 from vjepa.probes.random_init import random_init_like
@@ -126,7 +126,7 @@ def run_probe(work: ProbeWork) -> ProbeRun | None:
     Returns:
         The outcome; None in a process that only computes its share of the cache.
     """
-    probe_class_of(work.probe)  # an unknown one is refused before the work
+    check_kind(work.probe)  # before the work
     check_free(work.out)
     manifests = train, _ = work.videos.manifests(seed=work.compute.seed)
     ranks, model = work.tokens.ranks, load_encoder(work.encoder).to(device_of(work.compute.device))
@@ -136,7 +136,8 @@ def run_probe(work: ProbeWork) -> ProbeRun | None:
     if ranks.rank:
         for network in (model, random):
             if network is not None:
-                _tokens(task, _frozen(task, network))
+                with tempfile.TemporaryDirectory(dir=work.out, ignore_cleanup_errors=True) as scratch:
+                    _tokens(task, _frozen(task, network), scratch=Path(scratch))
         return None
     result, failures = _fitted(task, model)
     place = _save(task, result, model)
@@ -172,7 +173,9 @@ def _fitted(task: _Task, network: VideoEncoder) -> tuple[ProbeResult, set[ClipFa
     work, spec, (train, val) = task.work, task.recipe.spec, task.manifests
     with tempfile.TemporaryDirectory(dir=work.out, ignore_cleanup_errors=True) as scratch:
         frozen = _frozen(task, network)
-        tuned = frozen.tuned_blocks(num_frames=spec.num_frames) if isinstance(frozen, FrozenBlocks) else None
+        tuned = None
+        if isinstance(frozen, FrozenBlocks):
+            tuned = frozen.tuned_blocks(num_frames=spec.num_frames, size=spec.size)
         known, unseen = _tokens(task, frozen, scratch=Path(scratch))
         result = fit_probe(
             work.probe,

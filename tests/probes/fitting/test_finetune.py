@@ -22,7 +22,7 @@ def two_blocks(**options) -> VideoEncoder:
 def test_trunk_and_tail_are_the_encoder(options, num_blocks):
     encoder = two_blocks(**options)
     frozen_blocks = FrozenBlocks(encoder, num_blocks=num_blocks)
-    tuned_blocks = frozen_blocks.tuned_blocks(num_frames=4)
+    tuned_blocks = frozen_blocks.tuned_blocks(num_frames=4, size=(32, 32))
     video = torch.randn(2, 3, 8, 32, 32)
     with torch.no_grad():
         spec = ClipSpec(segments=2)

@@ -1,4 +1,7 @@
-"""The default backend: `frames` for images, else the fastest one that works on this machine."""
+"""The default backend: `frames` for images, else the fastest one that works on this machine.
+
+With a packet index, `indexed.py` opens the video in its place.
+"""
 
 from __future__ import annotations
 

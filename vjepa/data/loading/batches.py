@@ -58,8 +58,8 @@ class EpochReader:
     """The state of one epoch of one data set on one rank while it is read.
 
     Batches have `size` rows. With `batches` given, the epoch has that many and repeats its rows if it runs
-    out; with None it ends with its rows. `begun` is where to begin. All numbers count rows, of
-    `clips_per_row` clips.
+    out; with None it ends with its rows. `begun` is where to begin. `size`, `at` and `done` count
+    rows, of `clips_per_row` clips.
     """
 
     share: Share
@@ -132,7 +132,7 @@ class EpochReader:
                 self._pieces.append(_Piece(clips, [request.positions[group.slots[i]] for i in kept]))
 
     def take(self) -> ClipBatch | None:
-        """Return the next batch, if its clips have been read; it is not full only if the epoch is too short."""
+        """Return the next batch, if its clips have been read; only in a short epoch it has fewer than `size` rows."""
         ready = sum(len(piece.positions) for piece in self._pieces)
         size = self.size
         if ready < size:

@@ -106,6 +106,7 @@ class VideoClips(Dataset[Sample]):
         seeds = [self.seed, key.epoch, int(self.identities[index])]
         seeds = [*seeds, key.draw] if key.draw else seeds
         generators = [np.random.default_rng(seeds)]
+        # the draw stands twice, so that clips stay those of earlier versions
         generators += [np.random.default_rng([*seeds, key.draw, i]) for i in range(1, self.clips_per_video)]
         try:
             frames, chosen = self._frames(row, generators)

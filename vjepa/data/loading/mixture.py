@@ -69,7 +69,7 @@ class MixtureSchedule:
     """The data set that each batch of a run comes from: a function of seed and batch number, equal on all ranks.
 
     Batch numbers go round a circle in golden steps, from a place that the seed determines. Each part has its
-    share, up to a few batches, of any n consecutive batches. It has the same share of every k-th batch: with
+    share, up to a few batches, of any n consecutive batches. Each part has the same share of every k-th batch: with
     gradient accumulation over k batches, no position in the step gets one part alone.
 
     >>> schedule = MixtureSchedule([3.0, 1.0], seed=0)

@@ -37,11 +37,9 @@ class FrozenBlocks(nn.Module):
         tokens, grid = self.encoder.embed(video), self.encoder.grid_of(video)
         return self.encoder.forward_blocks(tokens, 0, len(self.encoder.blocks) - self.num_blocks, grid=grid)
 
-    def tuned_blocks(self, *, num_frames: int) -> TunedBlocks:
-        """Return copies of the last blocks and the norm, for native clips of `num_frames` frames."""
-        size = self.encoder.config["img_size"]
-        height, width = (size, size) if isinstance(size, int) else size
-        clip = torch.empty(1, 3, num_frames, height, width, device="meta")
+    def tuned_blocks(self, *, num_frames: int, size: tuple[int, int]) -> TunedBlocks:
+        """Return copies of the last blocks and the norm, for clips of `num_frames` frames of `size` (height, width)."""
+        clip = torch.empty(1, 3, num_frames, *size, device="meta")
         return TunedBlocks(self.encoder, grid=self.encoder.grid_of(clip), num_blocks=self.num_blocks)
 
 

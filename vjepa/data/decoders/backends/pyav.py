@@ -21,7 +21,7 @@ from vjepa.data.decoders.stream import OpenStream, broken, open_video_file
 from vjepa.errors import DecodeError
 
 NUM_CHECKED = 3  # seeks that a pass through a file compares with it
-Places = dict[int, list[int]]  # from the time of a frame to its positions in the result
+Places = dict[int, list[int]]  # from a frame's time, or its number, to its positions in the result
 
 
 class PyAVDecoder(Decoder):
