@@ -11,9 +11,9 @@ from vjepa.probes.results import ProbeResult, scores_of
 @pytest.mark.parametrize(
     ("train", "val", "said"),
     [
-        ("a.mp4,x,,\nb.mp4,y,,", "b.mp4,y,,", "1 of 1 validation clips are training clips too"),
-        ("a.mp4,x,,\nb.mp4,y,,", "./b.mp4,y,1,g", "1 videos and 0 groups are in both"),
-        ("a.mp4,x,,g\nb.mp4,y,,", "c.mp4,y,,g", "0 videos and 1 groups are in both"),
+        ("a.mp4,x,,\nb.mp4,y,,", "b.mp4,y,,", "1 of 1 validation clips (/"),
+        ("a.mp4,x,,\nb.mp4,y,,", "./b.mp4,y,1,g", "1 of 1 validation clips (/"),
+        ("a.mp4,x,,g\nb.mp4,y,,", "c.mp4,y,,g", "or of a group that is"),
         ("a.mp4,x,,g\nb.mp4,y,,", "c.mp4,y,,h", None),
     ],
 )

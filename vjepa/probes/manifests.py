@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from dataclasses import dataclass, replace
 
+from vjepa.data.manifests.overlap import warn_of_overlap
 from vjepa.data.manifests.reader import read_manifest
 from vjepa.data.manifests.rows import Manifest, Rows
-from vjepa.data.remote import is_url
 from vjepa.probes.base import ProbeError
 from vjepa.probes.fitting.splits import train_and_test_rows
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class LabelledVideos:
         if self.val is None:
             return self._split(first, seed)
         second = self._test(self.val, first)
-        _warn_of_shared(first, second)
+        warn_of_overlap([first], second)
         return first, second
 
     def _test(self, val: str, first: Manifest) -> Manifest:
@@ -80,29 +76,3 @@ class LabelledVideos:
             replace(manifest, rows=train, kind=f"training part of {manifest.kind}"),
             replace(manifest, rows=test, kind=f"test part of {manifest.kind}"),
         )
-
-
-def _warn_of_shared(train: Manifest, val: Manifest) -> None:
-    """Log a warning for clips, videos and groups that are in both train and val."""
-    clips = [{(_place(row.path), row.start, row.end) for row in each.rows} for each in (train, val)]
-    videos = [{path for path, _, _ in side} for side in clips]
-    groups = [{row.group for row in each.rows} - {""} for each in (train, val)]
-    same, shared, both = (len(first & second) for first, second in (clips, videos, groups))
-    if same:
-        log.warning(
-            "%d of %d validation clips are training clips too: the accuracy says little. `vjepa data check VAL "
-            "--against TRAIN` lists them.",
-            same,
-            len(clips[1]),
-        )
-    elif shared or both:
-        log.warning(
-            "%d videos and %d groups are in both train and val: the accuracy may be too high. Put each video and group "
-            "on one side.",
-            shared,
-            both,
-        )
-
-
-def _place(path: str) -> str:
-    return path if is_url(path) else os.path.realpath(path)

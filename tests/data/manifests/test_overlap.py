@@ -46,4 +46,4 @@ def test_it_is_said_once_at_the_start_of_a_fit(tmp_path, caplog):
         world = WorldConfig(root=str(tmp_path), num_train=4, num_val=2, num_frames=8, num_workers=1)
         VideoDataModule(world=world).setup("fit")
     (line,) = (record.getMessage() for record in caplog.records)
-    assert "5 of 5 validation clips" in line and "Give another --data.val" in line
+    assert "5 of 5 validation clips" in line and "Give other validation clips" in line

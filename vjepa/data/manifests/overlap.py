@@ -26,7 +26,7 @@ def warn_of_overlap(train: Sequence[Manifest], val: Manifest) -> None:
         named = ", ".join(dict.fromkeys(row.path for row in found[:MAX_NAMED]))
         log.warning(
             "%d of %d validation clips (%s%s) are in the training data too, or of a group that is: accuracies say "
-            "little about new videos. Give another --data.val; `vjepa data check --against` lists them",
+            "little about new videos. Give other validation clips; `vjepa data check VAL --against TRAIN` lists them",
             len(found),
             len(val),
             named,
