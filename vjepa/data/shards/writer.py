@@ -157,8 +157,9 @@ def written_shard(plan: ShardPlan) -> Shard | None:
 
 def _finished_shard(plan: ShardPlan, made_by: str, shard: dict[str, Any], *states: Any) -> Shard | None:
     tar = f"{plan.out}/{plan.name}"
-    same = all(is_same_content(state, plan.content()) for state in states)  # older records have none
-    if size_of(tar) != shard["num_bytes"] or made_by != plan_hash([plan]) or not same:
+    if size_of(tar) != shard["num_bytes"] or made_by != plan_hash([plan]):
+        return None
+    if not all(is_same_content(state, plan.content()) for state in states):  # older records have none
         return None
     if not is_url(tar):
         with open(tar, "rb") as file:
