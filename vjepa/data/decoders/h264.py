@@ -1,4 +1,4 @@
-"""The header of an H.264 stream, which tells whether pictures that nothing refers to may stay undecoded.
+"""What H.264 and HEVC say of their pictures: where decoding may begin, and which may stay undecoded.
 
 Source: ITU-T H.264, 7.3.2.1.1 (sequence parameter set) and ISO/IEC 14496-15 (its place in an mp4).
 """

@@ -22,7 +22,6 @@ MAX_REORDER = 16  # of H.264 (A.3.1); ffmpeg aborts the process beyond it
 TRUNCATED_SHARE = 0.9
 UNITS = ("h264", "hevc")  # codecs whose packets tell whether decoding may begin there
 UNTIMED_FORMATS = ("avi",)  # they count packets; the order of display is known to the decoder only
-ORDERED_CODECS = ("mjpeg", "ffv1", "huffyuv", "rawvideo", "dvvideo", "png", "msmpeg4v2", "msmpeg4v3", "vp8")
 NO_TIMES = 0x80  # libavformat's flag AVFMT_NOTIMESTAMPS: a bare stream
 DROPPING_CODECS = ("hevc", "mpeg4")  # their decoders give no frame for one that refers to a missing one
 GAP_FRAMES = 1.9  # longer than this many usual steps is a gap
@@ -109,7 +108,7 @@ def index_packets(path: str, video: OpenStream, *, is_truncated: bool = False) -
     found = _read_packets(path, video, is_truncated=is_truncated)
     if not found.num_packets:
         raise DecodeError(path, "0 frames: only a header, such as the init segment of a stream")
-    if reason := why_decode(found, video):
+    if reason := _why_decode(found, video):
         times = decoded_times(path, is_truncated=is_truncated)
         # a gap alone proves nothing: if decoding gives the times of the packets, these are right
         if reason != MISSING or times != sorted(found.pts):
@@ -164,11 +163,10 @@ class _Packets:
         return len(steps) > 1 and bool(steps.max() > GAP_FRAMES * np.median(steps))
 
 
-def why_decode(found: _Packets, video: OpenStream) -> str:
+def _why_decode(found: _Packets, video: OpenStream) -> str:
     """Return why the packets do not tell a file's frames, or "" if they do."""
-    container_format, codec = video.container.format, video.stream.codec_context
-    name = container_format.name
-    if not found.timed or container_format.flags & NO_TIMES:
+    name, codec = video.container.format.name, video.stream.codec_context
+    if not found.timed or video.container.format.flags & NO_TIMES:
         return "its packets have no times"
     if not found.begins:
         return "it begins between two keyframes"
@@ -176,9 +174,7 @@ def why_decode(found: _Packets, video: OpenStream) -> str:
         return "its clock starts again or jumps"
     if len(set(found.pts)) < len(found.pts):
         return "several packets have one time"
-    if name in UNTIMED_FORMATS and codec.name not in ORDERED_CODECS and codec.reorder_depth:
-        return "its container does not know the order in which frames are shown"
-    if name in UNTIMED_FORMATS and codec.name == "h264":
+    if name in UNTIMED_FORMATS and (codec.name == "h264" or codec.reorder_depth):
         return "its container does not know the order in which frames are shown"
     if found.num_outside and codec.name not in UNITS:
         return "it is cut inside a group of pictures"
@@ -300,6 +296,8 @@ def _check_complete(path: str, video: OpenStream, found: _Packets) -> None:
     if stream.frames or not rate or not base or container.duration is None or len(container.streams) > 1:
         return
     last, first = (max(found.pts), min(found.pts)) if found.pts else (0, 0)
-    seconds, promised = float((last - min(first, 0)) * base + 1 / rate), container.duration / av.time_base
+    if _has_one_clock(video):
+        first = min(first, 0)  # its duration counts from 0, also if the first frame is shown later
+    seconds, promised = float((last - first) * base + 1 / rate), container.duration / av.time_base
     if seconds < TRUNCATED_SHARE * promised and num_packets < TRUNCATED_SHARE * promised * rate:
         raise DecodeError(path, f"truncated: {seconds:.2f} of {promised:.2f} promised seconds are there")
