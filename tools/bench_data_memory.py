@@ -20,7 +20,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from vjepa.data.decoders.limited import LimitedProcess, opener
+from vjepa.data.decoders.limited import LimitedOpener, opener
 
 VIDEOS, FRAMES, WIDTH, HEIGHT = 4, 30, 340, 256
 
@@ -44,7 +44,7 @@ def write_videos(folder: Path) -> None:
 
 def resident(reader: object) -> int:
     """Bytes that this process holds, and the child of a time limit."""
-    pids = ["self", reader.pid] if isinstance(reader, LimitedProcess) else ["self"]
+    pids = ["self", reader.pid] if isinstance(reader, LimitedOpener) else ["self"]
     pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
     return pages * os.sysconf("SC_PAGE_SIZE")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vjepa.data import DecodeError
-from vjepa.data.decoders.limited import LimitedProcess
+from vjepa.data.decoders.limited import LimitedOpener
 
 BACKENDS = ("pyav", "torchcodec", "decord")
 FRAMES_AT_ONCE = 32  # bounds the memory that a long video takes
@@ -32,7 +32,7 @@ class Cell(NamedTuple):
     seconds: float = 0.0
 
 
-def decode(process: LimitedProcess, path: Path) -> Cell:
+def decode(process: LimitedOpener, path: Path) -> Cell:
     """All frames of a file."""
     began = time.monotonic()
     digest, size = hashlib.sha256(), ""
@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=10.0)
     given = parser.parse_args()
-    processes = {name: LimitedProcess(decoder=name, seconds=given.seconds) for name in BACKENDS}
+    processes = {name: LimitedOpener(decoder=name, seconds=given.seconds) for name in BACKENDS}
     print(f"| file | frames | {' | '.join(BACKENDS)} |\n|---|---|{'---|' * len(BACKENDS)}")
     wrong, slowest = 0, 0.0
     for path in sorted(file for file in given.folder.rglob("*") if file.is_file()):

@@ -21,7 +21,7 @@ import av
 import numpy as np
 
 from vjepa.data import DecodeError
-from vjepa.data.decoders.limited import LimitedProcess
+from vjepa.data.decoders.limited import LimitedOpener
 
 SEEDS = {  # suffix of a container -> codec
     "h264.mp4": "libx264",
@@ -104,7 +104,7 @@ def write_seed(path: Path, codec: str) -> bytes:
     return path.read_bytes()
 
 
-def outcome(process: LimitedProcess, path: Path) -> tuple[str, str]:
+def outcome(process: LimitedOpener, path: Path) -> tuple[str, str]:
     """What the backend made of the file, and its reason."""
     try:
         with process.open(path) as video:
@@ -129,7 +129,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--out", type=Path, help="CSV of every file by every decoder")
     given = parser.parse_args()
-    processes = {n: LimitedProcess(decoder=n, seconds=given.seconds) for n in given.decoders.split(",")}
+    processes = {n: LimitedOpener(decoder=n, seconds=given.seconds) for n in given.decoders.split(",")}
     counts: dict[str, Counter[str]] = {name: Counter() for name in processes}
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -220,12 +220,12 @@ class ClipSampler:
 
     def _by_time(self, part: Float64[ndarray, "n"], generator: np.random.Generator) -> Int64[ndarray, "t"]:
         assert self.fps is not None
-        last_shown = float(np.median(np.diff(part))) if len(part) > 1 else 0.0
+        last_seconds = float(np.median(np.diff(part))) if len(part) > 1 else 0.0
         span = (self.num_frames - 1) / self.fps
-        room = float(part[-1] - part[0]) + last_shown - 2 * ROUNDING_SECONDS - span
+        room = float(part[-1] - part[0]) + last_seconds - 2 * ROUNDING_SECONDS - span
         if room < 0:
-            self._refuse_short(
-                f"{part[-1] - part[0] + last_shown:.2f} s of video, a clip of {self.num_frames} "
+            self._check_short(
+                f"{part[-1] - part[0] + last_seconds:.2f} s of video, a clip of {self.num_frames} "
                 f"frames at {self.fps:g} fps spans {span:.2f} s",
                 "Raise fps",
             )
@@ -240,7 +240,7 @@ class ClipSampler:
         step = self.frame_step or 1
         span = (self.num_frames - 1) * step + 1
         if n < span:
-            self._refuse_short(
+            self._check_short(
                 f"{n} frames, a clip of {self.num_frames} at step {step} spans {span}", "Lower frame_step"
             )
         room = max(n - span, 0)
@@ -273,7 +273,7 @@ class ClipSampler:
                     "it. Lower fps or set rule='time'."
                 )
         if len(part) < self.num_frames * step:
-            self._refuse_short(
+            self._check_short(
                 f"{len(part)} frames, a clip of {self.num_frames} at step {step} spans "
                 f"{self.num_frames * step}",
                 "Lower frame_step or raise fps",
@@ -283,6 +283,6 @@ class ClipSampler:
             len(part), self.num_frames, step, num_clips, allow_overlap=num_clips > 1, random_start=draw
         )
 
-    def _refuse_short(self, what: str, advice: str) -> None:
+    def _check_short(self, what: str, advice: str) -> None:
         if self.short == "error":
             raise ShortVideoError(f"{what}. {advice}, lower num_frames, or set short='repeat'.")

@@ -28,7 +28,7 @@ from vjepa.data import (
     read_manifest,
 )
 from vjepa.data.decoders import limited
-from vjepa.data.decoders.limited import LimitedDecoder, LimitedProcess, opener
+from vjepa.data.decoders.limited import LimitedDecoder, LimitedOpener, opener
 
 pytestmark = pytest.mark.skipif(not limited.POSSIBLE, reason="a limit needs Linux")
 
@@ -84,7 +84,7 @@ def mine(tmp_path, monkeypatch):
     (tmp_path / "moody_decoder.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "moody_decoder", raising=False)
-    process = LimitedProcess(decoder="moody_decoder.Moody", seconds=0.3)
+    process = LimitedOpener(decoder="moody_decoder.Moody", seconds=0.3)
     yield process
     process.close()
 
@@ -281,8 +281,8 @@ SCRIPT = """
 import sys, time, os, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without it
 sys.path.insert(0, sys.argv[1])
-from vjepa.data.decoders.limited import LimitedProcess
-process = LimitedProcess(decoder="moody_decoder.Moody", seconds=60)
+from vjepa.data.decoders.limited import LimitedOpener
+process = LimitedOpener(decoder="moody_decoder.Moody", seconds=60)
 video = process.open(sys.argv[1] + "/sleeps")
 print(process.pid, flush=True)
 try:

@@ -1,4 +1,4 @@
-"""The check that a decoder returns what its interface promises, made once where a video is opened."""
+"""The check that a decoder returns what its interface promises, made where a video is opened and where a child process decodes."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ DEFAULT_SECONDS = 60.0 if POSSIBLE else 0.0
 MAX_OPENS = 2000  # then a new child replaces it, so that leaks of a decoding library do not add up
 
 
-class LimitedProcess:
+class LimitedOpener:
     """Child processes that decode for this one, one per thread that opens videos.
 
     A child starts at the first request of its thread, and again after it was killed. It ends with the thread that
@@ -101,7 +101,7 @@ class LimitedDecoder(Decoder):
     If the child is killed, is stopped or hangs, the video is opened again in a new one, once per request.
     """
 
-    def __init__(self, path: str, process: LimitedProcess) -> None:
+    def __init__(self, path: str, process: LimitedOpener) -> None:
         self._path = path
         self._process = process
         self._child, self._number, self._timestamps = self._twice(self._opened)
@@ -109,7 +109,7 @@ class LimitedDecoder(Decoder):
     @classmethod
     def open(cls, path: str | Path) -> LimitedDecoder:
         """Open `path` in a process for this video alone, with the decoder `auto`."""
-        return cls(str(path), LimitedProcess(decoder="auto", seconds=DEFAULT_SECONDS))
+        return cls(str(path), LimitedOpener(decoder="auto", seconds=DEFAULT_SECONDS))
 
     @property
     def timestamps(self) -> Float64[ndarray, "n"]:
@@ -150,11 +150,11 @@ class LimitedDecoder(Decoder):
 def opener(decoder: str, timeout_seconds: float, *, index: str | None = None) -> Opener:
     """Return the opener of a backend, or with a time limit a child process that uses it.
 
-    The arguments are those of `LimitedProcess`; 0 seconds set no limit.
+    The arguments are those of `LimitedOpener`; 0 seconds set no limit.
 
     >>> opener("pyav", 0.0).__name__
     'PyAVDecoder'
     """
     if not timeout_seconds:
         return backend(decoder, index)
-    return LimitedProcess(decoder=decoder, seconds=timeout_seconds, index=index)
+    return LimitedOpener(decoder=decoder, seconds=timeout_seconds, index=index)
