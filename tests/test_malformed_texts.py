@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vjepa.errors import FileError, SettingError
-from vjepa.files import content_of, parse_json, read_csv, read_json, read_yaml, tensors_header
+from vjepa.readers import content_of, parse_json, read_csv, read_json, read_yaml, tensors_header
 
 TOOL = Path(__file__).parents[1] / "tools" / "attack_texts.py"
 

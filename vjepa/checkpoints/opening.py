@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vjepa import files
+from vjepa import readers
 from vjepa.checkpoints.strict import CheckpointError, few
 from vjepa.errors import FileError
 from vjepa.files import CHECKSUM, tensors_crc32
@@ -161,7 +161,7 @@ def safetensors_keys(path: Path) -> list[str]:
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object."""
     try:
-        return files.read_json(file)
+        return readers.read_json(file)
     except FileError as error:
         raise CheckpointError(str(error)) from error
 

@@ -17,7 +17,7 @@ from vjepa.data.datasets.kinetics import kinetics, kinetics710
 from vjepa.data.datasets.physics import grasp, inflevel, intphys
 from vjepa.data.datasets.twentybn import jester, something
 from vjepa.data.manifests.rows import ManifestError
-from vjepa.files import content_of
+from vjepa.readers import content_of
 
 log = logging.getLogger(__name__)
 

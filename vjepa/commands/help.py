@@ -23,8 +23,8 @@ RECIPE_HELP = "Pre-train, or validate a checkpoint, as a recipe says; the twenty
 RECIPE_FLAGS = {  # of some 120 that fit and validate have
     "config": "the recipe, a YAML file; give it again for an overlay that changes the recipe",
     "print_config": "show all settings, and stop",
-    "ckpt_path": "checkpoint: a file, last (the newest of the runs in the folder), or auto (as last, or from the "
-    "start if there is none)",
+    "ckpt_path": "checkpoint: a file, last (the newest of the runs in the folder), or auto (as last; from the "
+    "start if no run exists)",
     "seed_everything": "seed of weights, masks and data",
     "trainer.default_root_dir": "folder of the runs",
     "trainer.max_steps": "optimiser steps of the run",

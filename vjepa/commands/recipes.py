@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from vjepa.errors import UsageError, did_you_mean
-from vjepa.files import read_yaml
+from vjepa.readers import read_yaml
 
 CLASS_KEYS = ("class_path", "init_args")  # levels of a class in YAML, which keys on the command line may omit
 

@@ -94,12 +94,11 @@ class ClipSpec:
         windows: Windows | None = None,
         **given: Any,
     ) -> ClipSpec:
-        """Return the clips of this encoder: its native size, of which nothing is cut off a square video.
+        """Return the clips that this encoder was trained on if its checkpoint has them, else its native ones.
 
         Args:
             encoder: The encoder.
-            num_frames: Frames of a clip (default: those the encoder was trained on, if its checkpoint says it, else its
-                native ones; of windows with `fps`, as many as that gives).
+            num_frames: Frames of a clip (default: those of these clips). With `windows` and `fps`, these determine it.
             fps: Frames of a clip per second of video (default: those the encoder was trained on).
             windows: Where windows lie.
             **given: Other fields of the clips, such as `frame_step`, `segments`, `views` and `layers`.

@@ -27,6 +27,7 @@ from vjepa.features.writers import WRITERS, Format, merge
 from vjepa.models import VideoEncoder
 from vjepa.models.files import weights_digest
 from vjepa.names import redacted
+from vjepa.readers import read_json
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 def _content(path: Path) -> dict[str, Any] | None:
     """Return the content of a JSON file; None if there is no file."""
-    return files.read_json(path) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def describe(source: ClipSource, maker: FeatureMaker) -> dict[str, Any]:

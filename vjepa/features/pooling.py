@@ -16,10 +16,10 @@ from vjepa.checkpoints.strict import nonfinite
 from vjepa.features.encode import DType, Precision, autocast
 from vjepa.features.errors import FeaturesError
 from vjepa.features.reader import STORED
-from vjepa.files import UNEXPECTED, content_of, read_json
 from vjepa.layers.pooling import AttentivePooler
 from vjepa.models import VideoEncoder
 from vjepa.models.files import CONFIG, weights_digest
+from vjepa.readers import UNEXPECTED, content_of, read_json
 from vjepa.types import TokenGrid
 
 Pool = Literal["mean", "none", "frame", "attentive"]

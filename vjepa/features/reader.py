@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from vjepa.errors import FileError
 from vjepa.features.errors import FeaturesError
-from vjepa.files import UNEXPECTED, content_of, read_csv, read_json, tensors_header
+from vjepa.readers import UNEXPECTED, content_of, read_csv, read_json, tensors_header
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,8 +22,9 @@ from vjepa.features.errors import FeaturesError
 from vjepa.features.extract import ClipSource
 from vjepa.features.pooling import FeatureMaker, load_pooler
 from vjepa.features.reader import FeatureRow, FeatureStore, damaged
-from vjepa.files import UNEXPECTED, write_tensors
+from vjepa.files import write_tensors
 from vjepa.models.files import weights_digest
+from vjepa.readers import UNEXPECTED
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from vjepa.features.errors import FeaturesError
-from vjepa.files import content_of, parse_json, write_text
+from vjepa.files import write_text
+from vjepa.readers import content_of, parse_json
 from vjepa.types import ClipFailure
 
 log = logging.getLogger(__name__)

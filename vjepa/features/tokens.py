@@ -32,8 +32,8 @@ ABOUT = "about.json"
 class ClipTokens:
     """Tokens of the clips that could be read.
 
-    `tokens` (clips, N, D) are fp16, because a large constant part needs 11 bits where bf16 has 8. They are
-    small numbers after the encoder's last norm (with probe finetune, they come before it). `index` (clips,)
+    `tokens` (clips, N, D) are fp16, because a large constant part needs 11 bits where bf16 has 8. The
+    encoder's last norm keeps them small enough for that; with probe finetune they come before it. `index` (clips,)
     are rows of the manifest, `failures` the other clips. `num_padded` clips repeat the last frame of a video
     that is too short.
     """
@@ -71,7 +71,7 @@ def tokens_of(
     Args:
         encoder: The frozen encoder, or its frozen blocks. Its device does the work.
         clips: Clips that are the same each time.
-        spec: Several clips of a video in each of them, and the blocks whose tokens are read.
+        spec: The number of clips of a video that each item joins, and the blocks whose tokens are read.
         store: Where the tokens go, with a place per clip (default: memory); those that are there are not computed
             again, and those of other processes are waited for.
         ranks: Which of the clips this process computes.

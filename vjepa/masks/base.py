@@ -36,7 +36,8 @@ class MaskStrategy(ABC):
         """Draw as `sample` does, for objectives that predict several targets of a clip independently.
 
         A strategy with several targets returns `batch_size` rows per target, in the row order of
-        `vjepa.layers.cross_masks`; the rows of a clip share its context. Other strategies return `sample`.
+        `vjepa.layers.cross_masks`: all clips for the first target, then all for the second. The rows of a clip share
+        its context. Other strategies return `sample`.
         """
         return self.sample(grid, batch_size, generator)
 

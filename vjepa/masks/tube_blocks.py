@@ -31,7 +31,8 @@ class TubeBlocks(MaskStrategy):
         max_temporal_keep: Share of the clip, from its start, that may be visible; everything later is hidden.
         max_keep: Maximum number of context tokens per clip; None for no limit.
         complement: With "target" the target is every token outside the context, with "context" the context is
-            every token outside the target, so no token is lost. With "none" both drop their excess tokens.
+            every token outside the target, so no token is lost. With "none" both drop the
+            tokens that a row has more than the smallest row of the batch.
         invert: Show the tokens that the boxes cover, and predict the others.
         surplus: Which excess tokens to drop from rows with more tokens than the batch's smallest row: a "random"
             part, or the "tail" (the latest).

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from vjepa.checkpoints.strict import nonfinite
 from vjepa.features.clip_spec import ClipSpec, spec_of_old_probe
-from vjepa.files import UNEXPECTED, read_json, write_tensors, write_text
+from vjepa.files import write_tensors, write_text
 from vjepa.models import Predictor, VideoEncoder
 from vjepa.models.files import CONFIG, FORMAT, weights_digest
 from vjepa.probes.anticipation.probe import AnticipationProbe
 from vjepa.probes.base import Probe, ProbeError, Standardize, StandardizedProbe
 from vjepa.probes.kinds import class_path_of, is_built_in, probe_class_of
+from vjepa.readers import UNEXPECTED, read_json
 
 WEIGHTS, OLD_CARD = "probe.safetensors", "probe.json"
 ANTICIPATION = "anticipation"

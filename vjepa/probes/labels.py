@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vjepa.files import content_of, read_csv, read_json
 from vjepa.probes.base import ProbeError
+from vjepa.readers import content_of, read_csv, read_json
 
 # beside the package in a wheel, in the repository otherwise
 FOLDERS = (Path(__file__).parents[1] / "labels", Path(__file__).parents[2] / "data_manifests" / "labels")

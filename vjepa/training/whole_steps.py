@@ -43,7 +43,8 @@ def check_whole_steps(trainer: L.Trainer) -> None:
 class HeldBack:
     """The checkpoints of a step, held back until a batch ends it.
 
-    Lightning skips a step that `_last_global_step_saved` names; resuming does not restore this name.
+    Lightning saves no checkpoint at the step in `_last_global_step_saved`, and does not restore that value when it
+    resumes. It calls `on_train_batch_end` of checkpoint callbacks before that of the module, which releases them.
     """
 
     def __init__(self, trainer: L.Trainer) -> None:

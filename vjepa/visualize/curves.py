@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from vjepa.errors import SettingError
-from vjepa.files import content_of, csv_errors
+from vjepa.readers import content_of, csv_errors
 
 INK, QUIET, GRID = "#20242c", "#6b7280", "#e5e7eb"
 COLOURS = {"train": "#2563a8", "val": "#d9631e"}

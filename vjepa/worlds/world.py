@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vjepa.errors import VjepaError
-from vjepa.files import digest, from_home, read_json, replacing, write_text
+from vjepa.files import digest, from_home, replacing, write_text
+from vjepa.readers import read_json
 from vjepa.worlds.render import render
 from vjepa.worlds.scenes import SceneSpec, compose, scene_spec
 from vjepa.worlds.textures import Split

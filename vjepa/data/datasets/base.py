@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vjepa import files
 from vjepa.data.manifests.rows import ManifestError
 from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from vjepa.readers import parse_json
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -149,7 +149,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 def read_json(file: Path) -> Any:
     """Return the content of a JSON file; raise `FileError` if it is not JSON."""
-    return files.parse_json(file.read_bytes(), file)
+    return parse_json(file.read_bytes(), file)
 
 
 def need_keys(file: Path, which: str, found: object, keys: Sequence[str]) -> None:

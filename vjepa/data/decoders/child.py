@@ -65,13 +65,13 @@ class SharedFrames:
 
 
 class LostChildError(Exception):
-    """The end of a child before it answered, whatever the cause; the message says how it ended."""
+    """The end of a child before it answered; the message says how it ended."""
 
 
 class Child:
     """A forked process that decodes with `backend`.
 
-    It ends with the thread that started it, whatever the cause, and ignores Ctrl-C. Several threads may use it: their
+    It ends with the thread that started it, however that ends, and ignores Ctrl-C. Several threads may use it: their
     requests wait for each other.
     """
 

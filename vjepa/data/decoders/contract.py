@@ -1,4 +1,4 @@
-"""The check that a decoder returns what its interface promises, made where a video is opened and where a child process decodes."""
+"""The check that a decoder returns what its interface promises, for every opened video, also in a child process."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class LimitedOpener:
         self._own.child = None
 
     def child(self) -> Child:
-        """Return this thread's running child, or a new one if there is none or it has opened many files."""
+        """Return this thread's running child; start a new one if it has ended or has opened many files."""
         child = self._own.child
         if child is not None and child.is_ended:
             child = None

@@ -93,7 +93,7 @@ class PacketStore:
 
     @classmethod
     def create(cls, path: str | Path) -> PacketStore:
-        """Return the store at `path`; create an empty one if there is none.
+        """Return the store at `path`; create an empty one if the file does not exist.
 
         Raises:
             UsageError: If `path` is a folder, or a file of another kind.

@@ -12,7 +12,7 @@ from typing import Any
 
 from vjepa.data.jobs.local import JobResult
 from vjepa.errors import UsageError
-from vjepa.files import parse_json
+from vjepa.readers import parse_json
 
 SYNC_SECONDS = 1.0  # work that a power cut may lose; a killed process loses nothing
 

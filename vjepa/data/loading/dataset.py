@@ -29,7 +29,7 @@ from vjepa.types import ClipBatch, ClipFailure, PixelScale
 
 @dataclass(frozen=True)
 class Sample:
-    """The clips of one row: `video` (3, T, H, W) is the first one, or `failure` says why there is none.
+    """The clips of one row: `video` (3, T, H, W) is the first one, or `failure` says why it cannot be read.
 
     `more` holds the further clips of the row (`clips_per_video` above 1). Pixels are float and normalised, or
     uint8 with the `scale` that normalises them. `extras` is empty, or holds one mapping of further named

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from vjepa.data.manifests.rows import ManifestError
-from vjepa.files import csv_errors, parse_json
+from vjepa.readers import csv_errors, parse_json
 
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 HEADERLESS = re.compile(r"(?P<path>.+?)(?:::|[ \t]+)(?P<label>-?\d+)")

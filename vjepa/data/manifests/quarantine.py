@@ -14,8 +14,9 @@ import numpy as np
 
 from vjepa.data.manifests.rows import Manifest, ManifestError, Rows, join_path
 from vjepa.data.remote import is_url
-from vjepa.files import csv_errors, from_home
+from vjepa.files import from_home
 from vjepa.names import redacted
+from vjepa.readers import csv_errors
 
 log = logging.getLogger(__name__)
 

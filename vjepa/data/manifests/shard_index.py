@@ -10,7 +10,7 @@ from typing import Any
 from vjepa.data.manifests.rows import ManifestRow
 from vjepa.data.remote import fetch, filesystem, is_url, member_of
 from vjepa.errors import SettingError
-from vjepa.files import content_of, parse_json
+from vjepa.readers import content_of, parse_json
 
 SHARD_INDEX = "shards.json"
 SHARD_FORMAT = "vjepa-shards-1"

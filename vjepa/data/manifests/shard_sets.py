@@ -24,7 +24,8 @@ from vjepa.data.manifests.tar_samples import scan
 from vjepa.data.remote import Member, filesystem, is_url
 from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vjepa.errors import DecodeError
-from vjepa.files import content_of, digest, read_json, write_text
+from vjepa.files import digest, write_text
+from vjepa.readers import content_of, read_json
 
 log = logging.getLogger(__name__)
 

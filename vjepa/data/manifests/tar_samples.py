@@ -13,7 +13,7 @@ from vjepa.data.manifests.rows import ManifestError
 from vjepa.data.manifests.shard_index import CLIP_COLUMNS, DEFAULTS, Shard, columns_of
 from vjepa.data.remote import filesystem, is_url
 from vjepa.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from vjepa.files import content_of, parse_json
+from vjepa.readers import content_of, parse_json
 
 log = logging.getLogger(__name__)
 

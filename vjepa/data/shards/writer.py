@@ -32,8 +32,9 @@ from vjepa.data.manifests.shard_index import (
 )
 from vjepa.data.remote import fetch, fetch_video, filesystem, is_url, suffix_of
 from vjepa.errors import DecodeError
-from vjepa.files import content_of, digest, file_crc32, parse_json, replacing, write_bytes
+from vjepa.files import digest, file_crc32, replacing, write_bytes
 from vjepa.names import redacted
+from vjepa.readers import content_of, parse_json
 
 HEADER_BYTES = tarfile.BLOCKSIZE  # names are short, so every header takes one block
 

@@ -49,7 +49,7 @@ class ProbeGrid:
     def __call__(
         self, tokens: Float[Tensor, "b n d"], prepare: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "heads b classes"]:
-        """Return the logits of every head; heads with blocks of their own before the pooling read separately.
+        """Return the logits of every probe; probes with blocks before the pooling read the tokens separately.
 
         `prepare` standardises each clip of tokens first.
         """

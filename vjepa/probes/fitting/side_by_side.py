@@ -130,9 +130,9 @@ def train_side_by_side(data: ProbeData, trained: SideBySide, plan: Plan) -> list
     return [Trial(point, probe, found) for point, probe, found in by_probe]
 
 
-def steps_for(settings: ProbeSettings, num_clips: int) -> int:
+def steps_for(settings: ProbeSettings, num_videos: int) -> int:
     """Return the optimiser steps: those given, or 20 passes but at least 600."""
-    return settings.num_steps or max(LEAST_STEPS, EPOCHS * math.ceil(num_clips / settings.batch_size))
+    return settings.num_steps or max(LEAST_STEPS, EPOCHS * math.ceil(num_videos / settings.batch_size))
 
 
 def heads_for(embed_dim: int) -> int:

@@ -25,7 +25,7 @@ class ProbeSettings:
     """How probes are trained; each tuple is a grid.
 
     A held-out fifth of the training clips chooses from it. Each entry begins with the kind of probe that
-    reads it; finetune also reads those of attentive, and a class path the first four.
+    reads it; finetune also reads those of attentive; a class of one's own reads the first four entries.
 
     Args:
         lr: attentive: learning rates (AdamW, cosine to 0).
